@@ -1,0 +1,1 @@
+//! The program: configuration, commands, admin endpoint, demo.

@@ -1,0 +1,1 @@
+//! Reading the record back: verify, sessions, show, search, echoed.

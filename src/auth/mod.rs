@@ -1,0 +1,1 @@
+//! Who calls: tokens, key sets, protected-resource metadata and the deny list.

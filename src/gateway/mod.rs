@@ -1,0 +1,1 @@
+//! The exchange as a machine: bytes and time in, decisions and bytes out.

@@ -1,0 +1,1 @@
+//! What may pass: rules, scanner, masking and grants.

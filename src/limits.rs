@@ -1,0 +1,216 @@
+//! Every bound of the process: value, unit, reason and source, in one place.
+//!
+//! A bound has a name that is also its key in the `[limits]` table of the configuration, a unit, a
+//! default that is safe on the open internet, and a reason. The configuration may lower a bound, never
+//! raise or remove it: what is sized by these numbers (memory, see [`Limits::memory_bytes_max`]) then
+//! stays an upper bound.
+
+/// One kibibyte.
+pub const KIB: u64 = 1024;
+/// One mebibyte.
+pub const MIB: u64 = 1024 * KIB;
+
+/// What a bound counts; decides how the configuration writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A size in bytes, written `"64KiB"` or as an integer.
+    Bytes,
+    /// A duration in milliseconds, written `"250ms"` or `"30s"`.
+    Milliseconds,
+    /// A plain count, written as an integer.
+    Count,
+}
+
+/// A bound as the configuration sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// Key in `[limits]`.
+    pub name: &'static str,
+    /// Unit of the value.
+    pub unit: Unit,
+    /// The default, which is also the largest value that is accepted.
+    pub default: u64,
+    /// The smallest value with which the gateway can still do its work.
+    pub least: u64,
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $unit:ident = $default:expr, least $least:expr;)*) => {
+        /// The bounds in force: defaults, lowered by the configuration.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Default for Limits {
+            fn default() -> Self { Limits { $($name: $default,)* } }
+        }
+
+        impl Limits {
+            /// Every bound with its unit, default and least value, in the order of this file.
+            pub const BOUNDS: &'static [Bound] = &[
+                $(Bound { name: stringify!($name), unit: Unit::$unit, default: $default, least: $least },)*
+            ];
+
+            /// The value of the bound called `name`.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name { $(stringify!($name) => Some(self.$name),)* _ => None }
+            }
+
+            /// Lowers the bound called `name`; false when there is no such bound. The caller has
+            /// checked `least <= value <= default`.
+            pub fn set(&mut self, name: &str, value: u64) -> bool {
+                match name { $(stringify!($name) => { self.$name = value; true })* _ => false }
+            }
+        }
+
+        $(const _: () = assert!($least <= $default);)*
+    };
+}
+
+limits! {
+    /// Request or response head, from the first byte to the empty line. nginx keeps 8 KiB a line and
+    /// 32 KiB in all, HAProxy 15 KiB; a bearer token may take 16 KiB by itself.
+    head_bytes_max: Bytes = 32 * KIB, least KIB;
+    /// Fields in one head (HAProxy 101, Envoy 100).
+    head_fields_max: Count = 100, least 16;
+    /// Request target.
+    target_bytes_max: Bytes = 8 * KIB, least 64;
+    /// One request body, which is one JSON-RPC message. The SDKs accept 4 MiB.
+    body_bytes_max: Bytes = 4 * MIB, least KIB;
+    /// One answer that is a JSON body.
+    answer_bytes_max: Bytes = 16 * MIB, least KIB;
+    /// One event of an event stream: its data, held back until it is judged whole. rmcp reads at most
+    /// 16 MiB, the Python SDK 1 MiB.
+    event_bytes_max: Bytes = 4 * MIB, least KIB;
+    /// Event `id` and event name: they come back in a field (`Last-Event-ID`).
+    event_id_bytes_max: Bytes = KIB, least 64;
+    /// Nesting of one JSON message. CPython refuses near 1000, serde_json at 128.
+    json_depth_max: Count = 64, least 8;
+    /// Members of all objects of one message: bounds the duplicate-key check.
+    json_members_max: Count = 200_000, least 64;
+    /// One member name.
+    json_key_bytes_max: Bytes = 4 * KIB, least 64;
+    /// Bearer token, before anything in it is decoded.
+    token_bytes_max: Bytes = 16 * KIB, least 256;
+    /// Longest life (`exp` - `iat`) a token may claim.
+    token_life_ms_max: Milliseconds = 24 * 3600 * 1000, least 1000;
+    /// Clock difference tolerated between the issuer and this host.
+    token_leeway_ms_max: Milliseconds = 30_000, least 0;
+    /// Verified tokens remembered by one worker; beyond it the cache is emptied by half.
+    token_cache_entries_max: Count = 8192, least 16;
+    /// Age of an issuer's key set after which tokens are refused when it cannot be fetched again.
+    keys_age_ms_max: Milliseconds = 24 * 3600 * 1000, least 1000;
+    /// Age at which a key set is fetched anew in the background.
+    keys_fresh_ms_max: Milliseconds = 300_000, least 1000;
+    /// Pause between two fetches that unknown key ids may cause, per issuer.
+    keys_refetch_ms_min: Milliseconds = 60_000, least 100;
+    /// Longest a request waits for a key set to arrive.
+    keys_wait_ms_max: Milliseconds = 5_000, least 100;
+    /// Key set or discovery document.
+    keys_bytes_max: Bytes = MIB, least KIB;
+    /// Client connections of the whole process.
+    connections_max: Count = 10_000, least 1;
+    /// Payload bytes held at once by the whole process, in both directions: bodies being gathered,
+    /// judged, waiting for the record or for a slow reader.
+    inflight_bytes_max: Bytes = 256 * MIB, least MIB;
+    /// Payload bytes that one connection may hold.
+    connection_inflight_bytes_max: Bytes = 32 * MIB, least KIB;
+    /// Bytes of pipelined requests that are received ahead of the exchange in progress.
+    pipelined_bytes_max: Bytes = 64 * KIB, least KIB;
+    /// Requests on one client connection before it is closed (nginx 1000): spreads load over workers.
+    connection_requests_max: Count = 100_000, least 1;
+    /// Connections to one upstream, of all workers together.
+    upstream_connections_max: Count = 256, least 1;
+    /// Calls waiting for a connection to one upstream, per worker.
+    upstream_queue_max: Count = 1024, least 0;
+    /// Idle time after which a kept upstream connection is closed by us; under Node's 5 s default.
+    upstream_idle_ms_max: Milliseconds = 4_000, least 100;
+    /// Entries waiting for the writer.
+    recorder_queue_entries_max: Count = 8192, least 16;
+    /// Payload bytes waiting for the writer.
+    recorder_queue_bytes_max: Bytes = 64 * MIB, least MIB;
+    /// From the first byte of a head to its end.
+    head_ms_max: Milliseconds = 10_000, least 100;
+    /// From the head to the end of the body.
+    body_ms_max: Milliseconds = 30_000, least 100;
+    /// Idle client connection between two requests (nginx 75 s).
+    idle_ms_max: Milliseconds = 75_000, least 100;
+    /// Connecting to an upstream.
+    connect_ms_max: Milliseconds = 3_000, least 10;
+    /// From the request sent to the first byte of the answer, and between two reads of a JSON answer.
+    /// Tool calls may take minutes.
+    answer_ms_max: Milliseconds = 300_000, least 10;
+    /// Longest silence on an event stream; servers send comments every 15 s.
+    stream_idle_ms_max: Milliseconds = 900_000, least 100;
+    /// Answer of a call whose client has gone (handshake era): read and recorded for at most this long.
+    orphan_ms_max: Milliseconds = 60_000, least 0;
+    /// Sending to a client that does not read.
+    send_ms_max: Milliseconds = 30_000, least 100;
+    /// Reading and discarding after a refusal, so that the client sees the answer and not a reset.
+    linger_ms_max: Milliseconds = 2_000, least 0;
+    /// The same in bytes.
+    linger_bytes_max: Bytes = 256 * KIB, least 0;
+    /// Longest a call waits for the recorder before it is refused with 503.
+    recorder_ms_max: Milliseconds = 10_000, least 10;
+    /// From SIGTERM to the seal: open exchanges may end on their own.
+    drain_ms_max: Milliseconds = 10_000, least 0;
+    /// Refusals before authentication recorded one by one, per source and reason and minute.
+    refusals_each_max: Count = 60, least 1;
+    /// Distinct sources and reasons counted at once.
+    refusals_sources_max: Count = 4096, least 16;
+    /// Idle window that stitches exchanges without a stronger link into one session.
+    session_idle_ms_max: Milliseconds = 1_800_000, least 1000;
+    /// Views (levels of decoding) of one message.
+    views_max: Count = 4, least 1;
+    /// Bytes of all views of one message, as a multiple of nothing: an absolute bound.
+    view_bytes_max: Bytes = 64 * MIB, least KIB;
+    /// Findings in one message; more and the message is refused.
+    findings_max: Count = 4096, least 1;
+    /// Uncompressed bytes after which a zstd frame is closed (64 to 256 KiB).
+    frame_bytes_max: Bytes = 256 * KIB, least 64 * KIB;
+    /// Compressed bytes after which a segment is sealed.
+    segment_bytes_max: Bytes = 256 * MIB, least 64 * KIB;
+    /// Age after which a segment is sealed.
+    segment_ms_max: Milliseconds = 3_600_000, least 1000;
+    /// From a flush to the signed checkpoint over it.
+    checkpoint_ms_max: Milliseconds = 100, least 10;
+}
+
+/// Header of one log entry. Only fixed fields and commitments stand in it, no payload.
+pub const ENTRY_HEADER_BYTES_MAX: usize = 1024;
+
+impl Limits {
+    /// Upper bound of the payload memory of the process, in bytes: what is in flight, what waits for
+    /// the writer (it holds the same memory, so this term counts only what is no longer in flight),
+    /// one receive buffer for each connection in each direction, and the views of each worker.
+    pub fn memory_bytes_max(&self, workers: u64) -> u64 {
+        let receive_buffers = self.connections_max * 2 * RECEIVE_BYTES as u64;
+        self.inflight_bytes_max
+            + self.recorder_queue_bytes_max
+            + receive_buffers
+            + workers * (self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
+    }
+}
+
+/// Receive buffer of one read: holds the usual call whole.
+pub const RECEIVE_BYTES: usize = 8 * KIB as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_can_be_set_and_read_by_its_name() {
+        let mut limits = Limits::default();
+        for bound in Limits::BOUNDS {
+            assert_eq!(limits.get(bound.name), Some(bound.default), "{}", bound.name);
+            assert!(limits.set(bound.name, bound.least));
+            assert_eq!(limits.get(bound.name), Some(bound.least));
+        }
+        assert!(!limits.set("no_such_bound", 1));
+    }
+
+    #[test]
+    fn the_memory_sum_fits_a_small_host() {
+        assert!(Limits::default().memory_bytes_max(2) < 1024 * MIB);
+    }
+}

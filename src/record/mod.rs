@@ -1,0 +1,1 @@
+//! The log: byte format, segments, Merkle tree, the writer thread and the reader.
