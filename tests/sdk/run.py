@@ -1,0 +1,512 @@
+#!/usr/bin/env python3
+"""End-to-end tests: real MCP SDK clients, through the gateway, to real MCP servers.
+
+Usage: python3 tests/sdk/run.py [--keep] [--only WORD]
+`STENOGRAPH_BIN` is the gateway's binary (default: target/debug/stenograph). tests/sdk/setup.sh
+must have run. One line per check; the last line counts them; exit 1 if any failed.
+
+A recording tee stands between the clients and the gateway and between the gateway and each
+server, so what really crossed the wire is what is judged: a secret that reaches a client in any
+spelling, or a caller's token that reaches a server, is found in the bytes.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import string
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import parts
+from parts import HERE, NODE, PY1, PY2, ROOT, Checks, OpenStream, Process, Tee, bearer, post, request, rpc, shows
+from suites import EVERYTHING_GRANT, PY_GRANT, everything_steps, judge, py_steps
+
+BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+CLIENTS = {
+    "python 2": ([PY2, "client_py2.py"], ("legacy", "modern")),
+    "python 1": ([PY1, "client_py1.py"], ("legacy",)),
+    "typescript 2": ([NODE, "client_ts2.mjs"], ("legacy", "modern")),
+    "typescript 1": ([NODE, "client_ts1.mjs"], ("legacy",)),
+}
+INSPECTORS = {
+    "inspector 1": ["node_modules/inspector-v1/cli/build/cli.js", "--cli"],
+    "inspector 2": ["node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli"],
+}
+VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28"}
+
+
+def github_token():
+    """A made-up token with the prefix and the checksum of a real one."""
+    body = "".join(random.choices(BASE62, k=30))
+    number = zlib.crc32(body.encode())
+    check = ""
+    while number:
+        number, digit = divmod(number, 62)
+        check = BASE62[digit] + check
+    return f"ghp_{body}{check:0>6}"
+
+
+def aws_key():
+    return "AKIA" + "".join(random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=16))
+
+
+class World:
+    """Everything that runs: identity provider, servers, tees, gateway; and who may do what."""
+
+    def __init__(self, directory, binary):
+        self.directory = Path(directory)
+        self.binary = binary
+        self.running = []
+        self.planted = {"github": github_token(), "aws": aws_key()}
+        self.sent = github_token()
+        self.upstream_credential = "Bearer upstream-credential-" + "".join(random.choices(string.ascii_lowercase, k=20))
+        self.clients = [
+            {"id": name, "secret": f"{name}-pass", "groups": groups, "alg": alg}
+            for name, groups, alg in [
+                ("engineer", ["engineering"], "RS256"), ("contractor", ["contractors"], "ES256"),
+                ("nobody", [], "RS256"),
+            ]
+        ]
+
+    def start(self, name, command, env=None):
+        process = Process(name, command, self.directory, env)
+        self.running.append(process)
+        return process
+
+    def start_servers(self):
+        self.ports = {"py": parts.free_port(), "everything": parts.free_port()}
+        env = {"PLANTED": json.dumps(self.planted)}
+        py = self.start("server-py", [PY2, "server_py2.py", self.ports["py"]], env)
+        everything = self.start(
+            "server-everything",
+            [NODE, "node_modules/@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"],
+            {"PORT": str(self.ports["everything"]), "STENOGRAPH_PLANTED": json.dumps(self.planted)},
+        )
+        py.wait_port(self.ports["py"])
+        everything.wait_port(self.ports["everything"])
+        self.to_server = {name: Tee(port) for name, port in self.ports.items()}
+        # The public address is the tee's: that is what clients are told and what tokens are for.
+        self.to_gateway = Tee()
+        self.url = {name: f"http://127.0.0.1:{self.to_gateway.port}/{name}" for name in self.ports}
+
+    def start_idp(self):
+        plan = {"port": 0, "clients": self.clients, "resources": [self.url["py"], self.url["everything"]]}
+        idp = self.start("idp", [NODE, "idp.mjs", json.dumps(plan)])
+        self.issuer = idp.wait_for(r"ready (\S+)")[1]
+
+    def token(self, client, server):
+        body = f"grant_type=client_credentials&resource={self.url[server]}".encode()
+        basic = parts.base64.b64encode(f"{client}:{client}-pass".encode()).decode()
+        answer = request(
+            "POST", f"{self.issuer}/token",
+            {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"}, body,
+        )
+        return json.loads(answer.body)["access_token"]
+
+    def command(self, *words, stdin=b"", timeout_s=60):
+        return subprocess.run(
+            [self.binary, *map(str, words)], input=stdin, capture_output=True, timeout=timeout_s, cwd=self.directory
+        )
+
+    def write_config(self, engineer_py=None):
+        def values(grant):
+            return "\n".join(f"{key} = {json.dumps(value)}" for key, value in grant.items())
+
+        self.config.write_text(f"""
+[workers]
+cores = "auto"
+
+[[listen]]
+address = "127.0.0.1:{self.gateway_port}"
+
+[[issuer]]
+url = "{self.issuer}"
+algorithms = ["RS256", "ES256"]
+
+[[upstream]]
+name = "py"
+path = "/py"
+url = "http://127.0.0.1:{self.to_server['py'].port}/mcp"
+resource = "{self.url['py']}"
+credential = {{ header = "authorization", file = "{self.directory}/credential" }}
+
+[[upstream]]
+name = "everything"
+path = "/everything"
+url = "http://127.0.0.1:{self.to_server['everything'].port}/mcp"
+resource = "{self.url['everything']}"
+
+[[grant]]
+upstream = "py"
+groups = ["engineering"]
+{values(engineer_py or PY_GRANT)}
+
+[[grant]]
+upstream = "everything"
+groups = ["engineering"]
+{values(EVERYTHING_GRANT)}
+
+[[grant]]
+upstream = "py"
+subjects = ["contractor"]
+tools = ["echo", "slow"]
+
+[deny]
+file = "{self.directory}/deny.toml"
+
+[guard]
+rules = ["builtin"]
+
+[record]
+directory = "{self.directory}/record"
+release = "written"
+signing_key = "{self.directory}/log.key"
+fingerprint_key = "{self.directory}/fingerprint.key"
+
+[admin]
+address = "127.0.0.1:{self.admin_port}"
+""")
+
+    def start_gateway(self):
+        self.config = self.directory / "stenograph.toml"
+        self.gateway_port, self.admin_port = parts.free_port(), parts.free_port()
+        for name, content in (("credential", self.upstream_credential), ("deny.toml", "")):
+            (self.directory / name).write_text(content)
+            (self.directory / name).chmod(0o600)
+        (self.directory / "fingerprint.key").write_bytes(os.urandom(32).hex().encode() + b"\n")
+        (self.directory / "fingerprint.key").chmod(0o600)
+        made = self.command("keygen", "log", "--out", self.directory / "log.key")
+        if made.returncode:
+            raise RuntimeError(f"keygen: {made}")
+        self.verifier = made.stdout.decode().strip().splitlines()[-1]
+        self.write_config()
+        judged = self.command("check", "--config", self.config)
+        if judged.returncode:
+            raise RuntimeError(f"check: {judged.stdout.decode()}{judged.stderr.decode()}")
+        self.gateway = self.start("gateway", [self.binary, "serve", "--config", self.config])
+        self.gateway.wait_for(r'"event":\s*"ready"')
+        self.to_gateway.target_port = self.gateway_port
+
+    def stop(self):
+        for process in reversed(self.running):
+            process.stop()
+
+
+def run_client(program, plan, timeout_s=120):
+    """The lines a client printed."""
+    done = subprocess.run(
+        [*map(str, program)], input=json.dumps(plan), capture_output=True, text=True, timeout=timeout_s, cwd=HERE
+    )
+    lines = [json.loads(line) for line in done.stdout.split("\n") if line.startswith("{")]
+    if not lines:
+        lines = [{"step": "connection", "error": done.stderr[-2000:]}]
+    return lines
+
+
+def suites(world, checks, only, control):
+    """Every client with every server that speaks its era. `control`: straight at the servers."""
+    for client, (program, eras) in CLIENTS.items():
+        for server, make in (("py", py_steps), ("everything", everything_steps)):
+            for era in eras:
+                label = f"{'control: ' if control else ''}{client}, {server}, {era}"
+                if only and only not in label:
+                    continue
+                # server-everything has the handshake era only: a client that asks for the newer
+                # one must fall back through the gateway as it does without it.
+                spoken = era if server == "py" else "legacy"
+                steps = [step for step in make(world.planted, world.sent) if spoken in step.eras]
+                plan = {"era": era, "steps": [step.words for step in steps]}
+                if control:
+                    plan["url"] = f"http://127.0.0.1:{world.ports[server]}/mcp"
+                else:
+                    plan |= {"url": world.url[server], "issuer": world.issuer,
+                             "client_id": "engineer", "client_secret": "engineer-pass"}
+                mark = world.to_gateway.mark()
+                lines = run_client(program, plan)
+                by_name = {line["step"]: line for line in lines}
+                version = by_name.get("connect", {}).get("result", {}).get("version")
+                checks.check(f"{label}: speaks {VERSIONS[spoken]}", version == VERSIONS[spoken], lines[:1])
+                judge(checks, label, steps, lines, control)
+                if control:
+                    continue
+                down = world.to_gateway.since(mark, "down")
+                up = world.to_gateway.since(mark, "up")
+                for kind, secret in world.planted.items():
+                    checks.check(f"{label}: planted {kind} secret is nowhere in the bytes", not shows(down, secret))
+                if spoken == "legacy":
+                    opened = sum(stream.count(b"GET /") for stream in up if b"text/event-stream" in stream)
+                    checks.check(f"{label}: GET stream asked for", opened > 0)
+                    deleted = [s for s, a in zip(down, up) if b"DELETE /" in a]
+                    checks.check(f"{label}: DELETE ends the session",
+                                 deleted and all(b"HTTP/1.1 404" not in s and b"HTTP/1.1 5" not in s for s in deleted), deleted[:1])
+
+
+def inspectors(world, checks, only):
+    for name, command in INSPECTORS.items():
+        for server, tool, arguments, wanted in (
+            ("py", "add", ["a=2", "b=3"], "5"), ("everything", "get-sum", ["a=2", "b=3"], "5"),
+        ):
+            label = f"{name}, {server}"
+            if only and only not in label:
+                continue
+            base = [NODE, *command, world.url[server], "--transport", "http",
+                    "--header", f"Authorization: Bearer {world.token('engineer', server)}"]
+            env = {**os.environ, "HOME": str(world.directory)}
+
+            def inspect(*words):
+                return subprocess.run([*map(str, base), *words], capture_output=True, text=True, timeout=60, cwd=HERE, env=env)
+
+            listed = inspect("--method", "tools/list")
+            hidden = "wipe" if server == "py" else "gzip-file-as-resource"
+            checks.check(f"{label}: tools/list", listed.returncode == 0 and f'"{tool}"' in listed.stdout and hidden not in listed.stdout,
+                         listed.stdout[:200] + listed.stderr[-300:])
+            called = inspect("--method", "tools/call", "--tool-name", tool, *[w for a in arguments for w in ("--tool-arg", a)])
+            checks.check(f"{label}: tools/call", called.returncode == 0 and wanted in called.stdout, called.stdout[:200] + called.stderr[-300:])
+            refused = inspect("--method", "tools/call", "--tool-name", hidden)
+            checks.check(f"{label}: tool not granted", "wiped" not in refused.stdout and "31001" in refused.stdout + refused.stderr or
+                         "not found" in (refused.stdout + refused.stderr).lower(), refused.stdout[:200] + refused.stderr[-300:])
+
+
+def who_calls(world, checks):
+    """Tokens: the challenge, wrong audience, forged, nobody's grants; each by hand."""
+    url = world.url["py"]
+    bare = post(url, None, parts.INITIALIZE)
+    challenge = bare.header("www-authenticate") or ""
+    checks.check("no token: 401", bare.status == 401, bare)
+    found = re.search(r'resource_metadata="([^"]+)"', challenge)
+    checks.check("no token: challenge names the metadata", challenge.startswith("Bearer ") and found, challenge)
+    if found:
+        metadata = request("GET", found[1])
+        document = json.loads(metadata.body) if metadata.status == 200 else {}
+        checks.check("metadata: for this resource", document.get("resource") == url, metadata)
+        checks.check("metadata: names the issuer", document.get("authorization_servers") == [world.issuer], metadata)
+        server = request("GET", f"{document['authorization_servers'][0]}/.well-known/openid-configuration")
+        checks.check("metadata: leads to a token endpoint", "token_endpoint" in json.loads(server.body), server)
+    good = world.token("engineer", "py")
+    opened = post(url, good, parts.INITIALIZE)
+    checks.check("good token: 200", opened.status == 200, opened)
+    checks.check("every answer has an exchange id", all(a.header("stenograph-exchange") for a in (bare, opened)), opened)
+    checks.check("good token for another upstream: 401", post(url, world.token("engineer", "everything"), parts.INITIALIZE).status == 401)
+    head, claims, signature = good.split(".")
+    flipped = signature[:20] + ("A" if signature[20] != "A" else "B") + signature[21:]
+    checks.check("forged signature: 401", post(url, f"{head}.{claims}.{flipped}", parts.INITIALIZE).status == 401)
+    none = parts.base64.urlsafe_b64encode(b'{"alg":"none","typ":"at+jwt"}').decode().rstrip("=")
+    checks.check("unsigned token: 401", post(url, f"{none}.{claims}.", parts.INITIALIZE).status == 401)
+    checks.check("token in the query: 401", post(f"{url}?access_token={good}", None, parts.INITIALIZE).status in (400, 401))
+    checks.check("foreign origin: 403", post(url, good, parts.INITIALIZE, {"Origin": "http://evil.example"}).status == 403)
+    checks.check("unknown path: 404", post(url.replace("/py", "/nothing"), good, parts.INITIALIZE).status == 404)
+    refused = post(url, good, b"[" + json.dumps(rpc("ping")).encode() + b"]")
+    checks.check("batch: 400", refused.status == 400, refused)
+    refused = post(url, good, b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}')
+    checks.check("duplicate key: 400", refused.status == 400, refused)
+    nobody = world.token("nobody", "py")
+    refused = post(url, nobody, parts.INITIALIZE)
+    checks.check("no grant at all: a JSON-RPC error", refused.status == 200 and refused.message()["error"]["code"] == -31001, refused)
+
+    session = parts.open_session(url, good)
+    stranger = post(url, world.token("contractor", "py"), rpc("tools/list"), session)
+    checks.check("another caller's session: 404", stranger.status == 404, stranger)
+    own = post(url, good, rpc("tools/list"), session)
+    checks.check("the owner's session: 200", own.status == 200, own)
+    refused = post(url, good, rpc("tools/call", {"name": "wipe"}), session | {"Accept": "text/event-stream"})
+    checks.check("refusal as an event where only that is accepted",
+                 refused.status in (200, 406) and (refused.status == 406 or refused.message()["error"]["code"] == -31001), refused)
+    refused = post(url, good, {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}, session)
+    checks.check("notification: 202 or 403 without body", refused.status == 202 or (refused.status == 403 and not refused.body), refused)
+    ended = request("DELETE", url, {**session, **bearer(good)})
+    checks.check("DELETE: 2xx", ended.status in (200, 202, 204), ended)
+    after = post(url, good, rpc("tools/list"), session)
+    checks.check("after DELETE: 404", after.status == 404, after)
+
+
+def out_means_out(world, checks):
+    """`revoke` cuts the contractor's streams and refuses his calls within a second; the engineer goes on."""
+    url = world.url["py"]
+    tokens = {who: world.token(who, "py") for who in ("engineer", "contractor")}
+    sessions = {who: parts.open_session(url, token) for who, token in tokens.items()}
+    streams, calls = {}, {}
+    for who, token in tokens.items():
+        headers = {**sessions[who], **bearer(token)}
+        streams[who] = OpenStream("GET", url, {**headers, "Accept": "text/event-stream"})
+        slow = rpc("tools/call", {"name": "slow", "arguments": {"steps": 80, "step_ms": 100}, "_meta": {"progressToken": 7}}, 5)
+        calls[who] = OpenStream("POST", url, {**headers, **parts.MCP_HEADERS}, json.dumps(slow).encode())
+    for who in tokens:
+        checks.check(f"before: {who}'s GET stream is open", streams[who].wait(b"HTTP/1.1 200"), bytes(streams[who].data))
+        checks.check(f"before: {who}'s call is streaming", calls[who].wait(b"notifications/progress"), bytes(calls[who].data[:600]))
+        answer = post(url, tokens[who], rpc("tools/call", {"name": "echo", "arguments": {"text": "hi"}}, 6), sessions[who])
+        checks.check(f"before: {who} may call", answer.status == 200 and "result" in answer.message(), answer)
+    begun = time.monotonic()
+    revoked = world.command("revoke", "--config", world.config, "--issuer", world.issuer, "--subject", "contractor")
+    done = time.monotonic()
+    checks.check("revoke: exit 0", revoked.returncode == 0, revoked)
+    refused_after = None
+    while time.monotonic() - done < 3 and refused_after is None:
+        answer = post(url, tokens["contractor"], rpc("tools/call", {"name": "echo", "arguments": {"text": "hi"}}, 8), sessions["contractor"])
+        if answer.status == 401:
+            refused_after = time.monotonic() - done
+        time.sleep(0.02)
+    checks.check("revoked: new calls get 401 within 1 s", refused_after is not None and refused_after <= 1, refused_after)
+    for name, stream in (("GET stream", streams["contractor"]), ("streaming call", calls["contractor"])):
+        closed = stream.wait_closed(3)
+        checks.check(f"revoked: his {name} is cut within 1 s", closed and closed - done <= 1, closed and closed - done)
+    checks.check("revoked: his token has not expired", True)
+    answer = post(url, tokens["engineer"], rpc("tools/call", {"name": "echo", "arguments": {"text": "hi"}}, 9), sessions["engineer"])
+    checks.check("revoked: the engineer goes on", answer.status == 200 and "result" in answer.message(), answer)
+    seen = len(calls["engineer"].data)
+    time.sleep(0.5)
+    checks.check("revoked: the engineer's streams go on",
+                 not streams["engineer"].ended() and (len(calls["engineer"].data) > seen or b"done after" in calls["engineer"].data))
+    print(f"      revoke took {done - begun:.2f} s, the refusal {refused_after} s more")
+    for stream in (*streams.values(), *calls.values()):
+        stream.close()
+    again = post(url, tokens["contractor"], parts.INITIALIZE)
+    checks.check("revoked: 401 with a challenge", again.status == 401 and again.header("www-authenticate"), again)
+
+
+def reload(world, checks):
+    """SIGHUP brings new grants to a running gateway."""
+    url, token = world.url["py"], world.token("engineer", "py")
+    session = parts.open_session(url, token)
+    before = post(url, token, rpc("tools/call", {"name": "wipe", "arguments": {}}, 3), session).message()
+    world.write_config({**PY_GRANT, "tools": [*PY_GRANT["tools"], "wipe"]})
+    world.gateway.child.send_signal(signal.SIGHUP)
+    after, end = {}, time.monotonic() + 3
+    while time.monotonic() < end and "result" not in after:
+        after = post(url, token, rpc("tools/call", {"name": "wipe", "arguments": {}}, 3), session).message()
+        time.sleep(0.05)
+    checks.check("SIGHUP: refused before, allowed after", "error" in before and "result" in after, (before, after))
+
+
+def wires(world, checks):
+    """What crossed between the gateway and the servers."""
+    tokens = {m for stream in world.to_gateway.all("up") for m in re.findall(rb"[Bb]earer ([A-Za-z0-9_.-]{60,})", stream)}
+    checks.check("callers did send tokens", len(tokens) >= 4, len(tokens))
+    for name, tee in world.to_server.items():
+        up = tee.all("up")
+        leaked = [t for t in tokens if any(t in stream or t.split(b".")[-1] in stream for stream in up)]
+        checks.check(f"{name}: no caller's token reached the server", up and not leaked, leaked[:1])
+        heads = re.findall(rb"(?:POST|GET|DELETE) /mcp[^\r]*\r\n(.*?)\r\n\r\n", b"\n".join(up), re.S)
+        carries = [head for head in heads if world.upstream_credential.encode() in head]
+        if name == "py":
+            checks.check("py: every request carries the gateway's credential", heads and len(carries) == len(heads), (len(carries), len(heads)))
+        else:
+            checks.check("everything: no request carries a credential",
+                         heads and not any(b"authorization" in head.lower() for head in heads), (len(carries), len(heads)))
+        checks.check(f"{name}: the secret a client sent did not reach the server", not shows(up, world.sent))
+        checks.check(f"{name}: the leak did cross this wire", any(shows(tee.all("down"), s) for s in world.planted.values()))
+    checks.check("the credential did not reach a client", not shows(world.to_gateway.all("down"), world.upstream_credential.split()[1]))
+
+
+def read_back(world, checks, when):
+    """The record, by the reading commands."""
+    record = ("--record", world.directory / "record")
+    intact = world.command("verify", *record, "--key", world.verifier, "--json", timeout_s=300)
+    verdict = json.loads(intact.stdout.splitlines()[-1]) if intact.stdout else {}
+    checks.check(f"{when}: verify --key is intact", intact.returncode == 0 and verdict.get("intact") is True, intact)
+    own = world.command("verify", *record, timeout_s=300)
+    checks.check(f"{when}: verify without a key is not proof", own.returncode == 1, own)
+    for kind, secret in world.planted.items():
+        found = world.command("echoed", *record, "--json", stdin=secret.encode(), timeout_s=300)
+        lines = [json.loads(line) for line in found.stdout.splitlines()]
+        hits = [line for line in lines if "exchange" in line]
+        checks.check(f"{when}: echoed finds the planted {kind} secret", found.returncode == 0 and hits, found)
+        checks.check(f"{when}: echoed says it was masked, in answers",
+                     hits and all(hit["masked"] and hit["direction"] == "response" for hit in hits), hits[:2])
+        checks.check(f"{when}: echoed states its coverage", lines and "coverage" in lines[-1], lines[-1:])
+    sent = world.command("echoed", *record, "--json", stdin=world.sent.encode(), timeout_s=300)
+    hits = [json.loads(line) for line in sent.stdout.splitlines() if b'"exchange"' in line]
+    checks.check(f"{when}: echoed finds what a client sent", sent.returncode == 0 and any(h["direction"] == "request" for h in hits), sent)
+    never = world.command("echoed", *record, "--json", stdin=github_token().encode(), timeout_s=300)
+    checks.check(f"{when}: echoed knows what was never seen", never.returncode == 1, never)
+    listed = world.command("sessions", *record, "--json")
+    subjects = {json.loads(line)["subject"] for line in listed.stdout.splitlines()}
+    checks.check(f"{when}: sessions", listed.returncode == 0 and {"engineer", "contractor"} <= subjects, (listed.stderr, subjects))
+    found = world.command("search", *record, "--json", "--tool", "wipe")
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    checks.check(f"{when}: search finds the refused calls", found.returncode == 0 and lines and all(l["target"] == "wipe" for l in lines), (found.stderr, lines[:2]))
+    if lines:
+        shown = world.command("show", lines[0]["exchange"], *record)
+        checks.check(f"{when}: show", shown.returncode == 0 and b"wipe" in shown.stdout, shown)
+    for secret in (*world.planted.values(), world.sent):
+        stored = [path for path in (world.directory / "record").rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+        checks.check(f"{when}: no secret in the record's files", not stored, stored)
+
+
+def flips(world, checks, count=24):
+    """One bit flipped anywhere in a copy of the record is found."""
+    source = world.directory / "record"
+    files = sorted(path for path in source.rglob("*") if path.is_file() and path.stat().st_size)
+    dice = random.Random(7)
+    segments = [path for path in files if path.stat().st_size > 4096] or files
+    checks.check("flip: the record has files", bool(segments), files)
+    missed = []
+    for turn in range(count):
+        victim = dice.choice(segments if turn % 2 else files).relative_to(source)
+        if "lock" in victim.name:
+            continue
+        copy = world.directory / "flipped"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source, copy)
+        data = bytearray((copy / victim).read_bytes())
+        at = dice.randrange(len(data))
+        data[at] ^= 1 << dice.randrange(8)
+        (copy / victim).write_bytes(data)
+        told = world.command("verify", "--record", copy, "--key", world.verifier, "--json", timeout_s=300)
+        verdict = json.loads(told.stdout.splitlines()[-1]) if told.stdout else {}
+        if told.returncode != 1 or not verdict.get("damage"):
+            missed.append((str(victim), at, told.returncode, told.stdout[-200:], told.stderr[-200:]))
+    checks.check(f"flip: every one of {count} flipped bits is found and named", not missed, missed)
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--keep", action="store_true", help="keep the directory with logs and record")
+    words.add_argument("--only", help="only the client suites whose label contains this")
+    words.add_argument("--control", action="store_true", help="only the control run, straight at the servers, without a gateway")
+    asked = words.parse_args()
+    binary = Path(os.environ.get("STENOGRAPH_BIN", ROOT / "target/debug/stenograph")).resolve()
+    if not asked.control and not binary.exists():
+        sys.exit(f"{binary} is not there: build it, or set STENOGRAPH_BIN")
+    directory = tempfile.mkdtemp(prefix="stenograph-sdk-")
+    checks, world = Checks(), World(directory, binary)
+    begun = time.monotonic()
+    try:
+        world.start_servers()
+        world.start_idp()
+        suites(world, checks, asked.only, control=True)
+        if not asked.control:
+            world.start_gateway()
+            suites(world, checks, asked.only, control=False)
+            inspectors(world, checks, asked.only)
+            if not asked.only:
+                who_calls(world, checks)
+                out_means_out(world, checks)
+                reload(world, checks)
+                wires(world, checks)
+                read_back(world, checks, "running")
+                checks.check("the gateway stops on SIGTERM", world.gateway.stop() == 0, world.gateway.text()[-500:])
+                read_back(world, checks, "stopped")
+                flips(world, checks)
+    except Exception as error:
+        checks.check("the run itself", False, repr(error))
+    finally:
+        world.stop()
+        failed = bool(checks.failed)
+        if asked.keep or failed:
+            print(f"kept: {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    print(f"took {time.monotonic() - begun:.0f} s")
+    sys.exit(checks.end())
+
+
+if __name__ == "__main__":
+    main()
