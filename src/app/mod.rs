@@ -1,1 +1,5 @@
 //! The program: configuration, commands, admin endpoint, demo.
+
+pub mod admin;
+pub mod config;
+pub mod log;
