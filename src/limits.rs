@@ -62,7 +62,10 @@ macro_rules! limits {
             }
         }
 
-        $(const _: () = assert!($least <= $default);)*
+        $(const _: () = {
+            let least: u64 = $least;
+            assert!(least <= $default);
+        };)*
     };
 }
 
