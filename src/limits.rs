@@ -181,6 +181,15 @@ limits! {
 /// Header of one log entry. Only fixed fields and commitments stand in it, no payload.
 pub const ENTRY_HEADER_BYTES_MAX: usize = 1024;
 
+/// A string id of a JSON-RPC message, as it is written. SDKs send a few dozen bytes at most.
+pub const ID_BYTES_MAX: usize = KIB as usize;
+
+/// A method name; the longest of the protocol has 40 bytes.
+pub const METHOD_BYTES_MAX: usize = 256;
+
+/// Trailer section of one chunked answer: read, judged and dropped.
+pub const TRAILER_BYTES_MAX: usize = 8 * KIB as usize;
+
 impl Limits {
     /// Upper bound of the payload memory of the process, in bytes: what is in flight, what waits for
     /// the writer (it holds the same memory, so this term counts only what is no longer in flight),
