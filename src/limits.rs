@@ -176,6 +176,10 @@ limits! {
     segment_ms_max: Milliseconds = 3_600_000, least 1000;
     /// From a flush to the signed checkpoint over it.
     checkpoint_ms_max: Milliseconds = 100, least 10;
+    /// Between two signed checkpoints in silence: about 330 bytes each, 3 MB a day.
+    heartbeat_ms_max: Milliseconds = 10_000, least 100;
+    /// Payload bytes of one flush, unless a single entry has more: one write, one mark.
+    recorder_batch_bytes_max: Bytes = MIB, least 4 * KIB;
 }
 
 /// Header of one log entry. Only fixed fields and commitments stand in it, no payload.

@@ -1,1 +1,44 @@
 //! The log: byte format, segments, Merkle tree, the writer thread and the reader.
+//!
+//! The life of an entry: a worker fills an [`Entry`], hands it to its [`Recorder`] and gets a
+//! [`Ticket`]; bytes that may leave only after the record go into a [`Held`] with that ticket; the
+//! writer thread (`writer`) compresses, hashes and writes, then publishes the ticket in [`Progress`];
+//! the worker turns the [`Held`] into a [`Released`], the only thing that may be sent.
+//!
+//! | module | holds | I/O |
+//! |---|---|---|
+//! | [`format`] | the document of the format, its constants | no |
+//! | [`entry`] | entries, parts, their byte tables | no |
+//! | [`header`] | the segment header | no |
+//! | [`tree`] | RFC 6962 hashes, the growing tree | no |
+//! | [`note`] | checkpoints as C2SP signed notes | no |
+//! | [`keys`] | the log's signing key and verifier key | key files |
+//! | [`segment`] | entries in, bytes of a segment out | no |
+//! | [`index`] | what a sealed segment says of its content | no |
+//! | [`handle`] | what workers hold: recorder, tickets, progress | no |
+//! | [`disk`] | the narrow interface to files, and the real one | yes |
+//! | [`writer`] | the thread | by `Disk` |
+//! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
+//! | [`recovery`] | what the newest segment's end means at start | by `Disk` |
+//! | [`reader`] | a whole directory read and checked | by `Files` |
+//!
+//! It does not know HTTP, MCP, rules or grants: parts arrive as bytes, already judged.
+
+pub mod disk;
+pub mod entry;
+pub mod format;
+pub mod handle;
+pub mod header;
+pub mod index;
+pub mod keys;
+pub mod note;
+pub mod reader;
+pub mod recovery;
+pub mod scan;
+pub mod segment;
+pub mod tree;
+pub mod writer;
+
+pub use entry::{Entry, Kind, Part, PartKind};
+pub use format::fingerprint;
+pub use handle::{Held, Level, Progress, Recorder, Released, SubmitFault, Ticket, Waker};

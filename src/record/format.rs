@@ -1,0 +1,257 @@
+//! # The format of the record, version 1
+//!
+//! With this document alone a verifier can be written. Numbers are little-endian unless said
+//! otherwise, offsets and lengths count bytes, `||` joins byte strings, base64 is the standard
+//! alphabet of RFC 4648 §4 with padding and zero trailing bits (any other spelling is refused).
+//!
+//! ## Files
+//! ```text
+//! DIRECTORY/                mode 0700
+//!   lock                    flock(2) by the writer while it runs; no content
+//!   log.pub                 verifier key, for information only: trust comes from outside
+//!   segments/
+//!     00000000.seg …        segment files, mode 0600, numbered densely from 0, 8 decimal digits
+//!     00000007.new          a segment being created; holds no entry that counts; may be left over
+//! ```
+//! A writer never appends to a file that another process, or it itself before a failure, has written:
+//! it opens the next number. A number is never used twice.
+//!
+//! | file | may be lost | rewritten unnoticed |
+//! |---|---|---|
+//! | segment, not the newest | no: its number is missing | no: chain, tree, signature |
+//! | newest segment | noticed only against a checkpoint kept elsewhere, except that a sealed segment without a final stop entry is reported as a gap | only what follows its last checkpoint (at most `checkpoint_ms_max` of entries), and only by somebody who recomputes the chain; random damage is found there too |
+//! | `*.new`, `lock` | yes | yes: nothing is read from them |
+//! | `log.pub` | yes | yes: `verify` takes the key from outside |
+//! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere |
+//! | fingerprint key | `echoed` can no longer use fingerprints | yes, fingerprints then match nothing |
+//!
+//! ## A segment file
+//! A sequence of zstd frames (RFC 8878), so that `zstd -dc FILE` prints the plain items:
+//! ```text
+//! header frame (skippable)
+//! { data frame | checkpoint frame (skippable) }*
+//! [ index frame (skippable), sealed checkpoint frame ]      and nothing behind it
+//! ```
+//! Order: the header first, because it says what the tree and the chain were before it; a checkpoint
+//! behind what it covers; the index before the last checkpoint, so that this one signs it too.
+//!
+//! A skippable frame (RFC 8878 §3.1.2) is `magic u32, length u32, payload`. Magic numbers:
+//! header `0x184D2A50`, checkpoint `0x184D2A51`, index `0x184D2A52`; `0x184D2A53` is reserved for
+//! cosignatures of witnesses, `0x184D2A54` for sealed patches. Anything else is damage.
+//!
+//! ### Header frame
+//! | offset in payload | size | field | a reader checks |
+//! |---|---|---|---|
+//! | 0 | 8 | `STENOSEG` | equal |
+//! | 8 | 2 | format version | 1 |
+//! | 10 | 1 | end of the previous segment: 0 none, 1 sealed, 2 torn, 3 damaged | 0 exactly in segment 0 |
+//! | 11 | 1 | origin length n | 1..=255 |
+//! | 12 | 4 | segment number | the number in the file name |
+//! | 16 | 8 | sequence of the first entry = tree size | equal to the count of entries kept before |
+//! | 24 | 8 | created, UTC ns | |
+//! | 32 | 8 | created, CLOCK_BOOTTIME ns | |
+//! | 40 | 16 | boot id | |
+//! | 56 | 8 | kept length of the previous file | a point of that file (below) |
+//! | 64 | 8 | residue length of the previous file | kept + residue = its length; 0 when sealed |
+//! | 72 | 32 | SHA-256 of the residue | equal; zero when there is none |
+//! | 104 | 32 | chain over all kept bytes of the previous file | equal; zero in segment 0 |
+//! | 136 | 1 | number of peaks p | the bits set in the tree size |
+//! | 137 | 1 | zero | zero |
+//! | 138 | n | origin, UTF-8, the name of the key | the same in every segment |
+//! | 138+n | 32p | roots of the complete subtrees, largest first | equal to those computed |
+//! | 138+n+32p | 32 | chain_0 = SHA-256(`stenograph chain v1` \|\| all bytes of this frame before this field) | equal |
+//!
+//! ### Data frames
+//! Written by one zstd stream at level 1 with window log 18, no content size, no checksum, no
+//! dictionary. A frame begins with exactly `28 B5 2F FD 00 40`. Then blocks (RFC 8878 §3.1.1.2), each
+//! with a head of 3 bytes. A frame grows by flushes; each flush is one write of
+//! ```text
+//! data blocks ‖ mark block ‖ [ frame end ‖ [ checkpoint frame … ] ]
+//! ```
+//! The mark block is a raw block that is not the last, of exactly 33 bytes: head `08 01 00`, content
+//! `M` and the chain value up to the block's own first byte. The frame end is the empty last raw block
+//! `01 00 00`; it stands right behind a mark block and nowhere else. A frame is ended when its plain
+//! bytes reach `frame_bytes_max`, and in front of every skippable frame.
+//!
+//! The plain stream of a segment is a sequence of items; an item never spans two flushes:
+//! * entry: `E`, header, then for each part of the header's table: presence u8 (1 present,
+//!   0 withheld) and, when present, 32 bytes of salt and the bytes of the part;
+//! * mark: `M` and 32 bytes of chain.
+//!
+//! ### Chain
+//! The chain runs over the **compressed** bytes, because a flipped bit in a zstd frame can decode to
+//! the same text. Each mark and each checkpoint is a chain point at the offset where its block or frame
+//! begins: chain_k = SHA-256(chain_{k-1} || bytes from point k-1 to point k), where point 0 stands
+//! behind the header. So the bytes of a mark or checkpoint are covered by the following point; what no
+//! point follows yet is fixed byte by byte by this document. The chain carried into the next segment's
+//! header is SHA-256(chain of the last point || bytes from there to the kept length).
+//!
+//! A **point** at which a file may be kept is the end of the header, of a mark block, of a frame end,
+//! or of a checkpoint frame.
+//!
+//! ### Entry header
+//! | offset | size | field | a reader checks |
+//! |---|---|---|---|
+//! | 0 | 2 | length of this header | 63 + 38 n |
+//! | 2 | 1 | version | 1 |
+//! | 3 | 1 | kind ([`super::Kind`]) | unknown kinds are kept and shown by number |
+//! | 4 | 8 | sequence | dense over the whole record, from 0 |
+//! | 12 | 15 | exchange id, most significant byte first | zero without flag 1 |
+//! | 27 | 10 | session id | zero without flag 2 |
+//! | 37 | 4 | ordinal within the exchange, from 0 | the end entry states the count |
+//! | 41 | 8 | UTC, ns since the Unix epoch; may step | order rests on the sequence alone |
+//! | 49 | 8 | CLOCK_BOOTTIME, ns | |
+//! | 57 | 1 | worker | |
+//! | 58 | 2 | HTTP status or 0 | |
+//! | 60 | 2 | flags: 1 has an exchange, 2 has a session | no other bit |
+//! | 62 | 1 | number of parts n | 0..=16 |
+//! | 63 | 38 n | for each part: kind u8 ([`super::PartKind`]), zero u8, length u32, commitment 32 | |
+//!
+//! The commitment is SHA-256(salt || bytes of the part) with 32 fresh random bytes of salt for each
+//! part. No unsalted digest of a payload is written anywhere. A part (salt and bytes) can be withheld
+//! in a copy while header, leaf and every proof stay valid.
+//!
+//! ### Tree
+//! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the
+//! entry header: leaf hash = SHA-256(0x00 || header). The tree runs on over segments and restarts.
+//!
+//! ### Checkpoint frame
+//! The payload is a C2SP signed note (c2sp.org/signed-note) whose text is a checkpoint
+//! (c2sp.org/tlog-checkpoint) with extension lines:
+//! ```text
+//! <origin>
+//! <tree size, decimal>
+//! <root, base64>
+//! chain <segment, decimal> <offset, decimal> <chain, base64>
+//! time <RFC 3339, UTC, 9 digits>
+//! sealed                                   only in the last checkpoint of a sealed segment
+//!
+//! — <origin> <base64(key hash 4 bytes, big-endian || Ed25519 signature 64 bytes)>
+//! ```
+//! The offset is that of this frame's first byte, and the chain is the chain point there. Exactly one
+//! signature line, by the log's key (algorithm 0x01); signatures are checked strictly (canonical
+//! points and scalars, no small order). A checkpoint is signed at most `checkpoint_ms_max` after a
+//! flush, at least every `heartbeat_ms_max` in silence, at seal and at drain; and only over bytes that
+//! were written without a fault.
+//!
+//! ### Index frame
+//! JSON, an object with `"version": 1` and what the segment holds ([`super::index`]). It is a
+//! convenience: a reader may build it anew from the entries.
+//!
+//! ## How a file may end
+//! | the file is | next header says | verdict |
+//! |---|---|---|
+//! | ended by a sealed checkpoint | sealed, kept = length | sound |
+//! | longer than or as long as a point at `kept` | torn, residue length and digest fit | sound, and a gap is told: the residue was never acknowledged |
+//! | anything | damaged | damaged, for ever |
+//! | newest, ended by a sealed checkpoint | (none) | sound; without a stop entry a gap is told |
+//! | newest, ended at a point | (none) | sound; entries behind the last checkpoint are unsigned, told as a gap |
+//! | newest, bytes behind the last point | (none) | torn: starting the gateway adopts it; while the writer runs it is a write in progress |
+//! | anything else | | damaged |
+//!
+//! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
+//! earlier moment: only a checkpoint kept elsewhere shows that.
+//!
+//! ## Fingerprints
+//! A finding's fingerprint is the first 16 bytes of HMAC-SHA-256(fingerprint key, value), see
+//! [`fingerprint`]. It stands in verdict parts in hexadecimal.
+//!
+//! ## Versions
+//! | version | what changed |
+//! |---|---|
+//! | 1 | the first |
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// Version of the segment format.
+pub const FORMAT_VERSION: u16 = 1;
+/// First bytes of a header's payload.
+pub const SEGMENT_MAGIC: &[u8; 8] = b"STENOSEG";
+/// Skippable frame that holds the header.
+pub const MAGIC_HEADER: u32 = 0x184D_2A50;
+/// Skippable frame that holds a checkpoint.
+pub const MAGIC_CHECKPOINT: u32 = 0x184D_2A51;
+/// Skippable frame that holds the index.
+pub const MAGIC_INDEX: u32 = 0x184D_2A52;
+/// Bytes before the payload of a skippable frame.
+pub const SKIPPABLE_HEAD_BYTES: usize = 8;
+/// The one beginning of a data frame: magic, descriptor 0, window of 2^18 bytes (RFC 8878 §3.1.1.1).
+pub const DATA_FRAME_HEAD: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x40];
+/// Window log of the data frames.
+pub const WINDOW_LOG: u32 = 18;
+/// Compression level of the data frames.
+pub const ZSTD_LEVEL: i32 = 1;
+/// A mark in the plain stream: the tag and the chain.
+pub const MARK_BYTES: usize = 33;
+/// Head of a mark's block: raw, not the last, 33 bytes (RFC 8878 §3.1.1.2).
+pub const MARK_BLOCK_HEAD: [u8; 3] = [(MARK_BYTES as u8) << 3, (MARK_BYTES >> 5) as u8, 0];
+/// Empty last raw block.
+pub const FRAME_END: [u8; 3] = [1, 0, 0];
+/// Starts the hash of a segment's header.
+pub const CHAIN_LABEL: &[u8] = b"stenograph chain v1";
+/// Largest header frame: 255 bytes of origin and 64 peaks.
+pub const HEADER_BYTES_MAX: usize = 4096;
+/// Largest checkpoint payload.
+pub const CHECKPOINT_BYTES_MAX: usize = 4096;
+/// Largest index payload.
+pub const INDEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// The first bytes of a skippable frame.
+pub fn skippable_head(magic: u32, payload_bytes: usize) -> [u8; SKIPPABLE_HEAD_BYTES] {
+    let mut head = [0; SKIPPABLE_HEAD_BYTES];
+    head[..4].copy_from_slice(&magic.to_le_bytes());
+    head[4..].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    head
+}
+
+/// Name of the file of segment `number`.
+pub fn segment_name(number: u32) -> String {
+    format!("{number:08}.seg")
+}
+
+/// Name of segment `number` while it is being created.
+pub fn segment_name_new(number: u32) -> String {
+    format!("{number:08}.new")
+}
+
+/// The number in a segment's file name; only the exact spelling counts.
+pub fn segment_number(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".seg")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// Fingerprint of a value: the first 16 bytes of HMAC-SHA-256(key, value).
+pub fn fingerprint(key: &[u8; 32], value: &[u8]) -> [u8; 16] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key length is allowed");
+    mac.update(value);
+    let digest: [u8; 32] = mac.finalize().into_bytes().into();
+    digest[..16].try_into().expect("16 of 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(segment_name(7), "00000007.seg");
+        assert_eq!(segment_number("00000007.seg"), Some(7));
+        assert_eq!(segment_number("123456789.seg"), Some(123_456_789));
+        for name in ["7.seg", "+0000007.seg", "00000007.SEG", "00000007.new", "x.seg"] {
+            assert_eq!(segment_number(name), None, "{name}");
+        }
+    }
+
+    // RFC 4231 §4.2, key padded to 32 bytes with zeros: HMAC gives the same.
+    #[test]
+    fn fingerprint_is_hmac_sha_256() {
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let expected = [
+            0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf, 0xce, 0xaf, 0x0b,
+            0xf1, 0x2b,
+        ];
+        assert_eq!(fingerprint(&key, b"Hi There"), expected);
+    }
+}

@@ -1,0 +1,309 @@
+//! What workers hold of the record: the [`Recorder`] they submit to, the [`Ticket`] they get, the
+//! [`Held`] bytes that wait for it, and [`Progress`], which the writer publishes.
+//!
+//! The promise of the house rests here: [`Released`] is minted by [`Held::release`] alone, and that
+//! only when the writer has published the ticket at the wanted level. Nothing here blocks.
+//!
+//! Invariant: tickets of one recorder are published in the order they were given.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use super::entry::{ENTRY_BYTES_MAX, Entry, PARTS_MAX};
+
+/// How far an entry has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// In the writer's hands.
+    Queued,
+    /// In the operating system: survives the end of the process.
+    Written,
+    /// On the disk: survives a power cut.
+    Synced,
+}
+
+impl Level {
+    /// The word used in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Queued => "queued",
+            Level::Written => "written",
+            Level::Synced => "synced",
+        }
+    }
+}
+
+/// Called by the writer once for each batch that held entries of this recorder, after a batch that made
+/// room when somebody was refused, and when the state of the record changes. Must not block.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Receipt for one submitted entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    pub(super) worker: u8,
+    pub(super) number: u64,
+    pub(super) level: Level,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
+    written: AtomicU64,
+    synced: AtomicU64,
+}
+
+/// How far the writer has come. Shared; read without locks.
+#[derive(Debug)]
+pub struct Progress {
+    lanes: Box<[Lane]>,
+    failed: AtomicBool,
+    ended: AtomicBool,
+    stopping: AtomicBool,
+    /// Somebody was refused for lack of room and wants to hear when there is some.
+    refused: AtomicBool,
+    queued_entries: AtomicU64,
+    queued_bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(recorders: usize) -> Progress {
+        Progress {
+            lanes: (0..recorders).map(|_| Lane::default()).collect(),
+            failed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            queued_entries: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+        }
+    }
+
+    /// True when the entry behind `ticket` has reached `level`.
+    pub fn reached(&self, ticket: Ticket, level: Level) -> bool {
+        let lane = &self.lanes[ticket.worker as usize];
+        match level {
+            Level::Queued => true,
+            Level::Written => lane.written.load(Ordering::Acquire) >= ticket.number,
+            Level::Synced => lane.synced.load(Ordering::Acquire) >= ticket.number,
+        }
+    }
+
+    /// The record cannot be written just now: calls are to be refused.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// The writer thread is gone, by order or by a panic; nothing will be published any more.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Entries submitted and not yet written.
+    pub fn queued_entries(&self) -> u64 {
+        self.queued_entries.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of those.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Entries in the whole record that are written.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn publish(&self, worker: u8, number: u64, synced: bool) {
+        let lane = &self.lanes[worker as usize];
+        if synced {
+            lane.synced.store(number, Ordering::Release);
+        }
+        lane.written.store(number, Ordering::Release);
+    }
+
+    pub(super) fn set_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Release);
+    }
+
+    pub(super) fn set_ended(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn taken(&self, entries: u64, bytes: u64) {
+        self.queued_entries.fetch_sub(entries, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// True once after a refusal for lack of room.
+    pub(super) fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_entries(&self, entries: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
+    }
+}
+
+/// Why an entry was not taken; it comes back with this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubmitFault {
+    /// The queue is at its bound: stop reading until the writer has caught up.
+    Full,
+    /// The entry has more parts or bytes than one entry may have.
+    TooLarge,
+    /// The writer has ended.
+    Ended,
+}
+
+impl std::fmt::Display for SubmitFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SubmitFault::Full => "queue to the recorder is full",
+            SubmitFault::TooLarge => "entry is larger than one entry may be",
+            SubmitFault::Ended => "recorder has ended",
+        })
+    }
+}
+
+/// What travels to the writer.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) worker: u8,
+    pub(super) number: u64,
+    pub(super) bytes: u64,
+    pub(super) entry: Entry,
+}
+
+#[derive(Debug)]
+pub(super) enum Order {
+    Entry(Submission),
+    /// Look at the clock and the stop flag again.
+    Look,
+}
+
+/// One worker's way to the writer.
+#[derive(Debug)]
+pub struct Recorder {
+    pub(super) worker: u8,
+    pub(super) number: u64,
+    pub(super) bytes_max: u64,
+    pub(super) orders: Sender<Order>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Recorder {
+    /// Hands an entry to the writer, or gives it back.
+    ///
+    /// The entry's bytes stay shared with the caller until they are written; they cannot change.
+    pub fn submit(&mut self, entry: Entry) -> Result<Ticket, (Entry, SubmitFault)> {
+        let bytes = entry.plain_bytes() as u64;
+        if entry.parts.len() > PARTS_MAX || bytes > ENTRY_BYTES_MAX as u64 {
+            return Err((entry, SubmitFault::TooLarge));
+        }
+        let progress = &*self.progress;
+        let before = progress.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Why: an entry that is larger than the whole bound still gets through an empty queue.
+        if before > 0 && before + bytes > self.bytes_max {
+            progress.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            progress.refused.store(true, Ordering::Release);
+            return Err((entry, SubmitFault::Full));
+        }
+        progress.queued_entries.fetch_add(1, Ordering::Relaxed);
+        let number = self.number + 1;
+        let level = entry.level;
+        let submission = Submission { worker: self.worker, number, bytes, entry };
+        match self.orders.try_send(Order::Entry(submission)) {
+            Ok(()) => {
+                self.number = number;
+                Ok(Ticket { worker: self.worker, number, level })
+            }
+            Err(refused) => {
+                progress.taken(1, bytes);
+                progress.refused.store(true, Ordering::Release);
+                let fault = match &refused {
+                    TrySendError::Full(_) => SubmitFault::Full,
+                    TrySendError::Disconnected(_) => SubmitFault::Ended,
+                };
+                match refused.into_inner() {
+                    Order::Entry(submission) => Err((submission.entry, fault)),
+                    Order::Look => unreachable!("an entry was sent"),
+                }
+            }
+        }
+    }
+
+    /// Binds `value` to `ticket`: it comes out only when the entry has reached `level`.
+    ///
+    /// Panics when `level` is above the level the entry was submitted with: nobody would sync it.
+    pub fn hold<T>(&self, ticket: Ticket, level: Level, value: T) -> Held<T> {
+        assert!(level <= ticket.level, "held for {level:?}, submitted for {:?}", ticket.level);
+        Held { ticket, level, value }
+    }
+
+    /// How far the writer has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The same, to keep.
+    pub fn progress_shared(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Number of this recorder: the worker in its entries.
+    pub fn worker(&self) -> u8 {
+        self.worker
+    }
+}
+
+/// A value that waits for the record.
+#[derive(Debug)]
+pub struct Held<T> {
+    ticket: Ticket,
+    level: Level,
+    value: T,
+}
+
+impl<T> Held<T> {
+    /// The value, when its entry has reached the level; itself again otherwise.
+    pub fn release(self, progress: &Progress) -> Result<Released<T>, Held<T>> {
+        if self.ready(progress) { Ok(Released(self.value)) } else { Err(self) }
+    }
+
+    /// True when [`Held::release`] would give the value.
+    pub fn ready(&self, progress: &Progress) -> bool {
+        progress.reached(self.ticket, self.level)
+    }
+}
+
+/// A value whose record has reached its level. Minted by [`Held::release`] alone.
+#[derive(Debug)]
+pub struct Released<T>(T);
+
+impl<T> Released<T> {
+    /// The value itself.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Released<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,185 @@
+//! Checkpoints: the signed statements about the tree and the chain, as C2SP signed notes. The text is
+//! in [`super::format`].
+//!
+//! Invariant: a checkpoint is read only when writing it again gives the same bytes, so there is one
+//! spelling of each.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::keys::{LogKey, VerifierKey, base64_read};
+
+/// What a checkpoint says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Name of the log.
+    pub origin: String,
+    /// Entries in the tree.
+    pub size: u64,
+    /// Root of the tree of that size.
+    pub root: [u8; 32],
+    /// Segment that the checkpoint stands in.
+    pub segment: u32,
+    /// Where its frame begins.
+    pub offset: u64,
+    /// The chain at that offset.
+    pub chain: [u8; 32],
+    /// UTC, ns.
+    pub utc_ns: u64,
+    /// It closes its segment.
+    pub sealed: bool,
+}
+
+/// What is wrong with a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteFault {
+    /// Not a checkpoint in its one spelling.
+    Form,
+    /// Signed under another name or key.
+    OtherKey,
+    /// The signature does not fit the text.
+    Signature,
+}
+
+impl std::fmt::Display for NoteFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NoteFault::Form => "checkpoint is not in the form of the format document",
+            NoteFault::OtherKey => "checkpoint is signed by another key",
+            NoteFault::Signature => "signature of the checkpoint does not fit",
+        })
+    }
+}
+
+/// RFC 3339, UTC, nanoseconds.
+pub fn time_text(utc_ns: u64) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(utc_ns)) {
+        Ok(time) => format!("{time:.9}"),
+        Err(_) => format!("{utc_ns}ns"),
+    }
+}
+
+fn time_read(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()
+}
+
+impl Checkpoint {
+    /// The signed text.
+    pub fn text(&self) -> String {
+        format!(
+            "{}\n{}\n{}\nchain {} {} {}\ntime {}\n{}",
+            self.origin,
+            self.size,
+            STANDARD.encode(self.root),
+            self.segment,
+            self.offset,
+            STANDARD.encode(self.chain),
+            time_text(self.utc_ns),
+            if self.sealed { "sealed\n" } else { "" }
+        )
+    }
+
+    fn parse(text: &str) -> Option<Checkpoint> {
+        let mut lines = text.split('\n');
+        let origin = lines.next()?.to_owned();
+        let size = lines.next()?.parse().ok()?;
+        let root = base64_read(lines.next()?)?.try_into().ok()?;
+        let mut chain = lines.next()?.strip_prefix("chain ")?.split(' ');
+        let segment = chain.next()?.parse().ok()?;
+        let offset = chain.next()?.parse().ok()?;
+        let value = base64_read(chain.next()?)?.try_into().ok()?;
+        let utc_ns = time_read(lines.next()?.strip_prefix("time ")?)?;
+        let sealed = lines.next()? == "sealed";
+        let checkpoint =
+            Checkpoint { origin, size, root, segment, offset, chain: value, utc_ns, sealed };
+        (checkpoint.text() == text).then_some(checkpoint)
+    }
+
+    /// The signed note.
+    pub fn sign(&self, key: &LogKey) -> String {
+        let text = self.text();
+        let mut signature = key.verifier().hash().to_vec();
+        signature.extend_from_slice(&key.sign(text.as_bytes()));
+        format!("{text}\n\u{2014} {} {}\n", key.verifier().name(), STANDARD.encode(signature))
+    }
+
+    /// Reads a note; with a key the signature is checked, without one only its form.
+    pub fn open(note: &[u8], key: Option<&VerifierKey>) -> Result<Checkpoint, NoteFault> {
+        let note = std::str::from_utf8(note).map_err(|_| NoteFault::Form)?;
+        let (text, signature) = note.split_once("\n\n\u{2014} ").ok_or(NoteFault::Form)?;
+        let text = &note[..text.len() + 1];
+        let (name, signature) = signature
+            .strip_suffix('\n')
+            .and_then(|line| line.split_once(' '))
+            .ok_or(NoteFault::Form)?;
+        let signature = base64_read(signature).ok_or(NoteFault::Form)?;
+        let (hash, signature) = signature.split_first_chunk::<4>().ok_or(NoteFault::Form)?;
+        let signature = <&[u8; 64]>::try_from(signature).map_err(|_| NoteFault::Form)?;
+        let checkpoint = Checkpoint::parse(text).ok_or(NoteFault::Form)?;
+        if name != checkpoint.origin {
+            return Err(NoteFault::OtherKey);
+        }
+        if let Some(key) = key {
+            if name != key.name() || *hash != key.hash() {
+                return Err(NoteFault::OtherKey);
+            }
+            if !key.verify(text.as_bytes(), signature) {
+                return Err(NoteFault::Signature);
+            }
+        }
+        Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(sealed: bool) -> Checkpoint {
+        Checkpoint {
+            origin: "log.example".into(),
+            size: 12,
+            root: [3; 32],
+            segment: 4,
+            offset: 5678,
+            chain: [9; 32],
+            utc_ns: 1_795_000_000_123_456_789,
+            sealed,
+        }
+    }
+
+    // Mutants: without the comparison with `text()` a flip of a time's digit case or `+5` passes the
+    // form; without `verify` every flip in the signature passes.
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let key = LogKey::from_seed("log.example", &[1; 32]).unwrap();
+        for sealed in [false, true] {
+            let note = sample(sealed).sign(&key).into_bytes();
+            assert_eq!(Checkpoint::open(&note, Some(key.verifier())), Ok(sample(sealed)));
+            for bit in 0..note.len() * 8 {
+                let mut flipped = note.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(Checkpoint::open(&flipped, Some(key.verifier())).is_err(), "bit {bit}");
+            }
+            for len in 0..note.len() {
+                assert!(Checkpoint::open(&note[..len], None).is_err(), "cut at {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_of_the_same_name_is_refused() {
+        let key = LogKey::from_seed("log.example", &[1; 32]).unwrap();
+        let other = LogKey::from_seed("log.example", &[2; 32]).unwrap();
+        let note = sample(false).sign(&other).into_bytes();
+        let read = Checkpoint::open(&note, Some(key.verifier()));
+        assert_eq!(read, Err(NoteFault::OtherKey));
+    }
+
+    #[test]
+    fn times_have_nine_digits() {
+        assert_eq!(time_text(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(time_text(1_795_000_000_120_000_000), "2026-11-18T11:06:40.120000000Z");
+        assert_eq!(time_read("2026-11-18T11:06:40.120000000Z"), Some(1_795_000_000_120_000_000));
+    }
+}

@@ -1,0 +1,342 @@
+//! Entries in, bytes of a segment file out. Knows no file: the writer takes [`Builder::step`], gives
+//! it to the disk, and says [`Builder::stored`] when the disk has taken all of it.
+//!
+//! | call | allowed when | adds to the step |
+//! |---|---|---|
+//! | `begin` | | the header frame |
+//! | `entry` | not sealed | compressed bytes, perhaps none yet |
+//! | `flush` | after entries | the rest of the data, the mark, perhaps the frame end |
+//! | `checkpoint` | flushed and stored | perhaps the frame end, the checkpoint frame |
+//! | `seal` | flushed and stored | perhaps the frame end, the index frame, the sealed checkpoint |
+//! | `stored` | flushed | nothing; the step is empty again |
+//!
+//! Invariants: what [`Builder::kept`] tells is true of the bytes that were stored, whatever was added
+//! since; a checkpoint never speaks of entries that were not stored. After a fault the builder is
+//! given up, and its file with it.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
+use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
+
+use super::entry::{Entry, SALT_BYTES, TAG_ENTRY, TAG_MARK, write_header};
+use super::format::{
+    DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
+    WINDOW_LOG, ZSTD_LEVEL, skippable_head,
+};
+use super::header::Header;
+use super::index::Index;
+use super::keys::LogKey;
+use super::note::Checkpoint;
+use super::tree::{Tree, leaf_hash};
+
+/// Room given to the compressor at a time: a whole block fits.
+const ROOM_BYTES: usize = 132 * 1024;
+/// Salts drawn at once.
+const SALT_POOL_BYTES: usize = 4096;
+
+/// Source of random bytes: fills the slice, and panics where the system has none.
+pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// Why a segment cannot be built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentFault {
+    /// The compressor reports an error; its code.
+    Compressor(usize),
+    /// The compressor's output has not the form that the format lays down.
+    Form,
+}
+
+impl std::fmt::Display for SegmentFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SegmentFault::Compressor(code) => {
+                write!(f, "zstd: {}", zstd::zstd_safe::get_error_name(*code))
+            }
+            SegmentFault::Form => f.write_str("zstd wrote a frame that is not in our form"),
+        }
+    }
+}
+
+/// Fresh salts, drawn in batches.
+struct Salts {
+    random: Random,
+    pool: Box<[u8; SALT_POOL_BYTES]>,
+    used: usize,
+}
+
+impl Salts {
+    fn next(&mut self) -> [u8; SALT_BYTES] {
+        if self.used == SALT_POOL_BYTES {
+            (self.random)(&mut self.pool[..]);
+            self.used = 0;
+        }
+        let mut salt = [0; SALT_BYTES];
+        // Why: a salt leaves no copy behind that could go out twice.
+        salt.swap_with_slice(&mut self.pool[self.used..self.used + SALT_BYTES]);
+        self.used += SALT_BYTES;
+        salt
+    }
+}
+
+/// What of a segment is stored: enough to go on in another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Stored bytes; a point of the format.
+    pub bytes: u64,
+    /// Chain over all of them.
+    pub chain: [u8; 32],
+    /// The tree of all entries in them.
+    pub tree: Tree,
+}
+
+/// A segment being written.
+pub struct Builder {
+    zstd: CCtx<'static>,
+    frame_bytes_max: u64,
+    /// Plain bytes of the open frame.
+    frame: Option<u64>,
+    /// Entries since the last mark.
+    unmarked: bool,
+    sealed: bool,
+    origin: String,
+    segment: u32,
+    /// File offset of the first byte of `step`.
+    base: u64,
+    step: Vec<u8>,
+    /// Bytes of `step` that are in `extent`.
+    hashed: usize,
+    /// Hash of the chain at the last point and the bytes behind it.
+    extent: Sha256,
+    tree: Tree,
+    stored_extent: Sha256,
+    stored_tree: Tree,
+    index: Index,
+    salts: Salts,
+    scratch: Vec<u8>,
+}
+
+impl Builder {
+    /// Starts a segment; the step holds its header.
+    pub fn begin(
+        header: &Header,
+        frame_bytes_max: u64,
+        random: Random,
+    ) -> Result<Builder, SegmentFault> {
+        let mut zstd = CCtx::create();
+        for parameter in [
+            CParameter::CompressionLevel(ZSTD_LEVEL),
+            CParameter::WindowLog(WINDOW_LOG),
+            CParameter::ContentSizeFlag(false),
+            CParameter::ChecksumFlag(false),
+            CParameter::DictIdFlag(false),
+        ] {
+            zstd.set_parameter(parameter).map_err(SegmentFault::Compressor)?;
+        }
+        let (step, chain) = header.write();
+        let extent = Sha256::new().chain_update(chain);
+        Ok(Builder {
+            zstd,
+            frame_bytes_max,
+            frame: None,
+            unmarked: false,
+            sealed: false,
+            origin: header.origin.clone(),
+            segment: header.segment,
+            base: 0,
+            hashed: step.len(),
+            step,
+            stored_extent: extent.clone(),
+            extent,
+            tree: header.tree.clone(),
+            stored_tree: header.tree.clone(),
+            index: Index::default(),
+            salts: Salts { random, pool: Box::new([0; SALT_POOL_BYTES]), used: SALT_POOL_BYTES },
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Adds an entry; gives its sequence.
+    pub fn entry(&mut self, entry: &Entry, worker: u8) -> Result<u64, SegmentFault> {
+        assert!(!self.sealed, "entry after the seal");
+        let sequence = self.tree.size();
+        let mut salts = [[0; SALT_BYTES]; super::entry::PARTS_MAX];
+        let salts = &mut salts[..entry.parts.len()];
+        salts.iter_mut().for_each(|salt| *salt = self.salts.next());
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.push(TAG_ENTRY);
+        write_header(&mut scratch, entry, sequence, worker, salts);
+        self.tree.append(leaf_hash(&scratch[1..]));
+        self.unmarked = true;
+        self.frame.get_or_insert(0);
+        self.index.add(entry);
+        for (part, salt) in entry.parts.iter().zip(salts.iter()) {
+            scratch.push(1);
+            scratch.extend_from_slice(salt);
+            self.plain(&scratch)?;
+            scratch.clear();
+            self.plain(&part.bytes)?;
+        }
+        self.plain(&scratch)?;
+        self.scratch = scratch;
+        Ok(sequence)
+    }
+
+    /// Ends the flush: everything added so far can be read once the step is stored.
+    pub fn flush(&mut self) -> Result<(), SegmentFault> {
+        if !self.unmarked {
+            return Ok(());
+        }
+        self.drive(&[], Directive::ZSTD_e_flush)?;
+        let start = self.step.len();
+        let chain = self.point(start);
+        let mut mark = [0; MARK_BYTES];
+        mark[0] = TAG_MARK;
+        mark[1..].copy_from_slice(&chain);
+        self.plain(&mark)?;
+        self.drive(&[], Directive::ZSTD_e_flush)?;
+        // Why: 33 bytes, 32 of them a hash, do not compress, so zstd stores them raw; the form is what
+        // lets a reader check every bit of a mark that no later point covers yet.
+        let block = &self.step[start..];
+        if block.len() != 3 + MARK_BYTES || block[..3] != MARK_BLOCK_HEAD || block[3..] != mark {
+            return Err(SegmentFault::Form);
+        }
+        self.unmarked = false;
+        if self.frame.is_some_and(|plain| plain >= self.frame_bytes_max) {
+            self.end_frame()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a checkpoint over all that is stored.
+    pub fn checkpoint(&mut self, key: &LogKey, utc_ns: u64) -> Result<(), SegmentFault> {
+        self.end_frame()?;
+        self.sign(key, utc_ns, false);
+        Ok(())
+    }
+
+    /// Closes the segment: index and sealed checkpoint.
+    pub fn seal(&mut self, key: &LogKey, utc_ns: u64) -> Result<(), SegmentFault> {
+        self.end_frame()?;
+        let index = self.index.write();
+        self.step.extend_from_slice(&skippable_head(MAGIC_INDEX, index.len()));
+        self.step.extend_from_slice(&index);
+        self.sign(key, utc_ns, true);
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// The bytes that the disk has to take, in one write.
+    pub fn step(&self) -> &[u8] {
+        &self.step
+    }
+
+    /// The disk has taken the whole step.
+    pub fn stored(&mut self) {
+        assert!(!self.unmarked, "a step ends with a mark, a frame or a checkpoint");
+        self.extent.update(&self.step[self.hashed..]);
+        self.base += self.step.len() as u64;
+        self.step.clear();
+        self.hashed = 0;
+        self.stored_extent = self.extent.clone();
+        self.stored_tree.clone_from(&self.tree);
+    }
+
+    /// What is stored.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            segment: self.segment,
+            bytes: self.base,
+            chain: self.stored_extent.clone().finalize().into(),
+            tree: self.stored_tree.clone(),
+        }
+    }
+
+    /// Stored bytes.
+    pub fn bytes(&self) -> u64 {
+        self.base
+    }
+
+    /// Entries before and in this segment, stored or not.
+    pub fn entries(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Chain at `end` bytes into the step, which becomes a point.
+    fn point(&mut self, end: usize) -> [u8; 32] {
+        self.extent.update(&self.step[self.hashed..end]);
+        self.hashed = end;
+        let chain: [u8; 32] = self.extent.finalize_reset().into();
+        self.extent.update(chain);
+        chain
+    }
+
+    fn end_frame(&mut self) -> Result<(), SegmentFault> {
+        if self.frame.take().is_none() {
+            return Ok(());
+        }
+        let start = self.step.len();
+        self.drive(&[], Directive::ZSTD_e_end)?;
+        if self.step[start..] == FRAME_END { Ok(()) } else { Err(SegmentFault::Form) }
+    }
+
+    fn sign(&mut self, key: &LogKey, utc_ns: u64, sealed: bool) {
+        debug_assert!(
+            !self.unmarked && self.tree == self.stored_tree,
+            "signed before it is stored"
+        );
+        let start = self.step.len();
+        let chain = self.point(start);
+        let checkpoint = Checkpoint {
+            origin: self.origin.clone(),
+            size: self.tree.size(),
+            root: self.tree.root(),
+            segment: self.segment,
+            offset: self.base + start as u64,
+            chain,
+            utc_ns,
+            sealed,
+        };
+        let note = checkpoint.sign(key);
+        self.step.extend_from_slice(&skippable_head(MAGIC_CHECKPOINT, note.len()));
+        self.step.extend_from_slice(note.as_bytes());
+    }
+
+    /// Puts plain bytes into the open frame.
+    fn plain(&mut self, bytes: &[u8]) -> Result<(), SegmentFault> {
+        if let Some(plain) = &mut self.frame {
+            *plain += bytes.len() as u64;
+        }
+        self.drive(bytes, Directive::ZSTD_e_continue)
+    }
+
+    fn drive(&mut self, bytes: &[u8], directive: Directive) -> Result<(), SegmentFault> {
+        let frame_start = self.step.len();
+        let mut input = InBuffer::around(bytes);
+        loop {
+            self.step.reserve(ROOM_BYTES);
+            let at = self.step.len();
+            let mut out = OutBuffer::around_pos(&mut self.step, at);
+            let left = self
+                .zstd
+                .compress_stream2(&mut out, &mut input, directive)
+                .map_err(SegmentFault::Compressor)?;
+            let done = match directive {
+                Directive::ZSTD_e_continue => input.pos() == bytes.len(),
+                Directive::ZSTD_e_flush | Directive::ZSTD_e_end => left == 0,
+            };
+            if done {
+                break;
+            }
+        }
+        debug_assert!(
+            !self.step[frame_start..].starts_with(&DATA_FRAME_HEAD[..4])
+                || self.step[frame_start..].starts_with(&DATA_FRAME_HEAD)
+        );
+        Ok(())
+    }
+}

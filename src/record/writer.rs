@@ -1,0 +1,745 @@
+//! The writer thread: entries from all workers into segment files, in batches.
+//!
+//! One turn: wait for an entry, drain the queue up to a bound, build one flush, one append, one sync
+//! where somebody waits for it, let go of the payload, publish the tickets, wake the workers. Between
+//! turns: checkpoints, seals, new segments.
+//!
+//! | state | event | next | published |
+//! |---|---|---|---|
+//! | open | batch stored | open | tickets |
+//! | open | append or sync fails, or is short | down | failed; the batch is kept |
+//! | open | bound of bytes or age | sealed, then open (next number) or down | |
+//! | down | a new segment opens and takes the batch | open | tickets, then not failed |
+//! | down | anything fails | down, again after a pause | |
+//! | any | stop | ended: the queue stored, stop entry, seal | ended |
+//!
+//! What is known after each step, should the process or the host end there:
+//! * during an append: the file ends behind its last point in residue; nothing of it was acknowledged,
+//!   recovery adopts what stands before it.
+//! * between append and publish: entries are in the record that nobody was told of. That is sound.
+//! * a failed sync: the kernel may have dropped the pages and may call the next sync good, so the file
+//!   is given up, never synced again, and the batch is written once more into a new segment.
+//! * during the creation of a segment: `*.new` is left over, which counts for nothing.
+//!
+//! Invariant: a ticket is published only after an append that took every byte (and a sync, for that
+//! level) of a flush that holds its entry; what was given up is never signed.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::disk::{Disk, Files};
+use super::entry::{Entry, Kind, PartKind};
+use super::format::{segment_name, segment_name_new};
+use super::handle::{Level, Order, Progress, Recorder, Submission, Waker};
+use super::header::{Header, Previous, PreviousEnd};
+use super::keys::LogKey;
+use super::note::time_text;
+use super::recovery;
+use super::segment::{Builder, Kept, Random};
+use crate::limits::Limits;
+use crate::types::Now;
+
+/// Pause between two tries to open a new segment.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Entries of one batch. Bound: the time until the first of them is published.
+const BATCH_ENTRIES_MAX: usize = 1024;
+/// The worker in the writer's own entries.
+pub const WORKER_NONE: u8 = 255;
+/// Read at a time when a residue is hashed.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// Everything the writer needs besides the disk.
+pub struct Settings {
+    /// The log's key; its name is the origin.
+    pub key: LogKey,
+    /// The bounds in force.
+    pub limits: Limits,
+    /// One for each recorder; the position is the recorder's number. At most 255.
+    pub wakers: Vec<Waker>,
+    /// Both clocks.
+    pub clock: Clock,
+    /// Random bytes for salts.
+    pub random: Random,
+    /// `/proc/sys/kernel/random/boot_id`, as bytes.
+    pub boot_id: [u8; 16],
+    /// Facts for the start entry: versions, host, digest of the program.
+    pub facts: Map<String, Value>,
+    /// Go on behind a damaged newest segment; the damage stays visible for ever.
+    pub accept_damage: bool,
+}
+
+impl Settings {
+    /// Settings with the system's clocks, random bytes and boot id.
+    pub fn system(key: LogKey, limits: Limits, wakers: Vec<Waker>) -> Settings {
+        Settings {
+            key,
+            limits,
+            wakers,
+            clock: Arc::new(system_now),
+            random: Arc::new(|bytes| {
+                getrandom::fill(bytes).expect("the kernel gives random bytes")
+            }),
+            boot_id: system_boot_id(),
+            facts: Map::new(),
+            accept_damage: false,
+        }
+    }
+}
+
+/// Both clocks of the system.
+pub fn system_now() -> Now {
+    let ns = |id| {
+        let time = rustix::time::clock_gettime(id);
+        (time.tv_sec as u64).saturating_mul(1_000_000_000) + time.tv_nsec as u64
+    };
+    Now {
+        utc_ns: ns(rustix::time::ClockId::Realtime),
+        mono_ns: ns(rustix::time::ClockId::Boottime),
+    }
+}
+
+/// The kernel's boot id, or zero where it cannot be read.
+pub fn system_boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: Vec<u8> =
+        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    let mut id = [0; 16];
+    if digits.len() == 32 {
+        for (slot, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *slot = pair[0] << 4 | pair[1];
+        }
+    }
+    id
+}
+
+/// Why the record cannot be opened.
+#[derive(Debug)]
+pub enum StartFault {
+    /// The disk fails.
+    Io(io::Error),
+    /// The newest segment is damaged. Going on needs an order ([`Settings::accept_damage`]).
+    Damaged {
+        /// Number of the segment.
+        segment: u32,
+        /// Where the damage begins.
+        offset: u64,
+        /// What it is.
+        what: String,
+    },
+    /// The record is another log's; the name seen.
+    OtherLog(String),
+    /// The compressor cannot be set up, or there are too many recorders.
+    Setup(String),
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFault::Io(error) => write!(f, "cannot write the record: {error}"),
+            StartFault::Damaged { segment, offset, what } => write!(
+                f,
+                "segment {segment:08}, byte {offset}: {what}; run verify, keep a copy, then start once \
+                 with --accept-damage to go on in a new segment that states the damage"
+            ),
+            StartFault::OtherLog(origin) => write!(
+                f,
+                "the record was written by {origin} with another key; give this log its own directory"
+            ),
+            StartFault::Setup(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// What the writer leaves behind when it ends in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Entries in the whole record.
+    pub entries: u64,
+    /// Number of the last segment.
+    pub segment: u32,
+}
+
+/// Why the writer ended otherwise.
+#[derive(Debug)]
+pub enum EndFault {
+    /// The disk failed until the end; entries that are not stored.
+    Unstored(usize),
+    /// The thread panicked.
+    Panicked,
+}
+
+impl fmt::Display for EndFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndFault::Unstored(entries) => {
+                write!(
+                    f,
+                    "record could not be written to the end, {entries} entries are not stored"
+                )
+            }
+            EndFault::Panicked => f.write_str("recorder thread panicked"),
+        }
+    }
+}
+
+impl std::error::Error for EndFault {}
+
+/// The running writer.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<Result<Report, EndFault>>,
+    orders: Sender<Order>,
+    progress: Arc<Progress>,
+}
+
+/// Opens the record on `disk`, writes its start entry, and starts the thread. Gives one recorder for
+/// each waker. When this returns, the record has been written to once, and synced.
+pub fn start(
+    disk: Box<dyn Disk>,
+    settings: Settings,
+) -> Result<(Writer, Vec<Recorder>), StartFault> {
+    if settings.wakers.len() > WORKER_NONE as usize {
+        return Err(StartFault::Setup(format!(
+            "{} recorders, limit {WORKER_NONE}",
+            settings.wakers.len()
+        )));
+    }
+    let recovered = recovery::recover(&*disk, settings.key.verifier(), settings.accept_damage)?;
+    let progress = Arc::new(Progress::new(settings.wakers.len()));
+    let queue = settings.limits.recorder_queue_entries_max as usize;
+    let (sender, orders) = crossbeam_channel::bounded(queue);
+    let recorders = (0..settings.wakers.len())
+        .map(|worker| Recorder {
+            worker: worker as u8,
+            number: 0,
+            bytes_max: settings.limits.recorder_queue_bytes_max,
+            orders: sender.clone(),
+            progress: progress.clone(),
+        })
+        .collect();
+    let mut facts = settings.facts.clone();
+    facts.insert(
+        "record".into(),
+        json!({
+            "origin": settings.key.verifier().name(),
+            "segment": recovered.segment,
+            "boot_id": hex(&settings.boot_id),
+            "entries_before": recovered.tree.size(),
+            "previous": previous_json(&recovered.previous),
+        }),
+    );
+    let mut thread = Thread {
+        disk,
+        settings,
+        orders,
+        progress: progress.clone(),
+        state: State::Down(Down {
+            tree: recovered.tree,
+            segment: recovered.segment,
+            previous: recovered.previous,
+            unhashed: None,
+        }),
+        batch: Vec::new(),
+        failed: None,
+    };
+    thread.open_segment().map_err(|fault| fault.into_start())?;
+    let now = (thread.settings.clock)();
+    let mut entry =
+        Entry::new(Kind::Start, now).part(PartKind::Detail, Value::Object(facts).to_string());
+    entry.level = Level::Synced;
+    thread.batch.push(Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+    thread.store_batch().map_err(|fault| fault.into_start())?;
+    let thread = std::thread::Builder::new()
+        .name("recorder".into())
+        .spawn(move || {
+            let _ended =
+                Ended { progress: thread.progress.clone(), wakers: thread.settings.wakers.clone() };
+            thread.run()
+        })
+        .map_err(StartFault::Io)?;
+    Ok((Writer { thread, orders: sender, progress }, recorders))
+}
+
+impl Writer {
+    /// How far the writer has come.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// The thread has ended: unless [`Writer::stop`] was called, the process must end too.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Makes the writer look at its clock now.
+    pub fn look(&self) {
+        // A full queue wakes it just as well.
+        let _ = self.orders.try_send(Order::Look);
+        self.thread.thread().unpark();
+    }
+
+    /// Stores what is queued, writes the stop entry, seals, signs, and ends the thread. Entries
+    /// submitted from now on may come back or stay unpublished.
+    pub fn stop(self) -> Result<Report, EndFault> {
+        self.progress.set_stopping();
+        self.look();
+        self.thread.join().unwrap_or(Err(EndFault::Panicked))
+    }
+}
+
+/// Says at the thread's end, however it comes, that nothing will be published any more.
+struct Ended {
+    progress: Arc<Progress>,
+    wakers: Vec<Waker>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.progress.set_ended();
+        self.wakers.iter().for_each(|wake| wake());
+    }
+}
+
+/// Why a step failed. The file is given up.
+#[derive(Debug)]
+enum Fault {
+    Io(&'static str, io::Error),
+    Short { taken: usize, of: usize },
+    Segment(super::segment::SegmentFault),
+}
+
+impl Fault {
+    fn into_start(self) -> StartFault {
+        match self {
+            Fault::Io(_, error) => StartFault::Io(error),
+            Fault::Short { .. } => StartFault::Io(io::Error::other(self.to_string())),
+            Fault::Segment(fault) => StartFault::Setup(fault.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Io(step, error) => write!(f, "{step}: {error}"),
+            Fault::Short { taken, of } => write!(f, "append: {taken} of {of} bytes taken"),
+            Fault::Segment(fault) => fault.fmt(f),
+        }
+    }
+}
+
+/// An open segment with its times, monotonic ns.
+struct Open {
+    builder: Builder,
+    opened_ns: u64,
+    signed_ns: u64,
+    /// When the oldest entry was stored that no checkpoint covers.
+    unsigned_ns: Option<u64>,
+}
+
+/// No segment is open; how to open the next.
+struct Down {
+    tree: super::tree::Tree,
+    segment: u32,
+    previous: Previous,
+    /// Segment whose residue is still to be measured and hashed for `previous`.
+    unhashed: Option<u32>,
+}
+
+enum State {
+    Open(Box<Open>),
+    Down(Down),
+}
+
+struct Failed {
+    since: Now,
+    what: String,
+    tries: u64,
+}
+
+struct Thread {
+    disk: Box<dyn Disk>,
+    settings: Settings,
+    orders: Receiver<Order>,
+    progress: Arc<Progress>,
+    state: State,
+    /// Received and not stored.
+    batch: Vec<Submission>,
+    /// Set from the first failure to the first batch stored after it.
+    failed: Option<Failed>,
+}
+
+impl Thread {
+    fn now(&self) -> Now {
+        (self.settings.clock)()
+    }
+
+    fn run(mut self) -> Result<Report, EndFault> {
+        loop {
+            if self.failed.is_some() {
+                if self.progress.stopping() && self.tries_are_over() {
+                    return Err(EndFault::Unstored(self.batch.len() + self.orders.len()));
+                }
+                std::thread::park_timeout(RETRY_PAUSE);
+                self.retry();
+                continue;
+            }
+            let connected = self.receive();
+            if let Err(fault) = self.turn() {
+                self.fail(fault);
+                continue;
+            }
+            let idle = self.batch.is_empty() && self.orders.is_empty();
+            if idle && (self.progress.stopping() || !connected) {
+                match self.finish() {
+                    Ok(report) => return Ok(report),
+                    Err(fault) => {
+                        self.progress.set_stopping();
+                        self.fail(fault);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for an entry or the next thing due, and drains the queue up to the bounds. False when
+    /// all recorders are gone.
+    fn receive(&mut self) -> bool {
+        let mut connected = true;
+        let mut bytes = 0;
+        if !self.progress.stopping() {
+            match self.orders.recv_timeout(self.wait()) {
+                Ok(Order::Entry(submission)) => {
+                    bytes += submission.bytes;
+                    self.batch.push(submission);
+                }
+                Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => connected = false,
+            }
+        }
+        let bytes_max = self.settings.limits.recorder_batch_bytes_max;
+        while bytes < bytes_max && self.batch.len() < BATCH_ENTRIES_MAX {
+            match self.orders.try_recv() {
+                Ok(Order::Entry(submission)) => {
+                    bytes += submission.bytes;
+                    self.batch.push(submission);
+                }
+                Ok(Order::Look) => {}
+                Err(_) => break,
+            }
+        }
+        connected
+    }
+
+    /// Time until the next checkpoint or seal.
+    fn wait(&self) -> Duration {
+        let State::Open(open) = &self.state else { return RETRY_PAUSE };
+        let due_ns = open.due_ns(&self.settings.limits);
+        Duration::from_nanos(due_ns.saturating_sub(self.now().mono_ns))
+    }
+
+    fn turn(&mut self) -> Result<(), Fault> {
+        self.store_batch()?;
+        let now = self.now();
+        let limits = &self.settings.limits;
+        let State::Open(open) = &self.state else { return Ok(()) };
+        if open.builder.bytes() >= limits.segment_bytes_max
+            || now.mono_ns >= open.age_due_ns(limits)
+        {
+            self.seal()?;
+            self.open_segment()
+        } else if now.mono_ns >= open.sign_due_ns(limits) {
+            self.checkpoint()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Stores the batch in one append and publishes it. On a fault the batch is still there.
+    fn store_batch(&mut self) -> Result<(), Fault> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let State::Open(open) = &mut self.state else { return Ok(()) };
+        for submission in &self.batch {
+            open.builder.entry(&submission.entry, submission.worker).map_err(Fault::Segment)?;
+        }
+        open.builder.flush().map_err(Fault::Segment)?;
+        append(&mut *self.disk, open.builder.step())?;
+        let synced = self.batch.iter().any(|submission| submission.entry.level == Level::Synced);
+        if synced {
+            sync(&mut *self.disk)?;
+        }
+        open.builder.stored();
+        self.progress.set_entries(open.builder.entries());
+        let now = (self.settings.clock)();
+        open.unsigned_ns.get_or_insert(now.mono_ns);
+        self.publish(synced);
+        Ok(())
+    }
+
+    fn publish(&mut self, synced: bool) {
+        let mut last = [None; WORKER_NONE as usize + 1];
+        let mut entries = 0;
+        let mut bytes = 0;
+        // Why: the payload is let go before its receipt is out, so that whoever gets the receipt finds
+        // its memory unshared and can use it again without an allocation.
+        for submission in self.batch.drain(..) {
+            if submission.worker != WORKER_NONE {
+                last[submission.worker as usize] = Some(submission.number);
+                entries += 1;
+                bytes += submission.bytes;
+            }
+        }
+        self.progress.taken(entries, bytes);
+        let wake_all = self.progress.take_refused();
+        for (worker, wake) in self.settings.wakers.iter().enumerate() {
+            if let Some(number) = last[worker] {
+                self.progress.publish(worker as u8, number, synced);
+            }
+            if wake_all || last[worker].is_some() {
+                wake();
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Fault> {
+        let now = self.now();
+        let State::Open(open) = &mut self.state else { return Ok(()) };
+        open.builder.checkpoint(&self.settings.key, now.utc_ns).map_err(Fault::Segment)?;
+        append(&mut *self.disk, open.builder.step())?;
+        open.builder.stored();
+        open.signed_ns = now.mono_ns;
+        open.unsigned_ns = None;
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<(), Fault> {
+        let now = self.now();
+        let State::Open(open) = &mut self.state else { return Ok(()) };
+        open.builder.seal(&self.settings.key, now.utc_ns).map_err(Fault::Segment)?;
+        append(&mut *self.disk, open.builder.step())?;
+        sync(&mut *self.disk)?;
+        open.builder.stored();
+        let kept = open.builder.kept();
+        self.state = State::Down(Down::after(kept, PreviousEnd::Sealed));
+        Ok(())
+    }
+
+    /// Opens the next segment. On a fault the state says how to try again.
+    fn open_segment(&mut self) -> Result<(), Fault> {
+        let now = self.now();
+        let State::Down(down) = &mut self.state else { return Ok(()) };
+        if let Some(old) = down.unhashed {
+            let name = segment_name(old);
+            let (bytes, digest) = residue(&*self.disk, &name, down.previous.kept_bytes)
+                .map_err(|error| Fault::Io("read", error))?;
+            down.previous.residue_bytes = bytes;
+            down.previous.residue_digest = digest;
+            down.unhashed = None;
+        }
+        let header = Header {
+            origin: self.settings.key.verifier().name().to_owned(),
+            segment: down.segment,
+            tree: down.tree.clone(),
+            created: now,
+            boot_id: self.settings.boot_id,
+            previous: down.previous,
+        };
+        let frame_bytes_max = self.settings.limits.frame_bytes_max;
+        let mut builder = Builder::begin(&header, frame_bytes_max, self.settings.random.clone())
+            .map_err(Fault::Segment)?;
+        let (name_new, name) = (segment_name_new(header.segment), segment_name(header.segment));
+        self.disk.create(&name_new).map_err(|error| Fault::Io("create", error))?;
+        append(&mut *self.disk, builder.step())?;
+        // Crash here: `.new` is left over. Why the sync: a file that has its name has its header.
+        sync(&mut *self.disk)?;
+        self.disk.rename(&name_new, &name).map_err(|error| Fault::Io("rename", error))?;
+        // Crash here: a segment without entries, kept to the end of its header.
+        builder.stored();
+        if let Err(error) = self.disk.sync_names() {
+            // The file has its name, so its number is used.
+            self.state = State::Down(Down::after(builder.kept(), PreviousEnd::Torn));
+            return Err(Fault::Io("sync of names", error));
+        }
+        self.state = State::Open(Box::new(Open {
+            builder,
+            opened_ns: now.mono_ns,
+            signed_ns: now.mono_ns,
+            unsigned_ns: None,
+        }));
+        Ok(())
+    }
+
+    /// Gives the open file up and publishes the failure.
+    fn fail(&mut self, fault: Fault) {
+        let now = self.now();
+        if let State::Open(open) = &self.state {
+            self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
+        }
+        let what = fault.to_string();
+        match &mut self.failed {
+            Some(failed) => failed.tries += 1,
+            None => self.failed = Some(Failed { since: now, what, tries: 1 }),
+        }
+        self.progress.set_failed(true);
+        self.settings.wakers.iter().for_each(|wake| wake());
+    }
+
+    /// One try to go on in a new segment, with an entry that tells of the failure.
+    fn retry(&mut self) {
+        if let Err(fault) = self.open_segment() {
+            return self.fail(fault);
+        }
+        let now = self.now();
+        if let Some(failed) = &self.failed {
+            let detail = json!({
+                "failed": failed.what,
+                "since": time_text(failed.since.utc_ns),
+                "until": time_text(now.utc_ns),
+                "tries": failed.tries,
+            });
+            let mut entry =
+                Entry::new(Kind::Resume, now).part(PartKind::Detail, detail.to_string());
+            entry.level = Level::Synced;
+            self.batch.retain(|kept| kept.entry.kind != Kind::Resume || kept.worker != WORKER_NONE);
+            self.batch.insert(0, Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+        }
+        match self.store_batch() {
+            Ok(()) => {
+                self.failed = None;
+                self.progress.set_failed(false);
+                self.settings.wakers.iter().for_each(|wake| wake());
+            }
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    fn tries_are_over(&self) -> bool {
+        let pauses = self.settings.limits.drain_ms_max / RETRY_PAUSE.as_millis() as u64 + 1;
+        self.failed.as_ref().is_some_and(|failed| failed.tries > pauses)
+    }
+
+    fn finish(&mut self) -> Result<Report, Fault> {
+        let now = self.now();
+        if let State::Open(_) = &self.state {
+            let mut entry = Entry::new(Kind::Stop, now);
+            entry.level = Level::Synced;
+            self.batch.push(Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+            let stored = self.store_batch();
+            // Why: after a failure the stop is decided anew, so its entry is not kept.
+            self.batch.clear();
+            stored?;
+            self.seal()?;
+        }
+        match &self.state {
+            State::Down(down) => {
+                Ok(Report { entries: down.tree.size(), segment: down.segment - 1 })
+            }
+            State::Open(_) => unreachable!("sealed just now"),
+        }
+    }
+}
+
+impl Open {
+    fn sign_due_ns(&self, limits: &Limits) -> u64 {
+        let ms = |ms: u64| ms * 1_000_000;
+        let heartbeat = self.signed_ns + ms(limits.heartbeat_ms_max);
+        // Why: four fifths of the bound, so that a late wake-up stays inside it.
+        let fresh = self.unsigned_ns.map(|since| since + ms(limits.checkpoint_ms_max) / 5 * 4);
+        fresh.map_or(heartbeat, |fresh| fresh.min(heartbeat))
+    }
+
+    fn age_due_ns(&self, limits: &Limits) -> u64 {
+        self.opened_ns + limits.segment_ms_max * 1_000_000
+    }
+
+    fn due_ns(&self, limits: &Limits) -> u64 {
+        self.sign_due_ns(limits).min(self.age_due_ns(limits))
+    }
+}
+
+impl Down {
+    fn after(kept: Kept, end: PreviousEnd) -> Down {
+        Down {
+            tree: kept.tree,
+            segment: kept.segment + 1,
+            previous: Previous {
+                end,
+                kept_bytes: kept.bytes,
+                residue_bytes: 0,
+                residue_digest: [0; 32],
+                chain: kept.chain,
+            },
+            unhashed: (end != PreviousEnd::Sealed).then_some(kept.segment),
+        }
+    }
+}
+
+/// One append that must take everything.
+fn append(disk: &mut dyn Disk, bytes: &[u8]) -> Result<(), Fault> {
+    loop {
+        match disk.append(bytes) {
+            Ok(taken) if taken == bytes.len() => return Ok(()),
+            Ok(taken) => return Err(Fault::Short { taken, of: bytes.len() }),
+            // Nothing was taken.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Fault::Io("append", error)),
+        }
+    }
+}
+
+fn sync(disk: &mut dyn Disk) -> Result<(), Fault> {
+    disk.sync().map_err(|error| Fault::Io("sync", error))
+}
+
+/// Length and SHA-256 of what a file holds behind `kept`; zero digest when that is nothing.
+pub(super) fn residue(
+    files: &(impl Files + ?Sized),
+    name: &str,
+    kept: u64,
+) -> io::Result<(u64, [u8; 32])> {
+    let length = files.len(name)?.saturating_sub(kept);
+    if length == 0 {
+        return Ok((0, [0; 32]));
+    }
+    let mut input = files.open_at(name, kept)?;
+    let mut hash = Sha256::new();
+    let mut left = length;
+    let mut buffer = vec![0; READ_BYTES];
+    while left > 0 {
+        let want = (left as usize).min(READ_BYTES);
+        match input.read(&mut buffer[..want])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            got => {
+                hash.update(&buffer[..got]);
+                left -= got as u64;
+            }
+        }
+    }
+    Ok((length, hash.finalize().into()))
+}
+
+pub(super) fn previous_json(previous: &Previous) -> Value {
+    json!({
+        "end": previous.end.as_str(),
+        "kept_bytes": previous.kept_bytes,
+        "residue_bytes": previous.residue_bytes,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
