@@ -182,6 +182,17 @@ limits! {
     recorder_batch_bytes_max: Bytes = MIB, least 4 * KIB;
 }
 
+/// `sub`, `client_id`, `azp`, `jti` of a token: they are compared, recorded and shown. RFC 7519 sets no
+/// bound; OpenID Connect Core §2 allows 255 characters for `sub`.
+pub const CLAIM_TEXT_BYTES_MAX: usize = 512;
+
+/// The deny file: about 100,000 entries.
+pub const DENY_FILE_BYTES_MAX: u64 = 16 * MIB;
+
+/// Time for which one worker remembers that a token is bad: a client that repeats itself costs a hash
+/// and not a signature check.
+pub const TOKEN_REFUSAL_MS_MAX: u64 = 10_000;
+
 /// Header of one log entry. Only fixed fields and commitments stand in it, no payload.
 pub const ENTRY_HEADER_BYTES_MAX: usize = 1024;
 

@@ -1,0 +1,3 @@
+//! The parts that the demo embeds in the binary; tests use them too.
+
+pub mod idp;
