@@ -362,11 +362,7 @@ fn attacks_on_the_form() -> Vec<Attack> {
         .into_iter()
         .map(|(name, token)| attack(name, token, TokenFault::Malformed))
         .collect();
-    attacks.push(attack(
-        "too long",
-        format!("{good}{}", "A".repeat(17_000)),
-        TokenFault::TooLong,
-    ));
+    attacks.push(attack("too long", format!("{good}{}", "A".repeat(17_000)), TokenFault::TooLong));
     attacks.push(attack("too long and full of dots", ".".repeat(17_000), TokenFault::TooLong));
     attacks
 }
@@ -479,8 +475,18 @@ fn attacks_on_the_key() -> Vec<Attack> {
         attack("stranger's key", WORLD.stranger.mint(&claims()), TokenFault::Signature),
     ];
     for kid in [
-        "../../../../dev/null", "x' UNION SELECT 'k", "es256", "new", "oct", "enc", "ops",
-        "ops-text", "alg", "alg-hs", "private", "off-curve",
+        "../../../../dev/null",
+        "x' UNION SELECT 'k",
+        "es256",
+        "new",
+        "oct",
+        "enc",
+        "ops",
+        "ops-text",
+        "alg",
+        "alg-hs",
+        "private",
+        "off-curve",
     ] {
         attacks.push(attack(format!("kid {kid:?}"), under(kid), unknown));
     }
@@ -556,10 +562,7 @@ fn attacks_on_the_signature() -> Vec<Attack> {
         carry = sum >> 8;
     }
     tokens.push(("Edwards signature with s + l".into(), resigned(&token, &second)));
-    tokens
-        .into_iter()
-        .map(|(name, token)| attack(name, token, TokenFault::Signature))
-        .collect()
+    tokens.into_iter().map(|(name, token)| attack(name, token, TokenFault::Signature)).collect()
 }
 
 fn attacks_on_issuer_and_audience() -> Vec<Attack> {
@@ -573,25 +576,40 @@ fn attacks_on_issuer_and_audience() -> Vec<Attack> {
         attacks.push(attack(name, mint("iss", iss), TokenFault::ClaimForm(Claim::Issuer)));
     }
     for iss in [
-        "https://login.example.com/", "https://LOGIN.example.com", "http://login.example.com",
-        "https://login.example.com:443", " https://login.example.com",
-        "https://login.example.com.evil.example", "", "https://login.example.com\u{0}",
+        "https://login.example.com/",
+        "https://LOGIN.example.com",
+        "http://login.example.com",
+        "https://login.example.com:443",
+        " https://login.example.com",
+        "https://login.example.com.evil.example",
+        "",
+        "https://login.example.com\u{0}",
     ] {
         let name = format!("iss {iss:?}");
         attacks.push(attack(name, mint("iss", json!(iss)), TokenFault::UnknownIssuer));
     }
     for aud in [
-        json!({ "0": AUDIENCE }), json!([[AUDIENCE]]), json!([AUDIENCE, 1]), json!(1), Value::Null,
+        json!({ "0": AUDIENCE }),
+        json!([[AUDIENCE]]),
+        json!([AUDIENCE, 1]),
+        json!(1),
+        Value::Null,
         json!(true),
     ] {
         let name = format!("aud {aud}");
         attacks.push(attack(name, mint("aud", aud), TokenFault::ClaimForm(Claim::Audience)));
     }
     for aud in [
-        json!("https://mcp.example.com/other"), json!("https://mcp.example.com"),
-        json!("https://mcp.example.com/codegen/x"), json!("https://mcp.example.com/codegen/"),
-        json!("https://MCP.example.com/codegen"), json!("*"), json!(""), json!([]),
-        json!(format!("{AUDIENCE} https://b")), json!(["https://a", "https://b"]),
+        json!("https://mcp.example.com/other"),
+        json!("https://mcp.example.com"),
+        json!("https://mcp.example.com/codegen/x"),
+        json!("https://mcp.example.com/codegen/"),
+        json!("https://MCP.example.com/codegen"),
+        json!("*"),
+        json!(""),
+        json!([]),
+        json!(format!("{AUDIENCE} https://b")),
+        json!(["https://a", "https://b"]),
         json!("https://mcp.example.com/codegen\u{0}"),
     ] {
         let name = format!("aud {aud}");
@@ -628,8 +646,14 @@ fn attacks_on_the_times() -> Vec<Attack> {
         [("exp", Claim::Expires), ("iat", Claim::Issued), ("nbf", Claim::NotBefore)]
     {
         for value in [
-            json!(NOW_S.to_string()), json!(NOW_S as f64 + 0.5), json!(-1), json!(1e18),
-            Value::Null, json!([NOW_S]), json!({}), json!(true),
+            json!(NOW_S.to_string()),
+            json!(NOW_S as f64 + 0.5),
+            json!(-1),
+            json!(1e18),
+            Value::Null,
+            json!([NOW_S]),
+            json!({}),
+            json!(true),
         ] {
             let title = format!("{name} {value}");
             attacks.push(attack(title, mint(name, value), TokenFault::ClaimForm(claim)));
@@ -640,13 +664,28 @@ fn attacks_on_the_times() -> Vec<Attack> {
 
 fn attacks_on_the_names() -> Vec<Attack> {
     let mint = |name: &str, value: Value| es().mint(&with(name, value));
-    let mut attacks =
-        vec![attack("no sub", es().mint(&without("sub")), TokenFault::ClaimMissing(Claim::Subject))];
+    let mut attacks = vec![attack(
+        "no sub",
+        es().mint(&without("sub")),
+        TokenFault::ClaimMissing(Claim::Subject),
+    )];
     for sub in [
-        json!(1), json!(["alice"]), json!({ "id": "alice" }), Value::Null, json!(true), json!(""),
-        json!("alice\u{0}"), json!("alice\n"), json!("\u{1b}[31malice"), json!("\u{202e}ecila"),
-        json!("al\u{200b}ice"), json!("\u{feff}alice"), json!("al\u{2066}ice"),
-        json!("alice\u{e0041}"), json!("alice\u{85}"), json!("a".repeat(513)),
+        json!(1),
+        json!(["alice"]),
+        json!({ "id": "alice" }),
+        Value::Null,
+        json!(true),
+        json!(""),
+        json!("alice\u{0}"),
+        json!("alice\n"),
+        json!("\u{1b}[31malice"),
+        json!("\u{202e}ecila"),
+        json!("al\u{200b}ice"),
+        json!("\u{feff}alice"),
+        json!("al\u{2066}ice"),
+        json!("alice\u{e0041}"),
+        json!("alice\u{85}"),
+        json!("a".repeat(513)),
     ] {
         let name = format!("sub {sub}");
         attacks.push(attack(name, mint("sub", sub), TokenFault::ClaimForm(Claim::Subject)));
@@ -663,7 +702,10 @@ fn attacks_on_the_names() -> Vec<Attack> {
         attacks.push(attack(title, mint(name, value), TokenFault::ClaimForm(claim)));
     }
     for cnf in [
-        json!({ "jkt": "AAAA" }), json!({ "x5t#S256": "AAAA" }), json!({ "new": 1 }), json!({}),
+        json!({ "jkt": "AAAA" }),
+        json!({ "x5t#S256": "AAAA" }),
+        json!({ "new": 1 }),
+        json!({}),
         Value::Null,
     ] {
         let name = format!("cnf {cnf}");
@@ -770,8 +812,16 @@ fn authorization_is_one_scheme_and_one_token() {
         assert_eq!(bearer(Some(scheme.as_bytes())), Err(TokenFault::Scheme), "{scheme:?}");
     }
     for bad in [
-        "Bearer", "Bearer ", "Bearer =", "Bearer a.b.c d", "Bearer a.b.c,Bearer d", "Bearer a\0b",
-        "Bearer \"a.b.c\"", "Bearer a=b", "Bearer a.b.c\t", "Bearer ä",
+        "Bearer",
+        "Bearer ",
+        "Bearer =",
+        "Bearer a.b.c d",
+        "Bearer a.b.c,Bearer d",
+        "Bearer a\0b",
+        "Bearer \"a.b.c\"",
+        "Bearer a=b",
+        "Bearer a.b.c\t",
+        "Bearer ä",
     ] {
         assert_eq!(bearer(Some(bad.as_bytes())), Err(TokenFault::Credentials), "{bad:?}");
     }

@@ -299,7 +299,11 @@ impl Reader<'_> {
         entry
     }
 
-    fn name(&mut self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) -> Option<String> {
+    fn name(
+        &mut self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<String> {
         match value.get_ref() {
             DeValue::String(text) if name_allowed(text) => Some(text.to_string()),
             DeValue::String(text) => {

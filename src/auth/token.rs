@@ -282,8 +282,7 @@ pub fn verify(
         .and_then(Value::as_str)
         .filter(|id| !id.is_empty())
         .ok_or(TokenFault::NoKeyId)?;
-    let set =
-        keys.usable(index, now).ok_or(TokenFault::NoKeys { issuer: index as u16 })?;
+    let set = keys.usable(index, now).ok_or(TokenFault::NoKeys { issuer: index as u16 })?;
     let key = match set.get(key_id) {
         Lookup::One(key) => key,
         Lookup::None => return Err(TokenFault::UnknownKey { issuer: index as u16 }),
@@ -360,7 +359,8 @@ fn check_claims(
     check_audience(claims, audience)?;
     let expires_s =
         seconds(claims, Claim::Expires)?.ok_or(TokenFault::ClaimMissing(Claim::Expires))?;
-    let issued_s = seconds(claims, Claim::Issued)?.ok_or(TokenFault::ClaimMissing(Claim::Issued))?;
+    let issued_s =
+        seconds(claims, Claim::Issued)?.ok_or(TokenFault::ClaimMissing(Claim::Issued))?;
     let begins_s = seconds(claims, Claim::NotBefore)?;
     let client = name(claims, Claim::Client)?;
     let party = name(claims, Claim::AuthorizedParty)?;
@@ -443,10 +443,9 @@ fn groups(claims: &Map<String, Value>, path: &str) -> Result<Vec<String>, TokenF
     match found {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(many)) => many
-            .iter()
-            .map(|one| one.as_str().map(str::to_owned).ok_or(form))
-            .collect(),
+        Some(Value::Array(many)) => {
+            many.iter().map(|one| one.as_str().map(str::to_owned).ok_or(form)).collect()
+        }
         Some(_) => Err(form),
     }
 }

@@ -113,9 +113,9 @@ impl fmt::Display for FetchFault {
             FetchFault::Issuer => {
                 f.write_str("\"issuer\" in the discovery document differs from the configured url")
             }
-            FetchFault::KeysAddress => f.write_str(
-                "\"jwks_uri\" is missing or not https (http only for loopback issuers)",
-            ),
+            FetchFault::KeysAddress => {
+                f.write_str("\"jwks_uri\" is missing or not https (http only for loopback issuers)")
+            }
             FetchFault::NoKeys => f.write_str("key set holds no usable key"),
         }
     }
@@ -232,7 +232,9 @@ impl KeyFetcher {
             }),
             State::Keys => KeySet::read(body, &one.issuer.algorithms)
                 .map_err(|_| FetchFault::Document)
-                .and_then(|set| if set.keys().is_empty() { Err(FetchFault::NoKeys) } else { Ok(set) })
+                .and_then(
+                    |set| if set.keys().is_empty() { Err(FetchFault::NoKeys) } else { Ok(set) },
+                )
                 .map(|set| {
                     let same = one.keys.set.as_ref().is_some_and(|old| old.same_keys(&set));
                     // An expired set counts as gone: its return is a change for everybody.
@@ -248,7 +250,8 @@ impl KeyFetcher {
                     one.failures = 0;
                     // Why at half the age: with a short age set for tests or caution, the refresh must
                     // still come before the end.
-                    let fresh_ms = self.limits.keys_fresh_ms_max.min(self.limits.keys_age_ms_max / 2);
+                    let fresh_ms =
+                        self.limits.keys_fresh_ms_max.min(self.limits.keys_age_ms_max / 2);
                     one.state = State::Idle { due_ns: now.after_ms(fresh_ms) };
                 }),
         };
@@ -288,8 +291,7 @@ fn read_discovery(body: &[u8], issuer: &str) -> Result<String, FetchFault> {
         .ok_or(FetchFault::KeysAddress)?;
     // Why: an issuer that is reached over TLS must not send us to an unprotected address, loopback or
     // not; only a loopback issuer may name a loopback address.
-    let lawful = url.starts_with("https://")
-        || (is_loopback_http(issuer) && is_loopback_http(url));
+    let lawful = url.starts_with("https://") || (is_loopback_http(issuer) && is_loopback_http(url));
     if lawful { Ok(url.to_owned()) } else { Err(FetchFault::KeysAddress) }
 }
 
@@ -312,7 +314,9 @@ impl super::KeySets {
     /// Whether `url` may be an issuer's: https, or http towards a loopback name.
     pub fn address_allowed(url: &str) -> bool {
         let https = url.strip_prefix("https://").is_some_and(|rest| {
-            !rest.is_empty() && !rest.starts_with('/') && !rest.split('/').next().unwrap_or_default().contains('@')
+            !rest.is_empty()
+                && !rest.starts_with('/')
+                && !rest.split('/').next().unwrap_or_default().contains('@')
         });
         url.bytes().all(|byte| byte.is_ascii_graphic())
             && !url.contains(['?', '#'])

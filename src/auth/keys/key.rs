@@ -300,8 +300,7 @@ fn edwards(jwk: &Map<String, Value>) -> Result<(ParsedPublicKey, String), KeyFau
         Ok(key) if !key.is_weak() => {}
         _ => return Err(KeyFault::Component),
     }
-    let public =
-        ParsedPublicKey::new(&signature::ED25519, &x).map_err(|_| KeyFault::Component)?;
+    let public = ParsedPublicKey::new(&signature::ED25519, &x).map_err(|_| KeyFault::Component)?;
     let canonical =
         format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(&x));
     Ok((public, thumbprint(&canonical)))
@@ -336,8 +335,7 @@ impl KeySet {
     /// [`KeyFault::Document`]; faults of single keys are kept in [`KeySet::ignored`].
     pub fn read(document: &[u8], algorithms: &[Algorithm]) -> Result<KeySet, KeyFault> {
         let document = object::read(document).map_err(|_| KeyFault::Document)?;
-        let elements =
-            document.get("keys").and_then(Value::as_array).ok_or(KeyFault::Document)?;
+        let elements = document.get("keys").and_then(Value::as_array).ok_or(KeyFault::Document)?;
         let mut set = KeySet::default();
         let mut ids = std::collections::HashSet::new();
         for (index, element) in elements.iter().enumerate() {
@@ -377,7 +375,6 @@ impl KeySet {
     /// Whether both verify the same tokens.
     pub fn same_keys(&self, other: &KeySet) -> bool {
         let face = |key: &Key| (key.id.clone(), key.thumbprint.clone(), key.algorithm);
-        self.doubled == other.doubled
-            && self.keys.iter().map(face).eq(other.keys.iter().map(face))
+        self.doubled == other.doubled && self.keys.iter().map(face).eq(other.keys.iter().map(face))
     }
 }

@@ -98,8 +98,12 @@ impl Idp {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let url = format!("http://{address}");
-        let state =
-            Arc::new(Mutex::new(State { url: url.clone(), clients, keys, requests: HashMap::new() }));
+        let state = Arc::new(Mutex::new(State {
+            url: url.clone(),
+            clients,
+            keys,
+            requests: HashMap::new(),
+        }));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("idp".to_owned()).spawn({
             let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
@@ -252,7 +256,8 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Option<Asked>> {
             Err(_) => return Ok(None),
             Ok(httparse::Status::Complete(head)) => {
                 let field = |name: &str| {
-                    let found = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+                    let found =
+                        request.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
                     found.and_then(|field| std::str::from_utf8(field.value).ok()).map(str::to_owned)
                 };
                 let length = match field("content-length").map(|text| text.parse::<usize>()) {

@@ -81,8 +81,8 @@ impl SigningKey {
             }
             Pair::Elliptic(pair) => {
                 // SEC 1 §2.3.3: 4, x, y.
-                let (x, y) = pair.public_key().as_ref()[1..]
-                    .split_at(pair.public_key().as_ref().len() / 2);
+                let (x, y) =
+                    pair.public_key().as_ref()[1..].split_at(pair.public_key().as_ref().len() / 2);
                 let curve = if self.algorithm == Algorithm::Es384 { "P-384" } else { "P-256" };
                 json!({"kty": "EC", "crv": curve, "x": encode(x), "y": encode(y)})
             }
