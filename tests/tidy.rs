@@ -242,11 +242,12 @@ fn check_left_over(tokens: &[Token]) -> Vec<Complaint> {
                     complaints.push(complaint(token.line, "left-over marker", instead));
                 }
             }
-            What::Name(name) if is_mark(tokens.get(at + 1), '!') => {
-                if ["todo", "unimplemented", "dbg"].contains(&name.as_str()) {
-                    let instead = "write what it stands for";
-                    complaints.push(complaint(token.line, "left-over macro", instead));
-                }
+            What::Name(name)
+                if is_mark(tokens.get(at + 1), '!')
+                    && ["todo", "unimplemented", "dbg"].contains(&name.as_str()) =>
+            {
+                let instead = "write what it stands for";
+                complaints.push(complaint(token.line, "left-over macro", instead));
             }
             What::Name(name) if is_mark(at.checked_sub(1).and_then(|at| tokens.get(at)), '[') => {
                 if name == "ignore" {

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::app::log::escaped;
+
 /// One fault of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -21,14 +23,21 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
         write!(f, "{}: {}; allowed: {}", self.key, self.seen, self.allowed)
     }
 }
 
 impl Problem {
+    /// The problem as one line for people, as compilers write it: `file:line: key: …`. Control
+    /// characters of the file do not reach a terminal.
+    pub fn text(&self, file: &str) -> String {
+        let place = match self.line {
+            Some(line) => format!("{file}:{line}"),
+            None => file.to_owned(),
+        };
+        escaped(&format!("{place}: {self}"))
+    }
+
     /// The problem as one object of `check --json`.
     pub fn to_json(&self, file: &str) -> serde_json::Value {
         serde_json::json!({

@@ -1,0 +1,188 @@
+//! The command line: what can be typed, and which part does it.
+//!
+//! Answers go to stdout, everything else to stderr. Secrets are read from stdin or a file, never from
+//! an argument, where every user of the host could read them.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done, found, intact |
+//! | 1 | the answer is no |
+//! | 2 | wrong usage or configuration |
+//! | 3 | the host lacks something; the message says what to type |
+//! | 4 | could not read, write, or cover everything |
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::config::Config;
+use crate::app::{check, doctor};
+use crate::limits::Limits;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, found, intact.
+    Done = 0,
+    /// The answer is no.
+    No = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// The host lacks something.
+    Host = 3,
+    /// Could not read, write, or cover everything.
+    Incomplete = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+const CODES: &str = "Exit codes: 0 done, found, intact · 1 the answer is no · 2 wrong usage or \
+configuration · 3 the host lacks something · 4 could not read, write, or cover everything";
+
+/// The court reporter for MCP traffic: authenticates every caller, judges and masks every message,
+/// and records it before it is let through.
+#[derive(Debug, Parser)]
+#[command(name = "stenograph", version, after_help = CODES, max_term_width = 100)]
+#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(CheckArgs),
+    Doctor(DoctorArgs),
+}
+
+/// Check a configuration: every problem, with its line
+///
+/// Reads the configuration and the files it names: rules, keys, their modes. Prints every problem
+/// with line, key, what was seen and what is allowed, not only the first.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stenograph check --config /etc/stenograph/stenograph.toml\n  \
+    stenograph check --config stenograph.toml --json | jq .key"
+)]
+struct CheckArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// One JSON object a line: file, line, key, seen, allowed
+    #[arg(long)]
+    json: bool,
+}
+
+/// Is this host ready: kernel, io_uring, limits, disk, clock
+///
+/// One line for each thing the gateway needs of the host: ok, warn or fail, what was seen, and what
+/// to type. Exits with 3 when something fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph doctor\n  \
+    stenograph doctor --config /etc/stenograph/stenograph.toml")]
+struct DoctorArgs {
+    /// Look at the record's directory and the limits of this configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON object a line: state, name, seen, remedy
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the record is.
+#[derive(Debug, Args)]
+struct RecordArgs {
+    /// Directory of the record [default: that of --config, else ./record]
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// A configuration that names the record
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The program: reads the arguments, runs the command, answers with its exit code.
+pub fn main() -> ExitCode {
+    // Prints usage errors and exits with 2; help and version with 0.
+    let cli = Cli::parse();
+    let mut out = io::stdout().lock();
+    let mut err = io::stderr();
+    let done = run(cli.command, &mut out, &mut err).and_then(|exit| out.flush().map(|()| exit));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // Why: a reader that has seen enough (`| head`) needs no message, but not all was written.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = writeln!(err, "stenograph: cannot write the answer: {error}");
+            }
+            Exit::Incomplete.into()
+        }
+    }
+}
+
+fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    match command {
+        Command::Check(args) => check::run(&args.config, args.json, out),
+        Command::Doctor(args) => doctor_command(&args, out, err),
+    }
+}
+
+/// The configuration, or the exit code after its problems were written.
+fn load(path: &std::path::Path, err: &mut dyn Write) -> io::Result<Result<Config, Exit>> {
+    match Config::load(path) {
+        Ok(config) => Ok(Ok(config)),
+        Err(problems) => {
+            check::write_problems(path, &problems, false, err)?;
+            Ok(Err(Exit::Usage))
+        }
+    }
+}
+
+fn doctor_command(args: &DoctorArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let wanted = match &args.config {
+        None => doctor::Wanted { record: PathBuf::from("record"), limits: Limits::default() },
+        Some(path) => match load(path, err)? {
+            Ok(config) => doctor::Wanted { record: config.record.directory, limits: config.limits },
+            Err(exit) => return Ok(exit),
+        },
+    };
+    let findings = doctor::look(&wanted);
+    for finding in &findings {
+        match args.json {
+            true => writeln!(out, "{}", finding.to_json())?,
+            false => writeln!(out, "{}", finding.text())?,
+        }
+    }
+    let failed = findings.iter().any(|finding| finding.state == doctor::State::Fail);
+    Ok(if failed { Exit::Host } else { Exit::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    /// Every command says what it does, every argument says what it is for.
+    #[test]
+    fn the_help_is_complete() {
+        use clap::CommandFactory as _;
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} has no text");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {} has no text", argument.get_id());
+            }
+        }
+    }
+}
