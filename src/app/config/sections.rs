@@ -140,6 +140,8 @@ fn word<T: Copy>(
 struct Named<T> {
     /// The text that stands for the name; `None` when there is none.
     name: Option<String>,
+    /// That text is there and may be a name.
+    is_well_named: bool,
     /// `None` when something in it is a problem.
     entry: Option<T>,
 }
@@ -380,7 +382,7 @@ fn issuers(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Named<Issue
             algorithms: algorithms.unwrap_or_else(|| owned(&["RS256", "ES256", "EdDSA"])),
             token_types: token_types.unwrap_or_else(|| owned(&["at+jwt", "JWT"])),
         });
-        issuers.push(Named { name, entry });
+        issuers.push(Named { name, is_well_named: entry.is_some(), entry });
         section.finish(problems);
     }
     distinct(&urls, problems);
@@ -470,11 +472,12 @@ fn upstreams(
         }
         let credential = credential(&mut section, reading);
         section.finish(&mut reading.problems);
+        let is_well_named = name.is_some();
         let entry = (|| {
             let (name, path, url, resource) = (name?, path?, url?, resource?);
             Some(Upstream { name, path, url, resource, credential, connections })
         })();
-        upstreams.push(Named { name: written, entry });
+        upstreams.push(Named { name: written, is_well_named, entry });
     }
     distinct(&names, &mut reading.problems);
     distinct(&paths, &mut reading.problems);
@@ -483,7 +486,7 @@ fn upstreams(
 }
 
 /// Reports references to names that are not there. Names that no entry has are forgiven as long as
-/// as many entries lack a name: those are the fault then.
+/// as many entries lack a good name: those are the fault then.
 fn referred<T>(
     references: &[At<String>],
     entries: &[Named<T>],
@@ -496,7 +499,7 @@ fn referred<T>(
     let mut distinct_unknown: Vec<&str> = unknown.iter().map(|at| at.value.as_str()).collect();
     distinct_unknown.sort_unstable();
     distinct_unknown.dedup();
-    if distinct_unknown.len() <= entries.len() - names.len() {
+    if distinct_unknown.len() <= entries.iter().filter(|entry| !entry.is_well_named).count() {
         return;
     }
     for at in unknown {
