@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use stenograph::app::config::{Config, Cores, MaskStyle, Problem, Release};
+use stenograph::auth::token::Algorithm;
+use stenograph::record::keys;
 
 fn vector(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/config").join(name);
@@ -33,7 +35,8 @@ fn the_readme_example_is_accepted() {
     let config = Config::read(BASE, Path::new("/etc/stenograph/stenograph.toml")).unwrap();
     assert_eq!(config.workers.cores, Cores::Auto);
     assert_eq!(config.workers.ring_depth, 1024);
-    assert_eq!(config.issuers[0].algorithms, ["RS256", "ES256", "EdDSA"]);
+    let algorithms = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
+    assert_eq!(config.issuers[0].algorithms, algorithms);
     assert_eq!(config.issuers[0].token_types, ["at+jwt", "JWT"]);
     assert_eq!(config.issuers[0].groups_claim, "groups");
     assert_eq!(config.record.release, Release::Written);
@@ -294,21 +297,27 @@ fn files_are_there_and_keys_are_private() {
     ];
     assert_eq!(keys(), all, "missing files; a missing fingerprint key is made by serve");
     write(&file("c"), b"value\n", 0o640);
-    write(&file("log.key"), b"key", 0o604);
+    write(&file("deny.toml"), b"[[deny]]\nsubject = 3\n", 0o644);
+    let key = keys::generate("test", &mut |bytes| bytes.fill(7)).unwrap();
+    write(&file("log.key"), key.to_text().as_bytes(), 0o604);
     write(&file("own.toml"), b"", 0o644);
     write(&file("s"), b"long enough\n", 0o660);
-    write(&file("f"), &[7; 31], 0o600);
+    write(&file("f"), &[b'a'; 63], 0o600);
     let unprivate = [
         "upstream[0].credential.file",
+        "deny.file",
+        "deny.file",
         "record.fingerprint_key",
         "record.signing_key",
         "guard.secret[0].file",
     ];
     assert_eq!(keys(), unprivate);
     write(&file("c"), b"two\nlines\n", 0o600);
-    write(&file("log.key"), b"key", 0o400);
+    fs::remove_file(file("deny.toml")).unwrap();
+    fs::remove_file(file("log.key")).unwrap();
+    keys::create_signing_key(&file("log.key"), &key).unwrap();
     write(&file("s"), b"short\n", 0o600);
-    write(&file("f"), &[7; 32], 0o600);
+    write(&file("f"), &[b'a'; 64], 0o600);
     assert_eq!(keys(), ["upstream[0].credential.file", "guard.secret[0].file"]);
     write(&file("c"), b"Bearer two words\n", 0o600);
     write(&file("s"), b"long enough", 0o600);

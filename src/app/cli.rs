@@ -15,10 +15,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::config::Config;
-use crate::app::{check, doctor};
+use crate::app::{check, doctor, keygen};
 use crate::limits::Limits;
 
 /// How a command ended.
@@ -60,6 +60,7 @@ struct Cli {
 enum Command {
     Check(CheckArgs),
     Doctor(DoctorArgs),
+    Keygen(KeygenArgs),
 }
 
 /// Check a configuration: every problem, with its line
@@ -96,6 +97,32 @@ struct DoctorArgs {
     json: bool,
 }
 
+/// Make a key
+///
+/// `log` makes the key that signs the record's checkpoints (Ed25519). The verifier key is printed
+/// and written beside it as FILE.pub, in the form of C2SP signed notes: auditors need it, and
+/// nothing else, to verify the record.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph keygen log --out /etc/stenograph/log.key\n  \
+    stenograph keygen log --out log.key --name example.com/gateway")]
+struct KeygenArgs {
+    /// Which key: the log's signing key (an auditor's key is not in this version)
+    #[arg(value_name = "KIND")]
+    kind: KeyKind,
+    /// Where it goes; an existing file is never replaced
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Name of the key, shown in every checkpoint [default: stenograph/<host name>]
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KeyKind {
+    Log,
+    Auditor,
+}
+
 /// Where the record is.
 #[derive(Debug, Args)]
 struct RecordArgs {
@@ -130,6 +157,15 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
     match command {
         Command::Check(args) => check::run(&args.config, args.json, out),
         Command::Doctor(args) => doctor_command(&args, out, err),
+        Command::Keygen(args) => match args.kind {
+            KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
+            KeyKind::Auditor => {
+                let text = "stenograph: keygen auditor is not in this version: masked originals \
+                            are not kept, so there is nothing an auditor's key could open";
+                writeln!(err, "{text}")?;
+                Ok(Exit::Usage)
+            }
+        },
     }
 }
 

@@ -12,9 +12,6 @@ use super::problem::{At, Problems};
 /// Bound: such a file is read whole into memory.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Length of the fingerprint key, in bytes (HMAC-SHA-256 key, RFC 2104 §3: the length of the hash).
-pub const FINGERPRINT_KEY_BYTES: usize = 32;
-
 /// Words for what went wrong, without the platform's own text around the number.
 fn words(error: &io::Error) -> String {
     match error.kind() {

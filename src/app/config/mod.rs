@@ -18,6 +18,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::auth::token::Issuer;
 use crate::limits::Limits;
 
 mod files;
@@ -26,9 +27,7 @@ mod sections;
 mod table;
 mod value;
 
-pub use files::{
-    FINGERPRINT_KEY_BYTES, PrivateFault, SECRET_FILE_BYTES_MAX, one_secret, read_private,
-};
+pub use files::{PrivateFault, SECRET_FILE_BYTES_MAX, one_secret, read_private};
 pub use problem::Problem;
 pub use value::{HttpUrl, bound_text, duration_ms, size_bytes};
 
@@ -87,19 +86,6 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Browser origins let in, byte for byte; others get 403.
     pub origins: Vec<String>,
-}
-
-/// `[[issuer]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issuer {
-    /// The issuer identifier, byte for byte as tokens carry it in `iss`.
-    pub url: String,
-    /// Dotted path of the claim that lists the groups.
-    pub groups_claim: String,
-    /// Signature algorithms accepted, by their JOSE names.
-    pub algorithms: Vec<String>,
-    /// Values of the header's `typ` accepted.
-    pub token_types: Vec<String>,
 }
 
 /// `[[upstream]]`.
@@ -219,7 +205,7 @@ pub struct Record {
     pub release: Release,
     /// Signing key of the log.
     pub signing_key: PathBuf,
-    /// Key of the fingerprints: [`FINGERPRINT_KEY_BYTES`] raw bytes. `serve` makes it when missing.
+    /// Key of the fingerprints. `serve` makes it when missing.
     pub fingerprint_key: PathBuf,
 }
 

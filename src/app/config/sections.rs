@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::files::{self, FINGERPRINT_KEY_BYTES};
+use super::files;
 use super::problem::{At, Problem, Problems};
 use super::table::{Section, allowed_keys, as_integer, as_string, as_strings, kind_of};
 use super::value::{self, HttpUrl};
 use super::{
-    Config, Cores, Credential, Files, Grant, Guard, Issuer, KnownSecret, Listen, MaskStyle, Record,
+    Config, Cores, Credential, Files, Grant, Guard, KnownSecret, Listen, MaskStyle, Record,
     Release, Upstream, Workers,
 };
+use crate::auth::deny::DenyList;
+use crate::auth::metadata;
+use crate::auth::token::{Algorithm, Issuer};
 use crate::limits::{Limits, Unit};
-
-/// Signature algorithms that may be configured: asymmetric only (RFC 8725 §3.1, §3.2).
-const ALGORITHMS: &[&str] =
-    &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+use crate::record::keys;
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
 const ENTRIES_MAX: usize = 4096;
@@ -364,23 +364,31 @@ fn issuers(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Named<Issue
             };
             accept(&at, claim, problems)
         });
-        let mut algorithms = None;
-        if let Some(at) = section.value("algorithms", problems) {
+        let algorithms = section.value("algorithms", problems).map(|at| {
             let list = as_strings(&at, problems).unwrap_or_default();
+            if let DeValue::Array(items) = at.value
+                && items.is_empty()
+            {
+                problems.at(&at, "an empty list", "at least one, or no such key");
+            }
+            // RFC 8725 §3.1, §3.2: named ones only, and no symmetric ones.
+            let names = Algorithm::ALL.map(Algorithm::as_str).join(", ");
+            let mut algorithms = Vec::new();
             for at in &list {
-                if !ALGORITHMS.contains(&at.value) {
-                    problems.at(at, format!("{:?}", at.value), ALGORITHMS.join(", "));
+                match Algorithm::from_name(at.value) {
+                    Some(algorithm) => algorithms.push(algorithm),
+                    None => problems.at(at, format!("{:?}", at.value), names.as_str()),
                 }
             }
-            algorithms = names(Some(list), at.with(()), problems);
-        }
+            algorithms
+        });
         let token_types = name_list(&mut section, "token_types", problems);
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let entry = url.map(|url| Issuer {
             url,
             groups_claim: groups_claim.unwrap_or_else(|| "groups".to_owned()),
-            algorithms: algorithms.unwrap_or_else(|| owned(&["RS256", "ES256", "EdDSA"])),
-            token_types: token_types.unwrap_or_else(|| owned(&["at+jwt", "JWT"])),
+            algorithms: algorithms
+                .unwrap_or_else(|| vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa]),
+            token_types: token_types.unwrap_or_else(|| vec!["at+jwt".to_owned(), "JWT".to_owned()]),
         });
         issuers.push(Named { name, is_well_named: entry.is_some(), entry });
         section.finish(problems);
@@ -443,8 +451,12 @@ fn upstreams(
         let name = text("name", "name = \"codegen\"", value::name, &mut names);
         let written = names.get(seen_before).map(|at: &At<String>| at.value.clone());
         let path = text("path", "path = \"/codegen\"", value::upstream_path, &mut paths);
-        // RFC 8707 §2: an absolute URI without a fragment.
-        let absolute = |text: &str| HttpUrl::parse(text).map(|_| ());
+        // RFC 8707 §2: an absolute URI without a fragment; RFC 9728 §3: it says where the metadata is.
+        let absolute = |text: &str| {
+            const ALLOWED: &str = "the public URL, without query and fragment";
+            HttpUrl::parse(text)?;
+            metadata::metadata_path(text).map(|_| ()).map_err(|_| ALLOWED)
+        };
         let example = "resource = \"https://mcp.example.com/codegen\"";
         let resource = text("resource", example, absolute, &mut resources);
         let url = section.required("url", "url = \"http://127.0.0.1:3001/mcp\"", problems);
@@ -481,6 +493,12 @@ fn upstreams(
     }
     distinct(&names, &mut reading.problems);
     distinct(&paths, &mut reading.problems);
+    // Why: the metadata of two resources on one path could not both be served.
+    for at in &mut resources {
+        if let Ok(path) = metadata::metadata_path(&at.value) {
+            at.value = path;
+        }
+    }
     distinct(&resources, &mut reading.problems);
     upstreams
 }
@@ -621,15 +639,33 @@ fn deny(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<PathBuf> {
     if let (Some(at), true) = (&file, reading.checks_files()) {
         let place = at.with(at.value.as_path());
         // Why: `revoke` makes the file; until then nobody is denied.
-        match at.value.exists() {
-            true => {
-                files::readable(&place, &mut reading.problems);
+        if !at.value.exists() {
+            files::parent(&place, &mut reading.problems);
+        } else if files::readable(&place, &mut reading.problems)
+            && let Err(faults) = read_deny(&at.value)
+        {
+            for (line, fault) in faults {
+                let seen = format!("{}:{line}: {fault}", at.value.display());
+                reading.problems.at(at, seen, "a deny file without faults");
             }
-            false => files::parent(&place, &mut reading.problems),
         }
     }
     section.finish(&mut reading.problems);
     file.map(|at| at.value)
+}
+
+/// Reads a deny file for its faults: line and words of each.
+fn read_deny(path: &Path) -> Result<(), Vec<(u32, String)>> {
+    let text = std::fs::read_to_string(path).map_err(|error| vec![(1, error.to_string())])?;
+    let faults = DenyList::parse(&text).err().unwrap_or_default();
+    let words: Vec<_> = faults
+        .into_iter()
+        .map(|fault| {
+            let words = format!("{}: {}, allowed: {}", fault.key, fault.seen, fault.allowed);
+            (fault.line, words)
+        })
+        .collect();
+    if words.is_empty() { Ok(()) } else { Err(words) }
 }
 
 fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
@@ -714,19 +750,23 @@ fn record(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Record> {
             files::directory(&at.with(at.value.as_path()), problems);
         }
         if let Some(at) = &signing_key {
+            let place = at.with(at.value.as_path());
             let remedy = format!("a key: stenograph keygen log --out {}", at.value.display());
-            files::private(&at.with(at.value.as_path()), &remedy, problems);
+            if files::private(&place, &remedy, problems).is_some()
+                && let Err(fault) = keys::load_signing_key(&at.value)
+            {
+                problems.at(at, format!("{}: {fault}", at.value.display()), remedy);
+            }
         }
         if let Some(at) = &fingerprint_key {
             let place = at.with(at.value.as_path());
-            if at.value.exists() {
-                let bytes = files::private(&place, "", problems);
-                if let Some(bytes) = bytes.filter(|bytes| bytes.len() != FINGERPRINT_KEY_BYTES) {
-                    let seen = format!("{}: is {} bytes", at.value.display(), bytes.len());
-                    problems.at(at, seen, format!("exactly {FINGERPRINT_KEY_BYTES} bytes"));
-                }
-            } else {
+            if !at.value.exists() {
                 files::parent(&place, problems);
+            } else if files::private(&place, "", problems).is_some()
+                && let Err(fault) = keys::load_fingerprint_key(&at.value)
+            {
+                let allowed = "no such file (serve makes it), or the key that serve made";
+                problems.at(at, format!("{}: {fault}", at.value.display()), allowed);
             }
         }
     }

@@ -1,0 +1,56 @@
+//! `keygen`: makes the log's signing key. The verifier key, which auditors need, is printed and written
+//! beside it; the signing key itself is never printed.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::app::cli::Exit;
+use crate::record::keys::{self, KeyFault};
+
+/// Name of the key when none is given: this program at this host, as far as the host's name can stand in
+/// a key name.
+fn default_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let fits = |symbol: &char| symbol.is_ascii_alphanumeric() || "-._".contains(*symbol);
+    let host: String = host.chars().filter(fits).take(64).collect();
+    if host.is_empty() { "stenograph".to_owned() } else { format!("stenograph/{host}") }
+}
+
+/// Makes a signing key in the file `path`.
+pub fn log(
+    path: &Path,
+    name: Option<&str>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let name = name.map_or_else(default_name, str::to_owned);
+    let mut failed = None;
+    let key = keys::generate(&name, &mut |bytes| failed = getrandom::fill(bytes).err());
+    if let Some(error) = failed {
+        writeln!(err, "stenograph: the kernel gives no randomness: {error}")?;
+        return Ok(Exit::Host);
+    }
+    let done = key.and_then(|key| keys::create_signing_key(path, &key).map(|()| key));
+    match done {
+        Ok(key) => {
+            writeln!(out, "{}", key.verifier())?;
+            let public = keys::verifier_path(path);
+            writeln!(err, "signing key: {} (mode 600; back it up)", path.display())?;
+            writeln!(err, "verifier key: {} (give it to auditors)", public.display())?;
+            Ok(Exit::Done)
+        }
+        Err(KeyFault::File(path, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let path = path.display();
+            writeln!(err, "stenograph: {path} is there already; a key is never overwritten")?;
+            Ok(Exit::Usage)
+        }
+        Err(KeyFault::Name) => {
+            writeln!(err, "stenograph: --name: {}", KeyFault::Name)?;
+            Ok(Exit::Usage)
+        }
+        Err(fault) => {
+            writeln!(err, "stenograph: cannot write the key: {fault}")?;
+            Ok(Exit::Incomplete)
+        }
+    }
+}
