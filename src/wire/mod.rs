@@ -7,9 +7,12 @@
 //! Shared invariants: any cut of the input gives the same answer; "not yet" is no fault; what is
 //! accepted is written in one canonical form only.
 
+pub mod body;
+pub mod head;
 pub mod json;
 pub mod mcp;
 mod seek;
+pub mod sse;
 
 /// Answer of a reader that may need more bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -136,10 +136,12 @@ fn large_objects_are_checked_when_they_close() {
 
 #[test]
 fn bounds_hold_at_the_bound_and_not_beyond() {
-    let mut limits = Limits::default();
-    limits.json_depth_max = 8;
-    limits.json_members_max = 64;
-    limits.json_key_bytes_max = 64;
+    let limits = Limits {
+        json_depth_max: 8,
+        json_members_max: 64,
+        json_key_bytes_max: 64,
+        ..Limits::default()
+    };
     let judge = |text: String| {
         read(text.as_bytes(), &limits, &mut Scratch::new(), &mut Unwatched)
             .map_err(|fault| (fault.rule, fault.at))

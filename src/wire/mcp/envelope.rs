@@ -6,8 +6,8 @@
 
 use super::place::{Slot, Walk};
 use super::{
-    Class, Id, KnownMethod, List, ListItem, ListKind, McpFault, McpRule, Message, Target,
-    TargetKind, TargetRule, known_method,
+    Class, Id, KnownMethod, List, ListItem, McpFault, McpRule, Message, Target, TargetKind,
+    TargetRule, known_method,
 };
 use crate::limits::{ID_BYTES_MAX, METHOD_BYTES_MAX};
 use crate::types::{Direction, Span};

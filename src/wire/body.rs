@@ -1,0 +1,483 @@
+//! Bodies: where their bytes are, by length, by chunks or until the connection ends (RFC 9112 §6, §7).
+//!
+//! The decoder copies nothing: it says which part of the input is payload and how much is framing. It
+//! does not bound bodies (the caller counts what it keeps) and does not undo content codings.
+//!
+//! | state | input | next |
+//! |---|---|---|
+//! | `Length(n)` | payload, up to n bytes | `Length(n - taken)`; `Done` at 0 |
+//! | `UntilClose` | payload | itself; `Done` by [`Decoder::at_close`] |
+//! | `Size` | 1 to 16 hexadecimal digits | itself |
+//! | `Size` | CR | `SizeEnd` |
+//! | `SizeEnd` | LF | `Data(n)`, or `Trailer` when n is 0 |
+//! | `Data(n)` | payload, up to n bytes | `Data(n - taken)`; `DataCr` at 0 |
+//! | `DataCr` | CR | `DataLf` |
+//! | `DataLf` | LF | `Size` |
+//! | `Trailer` | a field line; only of a response | itself; the line is judged and dropped |
+//! | `Trailer` | an empty line | `Done` |
+//! | any | anything else | `Broken` for good |
+//!
+//! Invariants: every input byte is consumed once, as payload or framing; after `Done` none is; a fault
+//! is final and the same for every cut of the input.
+
+use std::fmt;
+
+use bytes::{BufMut, BytesMut};
+
+use super::head::is_token_byte;
+use super::head::{Framing, Name};
+use crate::limits::TRAILER_BYTES_MAX;
+use crate::types::Span;
+
+/// What a body broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BodyRule {
+    /// A chunk size that is not 1 to 16 hexadecimal digits; signs and spaces are none.
+    ChunkSize,
+    /// A chunk extension: no sender has use for one, and readers end them differently.
+    ChunkExtension,
+    /// A chunk line or chunk that does not end in CRLF.
+    ChunkEnd,
+    /// A trailer field in a request.
+    Trailer,
+    /// A trailer field that frames, routes or identifies.
+    TrailerField,
+    /// A trailer line that is no field.
+    TrailerForm,
+    /// A trailer section longer than `TRAILER_BYTES_MAX`.
+    TrailerTooLong,
+    /// The connection ended before the body did.
+    Truncated,
+}
+
+impl BodyRule {
+    /// Every rule.
+    pub const ALL: &'static [BodyRule] = &[
+        BodyRule::ChunkSize,
+        BodyRule::ChunkExtension,
+        BodyRule::ChunkEnd,
+        BodyRule::Trailer,
+        BodyRule::TrailerField,
+        BodyRule::TrailerForm,
+        BodyRule::TrailerTooLong,
+        BodyRule::Truncated,
+    ];
+
+    /// The rule's name in records and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyRule::ChunkSize => "body-chunk-size",
+            BodyRule::ChunkExtension => "body-chunk-extension",
+            BodyRule::ChunkEnd => "body-chunk-end",
+            BodyRule::Trailer => "body-trailer",
+            BodyRule::TrailerField => "body-trailer-field",
+            BodyRule::TrailerForm => "body-trailer-form",
+            BodyRule::TrailerTooLong => "body-trailer-too-long",
+            BodyRule::Truncated => "body-truncated",
+        }
+    }
+
+    /// Where the rule comes from.
+    pub fn source(self) -> &'static str {
+        match self {
+            BodyRule::ChunkSize | BodyRule::ChunkEnd => "RFC 9112 §7.1",
+            BodyRule::ChunkExtension => "RFC 9112 §7.1.1",
+            BodyRule::Trailer | BodyRule::TrailerForm => "RFC 9112 §7.1.2",
+            BodyRule::TrailerField => "RFC 9110 §6.5.1",
+            BodyRule::TrailerTooLong => "TRAILER_BYTES_MAX",
+            BodyRule::Truncated => "RFC 9112 §8",
+        }
+    }
+}
+
+/// A broken rule and the byte that broke it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyFault {
+    /// What was broken.
+    pub rule: BodyRule,
+    /// Offset from the first byte after the head, framing counted.
+    pub at: u64,
+}
+
+impl fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {} ({})", self.rule.as_str(), self.at, self.rule.source())
+    }
+}
+
+impl std::error::Error for BodyFault {}
+
+/// Answer of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Payload, not empty, at this place of the input. Consumed: everything up to its end.
+    Data(Span),
+    /// This many bytes, at least one, were framing; go on with the rest.
+    Skip(usize),
+    /// The input was empty and the body is not over.
+    More,
+    /// The body is over; this many bytes of the input still belonged to it.
+    End {
+        /// Bytes consumed.
+        used: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Length(u64),
+    UntilClose,
+    Size { value: u64, digits: u8 },
+    SizeEnd { value: u64 },
+    Data(u64),
+    DataCr,
+    DataLf,
+    Trailer(Box<Trailer>),
+    Done,
+    Broken(BodyFault),
+}
+
+/// The trailer section being read: one line at a time.
+#[derive(Debug, Clone, Default)]
+struct Trailer {
+    line: Vec<u8>,
+    bytes: usize,
+}
+
+/// Reads one body.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    state: State,
+    /// Bytes consumed so far.
+    position: u64,
+    trailers: bool,
+}
+
+impl Decoder {
+    /// For a body framed so. Trailer fields are refused: right for requests.
+    pub fn new(framing: Framing) -> Decoder {
+        let state = match framing {
+            Framing::Empty | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size { value: 0, digits: 0 },
+            Framing::UntilClose => State::UntilClose,
+        };
+        Decoder { state, position: 0, trailers: false }
+    }
+
+    /// The same for a response: trailer fields are read and dropped, those that frame, route or
+    /// identify refused.
+    pub fn of_response(framing: Framing) -> Decoder {
+        Decoder { trailers: true, ..Decoder::new(framing) }
+    }
+
+    /// Whether the body is over.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Bytes consumed so far, framing counted.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Reads on: `input` is what follows the bytes consumed so far. To be called again with the rest
+    /// until it answers `More` or `End`.
+    pub fn step(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
+        let mut at = 0;
+        loop {
+            match &mut self.state {
+                State::Broken(fault) => return Err(*fault),
+                State::Done => {
+                    self.position += at as u64;
+                    return Ok(Step::End { used: at });
+                }
+                State::Length(left) | State::Data(left) => {
+                    let take = (input.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    if take == 0 {
+                        break;
+                    }
+                    *left -= take as u64;
+                    if *left == 0 {
+                        let chunked = matches!(self.state, State::Data(_));
+                        self.state = if chunked { State::DataCr } else { State::Done };
+                    }
+                    self.position += (at + take) as u64;
+                    return Ok(Step::Data(Span::new(at, at + take)));
+                }
+                State::UntilClose => {
+                    if at == input.len() {
+                        break;
+                    }
+                    self.position += input.len() as u64;
+                    return Ok(Step::Data(Span::new(at, input.len())));
+                }
+                _ => {
+                    let Some(&byte) = input.get(at) else { break };
+                    if let Err(rule) = self.framing(byte) {
+                        let fault = BodyFault { rule, at: self.position + at as u64 };
+                        self.state = State::Broken(fault);
+                        return Err(fault);
+                    }
+                    at += 1;
+                }
+            }
+        }
+        self.position += at as u64;
+        Ok(if at > 0 { Step::Skip(at) } else { Step::More })
+    }
+
+    /// One byte of chunk framing.
+    fn framing(&mut self, byte: u8) -> Result<(), BodyRule> {
+        self.state = match &mut self.state {
+            State::Size { value, digits } => match byte {
+                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if *digits < 16 => {
+                    let digit = (byte as char).to_digit(16).expect("a hexadecimal digit");
+                    State::Size { value: *value << 4 | digit as u64, digits: *digits + 1 }
+                }
+                b'\r' if *digits > 0 => State::SizeEnd { value: *value },
+                b';' if *digits > 0 => return Err(BodyRule::ChunkExtension),
+                b'\n' if *digits > 0 => return Err(BodyRule::ChunkEnd),
+                _ => return Err(BodyRule::ChunkSize),
+            },
+            State::SizeEnd { value } => match (byte, *value) {
+                (b'\n', 0) => State::Trailer(Box::default()),
+                (b'\n', size) => State::Data(size),
+                _ => return Err(BodyRule::ChunkEnd),
+            },
+            State::DataCr => match byte {
+                b'\r' => State::DataLf,
+                _ => return Err(BodyRule::ChunkEnd),
+            },
+            State::DataLf => match byte {
+                b'\n' => State::Size { value: 0, digits: 0 },
+                _ => return Err(BodyRule::ChunkEnd),
+            },
+            State::Trailer(trailer) => match trailer.take(byte, self.trailers)? {
+                true => State::Done,
+                false => return Ok(()),
+            },
+            State::Length(_)
+            | State::UntilClose
+            | State::Data(_)
+            | State::Done
+            | State::Broken(_) => unreachable!("handled by step"),
+        };
+        Ok(())
+    }
+
+    /// The connection has ended. In order only when that is how the body ends, or it was over.
+    pub fn at_close(&mut self) -> Result<(), BodyFault> {
+        match &self.state {
+            State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Done => Ok(()),
+            State::Broken(fault) => Err(*fault),
+            _ => {
+                let fault = BodyFault { rule: BodyRule::Truncated, at: self.position };
+                self.state = State::Broken(fault);
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Trailer {
+    /// One byte of the trailer section; true when it was the last.
+    fn take(&mut self, byte: u8, allowed: bool) -> Result<bool, BodyRule> {
+        self.bytes += 1;
+        if self.bytes > TRAILER_BYTES_MAX {
+            return Err(BodyRule::TrailerTooLong);
+        }
+        match (self.line.as_slice(), byte) {
+            ([b'\r'], b'\n') => return Ok(true),
+            ([b'\r'], _) => return Err(BodyRule::TrailerForm),
+            ([], b'\r') => {}
+            ([], _) if !allowed => return Err(BodyRule::Trailer),
+            ([.., b'\r'], b'\n') => {
+                judge_trailer(&self.line[..self.line.len() - 1])?;
+                self.line.clear();
+                return Ok(false);
+            }
+            ([.., b'\r'], _) => return Err(BodyRule::TrailerForm),
+            (_, b'\r' | b'\t') => {}
+            (_, 0..=0x1f | 0x7f) => return Err(BodyRule::TrailerForm),
+            _ => {}
+        }
+        self.line.push(byte);
+        Ok(false)
+    }
+}
+
+fn judge_trailer(line: &[u8]) -> Result<(), BodyRule> {
+    let colon = memchr::memchr(b':', line).ok_or(BodyRule::TrailerForm)?;
+    let name = &line[..colon];
+    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(BodyRule::TrailerForm);
+    }
+    // RFC 9110 §6.5.1: what must be known before the content is read has no place after it. The
+    // known names are a superset of that.
+    match Name::of(name) {
+        Some(_) => Err(BodyRule::TrailerField),
+        None => Ok(()),
+    }
+}
+
+/// Ends a chunk.
+pub const CHUNK_SUFFIX: &[u8] = b"\r\n";
+
+/// Ends a chunked body.
+pub const CHUNKS_END: &[u8] = b"0\r\n\r\n";
+
+/// Writes the line before a chunk of `length` bytes, which must not be 0 (that would end the body).
+pub fn write_chunk_prefix(out: &mut BytesMut, length: usize) {
+    debug_assert!(length > 0, "an empty chunk ends the body");
+    let mut digits = [0; 16];
+    let mut at = digits.len();
+    let mut left = length;
+    while left > 0 {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+    }
+    out.put_slice(&digits[at..]);
+    out.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Payload, bytes consumed, and whether it ended; by pieces of `size`.
+    fn decode(
+        decoder: &mut Decoder,
+        input: &[u8],
+        size: usize,
+    ) -> Result<(Vec<u8>, usize, bool), BodyFault> {
+        let mut payload = Vec::new();
+        let mut at = 0;
+        while at < input.len() {
+            let end = input.len().min(at + size);
+            match decoder.step(&input[at..end])? {
+                Step::Data(span) => {
+                    payload.extend_from_slice(span.of(&input[at..end]));
+                    at += span.end();
+                }
+                Step::Skip(used) => at += used,
+                Step::More => panic!("there was input"),
+                Step::End { used } => return Ok((payload, at + used, true)),
+            }
+        }
+        let done = decoder.is_done();
+        Ok((payload, at, done))
+    }
+
+    fn chunked(input: &str, response: bool) -> Result<(Vec<u8>, usize, bool), (BodyRule, u64)> {
+        let make = if response { Decoder::of_response } else { Decoder::new };
+        let whole = decode(&mut make(Framing::Chunked), input.as_bytes(), usize::MAX >> 1);
+        for size in 1..input.len() {
+            assert_eq!(
+                decode(&mut make(Framing::Chunked), input.as_bytes(), size),
+                whole,
+                "{size}"
+            );
+        }
+        whole.map_err(|fault| (fault.rule, fault.at))
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let body = "5\r\nhello\r\n00A\r\n0123456789\r\n0\r\n\r\nGET";
+        assert_eq!(chunked(body, false), Ok((b"hello0123456789".to_vec(), 32, true)));
+        assert_eq!(chunked("0\r\n\r\n", false), Ok((vec![], 5, true)));
+        assert_eq!(chunked("3\r\nab", false), Ok((b"ab".to_vec(), 5, false)));
+        let max = "ffffffffffffffff\r\nab";
+        assert_eq!(chunked(max, false), Ok((b"ab".to_vec(), 20, false)));
+    }
+
+    // Checked against the mutants: 17 digits; LF alone after the size; no CR asked for after data;
+    // trailers of requests taken.
+    #[test]
+    fn chunk_lines_are_exact() {
+        use BodyRule::*;
+        for (body, rule, at) in [
+            ("\r\n", ChunkSize, 0),
+            ("+5\r\nhello", ChunkSize, 0),
+            ("-1\r\n", ChunkSize, 0),
+            ("0x5\r\nhello", ChunkSize, 1),
+            (" 5\r\nhello", ChunkSize, 0),
+            ("5 \r\nhello", ChunkSize, 1),
+            ("5_0\r\n", ChunkSize, 1),
+            ("00000000000000005\r\nhello", ChunkSize, 16),
+            ("5;a=b\r\nhello", ChunkExtension, 1),
+            ("5;\r\nhello", ChunkExtension, 1),
+            ("5\nhello", ChunkEnd, 1),
+            ("5\r\rhello", ChunkEnd, 2),
+            ("5\r\nhelloX", ChunkEnd, 8),
+            ("5\r\nhello\n0\r\n", ChunkEnd, 8),
+            ("5\r\nhello\rX", ChunkEnd, 9),
+            ("0\r\nA: b\r\n\r\n", Trailer, 3),
+            ("0\r\n\rX", TrailerForm, 4),
+        ] {
+            assert_eq!(chunked(body, false), Err((rule, at)), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_of_responses_are_dropped_unless_they_frame() {
+        use BodyRule::*;
+        let body = "1\r\nx\r\n0\r\nServer-Timing: a\r\nX: \t\r\n\r\n";
+        assert_eq!(chunked(body, true), Ok((b"x".to_vec(), body.len(), true)));
+        for (body, rule, at) in [
+            ("0\r\nContent-Length: 5\r\n\r\n", TrailerField, 21),
+            ("0\r\nTransfer-encoding: x\r\n\r\n", TrailerField, 24),
+            ("0\r\nno colon\r\n\r\n", TrailerForm, 12),
+            ("0\r\n: x\r\n\r\n", TrailerForm, 7),
+            ("0\r\nA : x\r\n\r\n", TrailerForm, 9),
+            ("0\r\nA: \0\r\n\r\n", TrailerForm, 6),
+            ("0\r\nA: x\n\r\n", TrailerForm, 7),
+        ] {
+            assert_eq!(chunked(body, true), Err((rule, at)), "{body:?}");
+        }
+        let endless = format!("0\r\n{}", "A: b\r\n".repeat(2000));
+        let fault = decode(&mut Decoder::of_response(Framing::Chunked), endless.as_bytes(), 999);
+        let at = 3 + TRAILER_BYTES_MAX as u64;
+        assert_eq!(fault, Err(BodyFault { rule: TrailerTooLong, at }));
+    }
+
+    #[test]
+    fn lengths_and_closing_end_bodies() {
+        let mut decoder = Decoder::new(Framing::Length(3));
+        assert_eq!(decoder.step(b""), Ok(Step::More));
+        assert_eq!(decoder.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+        assert!(!decoder.is_done());
+        assert_eq!(decoder.step(b"cGET"), Ok(Step::Data(Span::new(0, 1))));
+        assert!(decoder.is_done());
+        assert_eq!(decoder.step(b"GET"), Ok(Step::End { used: 0 }));
+        assert_eq!(Decoder::new(Framing::Empty).step(b"x"), Ok(Step::End { used: 0 }));
+        let mut short = Decoder::new(Framing::Length(3));
+        assert_eq!(short.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+        let fault = BodyFault { rule: BodyRule::Truncated, at: 2 };
+        assert_eq!((short.at_close(), short.step(b"c")), (Err(fault), Err(fault)));
+        let mut open = Decoder::new(Framing::UntilClose);
+        assert_eq!(open.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+        assert!(!open.is_done());
+        assert_eq!(open.at_close(), Ok(()));
+        assert!(open.is_done());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut out = BytesMut::new();
+        for size in [1usize, 15, 16, 4096, 70_000] {
+            write_chunk_prefix(&mut out, size);
+            out.put_bytes(b'x', size);
+            out.put_slice(CHUNK_SUFFIX);
+        }
+        out.put_slice(CHUNKS_END);
+        let read = decode(&mut Decoder::new(Framing::Chunked), &out, 1000).expect("good");
+        assert_eq!((read.0.len(), read.1, read.2), (74_128, out.len(), true));
+    }
+}
