@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs every test. Can be run again at once: what is installed stays in .local/
+# and target/.
+#
+#   tests/run.sh            everything, about 15 minutes on two cores the first time
+#   tests/run.sh --long     with the soaks: many more rounds of kills and longer loads
+#   tests/run.sh --quick    format, lints and cargo's tests only
+#
+# Every step runs, also after one has failed; the last line counts the tests of all steps. Exit 1 when
+# anything failed, 3 when something cannot be installed.
+set -euo pipefail
+
+# shellcheck source=tests/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$root"
+
+quick=
+for argument in "$@"; do
+    case "$argument" in
+        --long)
+            export STENOGRAPH_KILL_CYCLES="${STENOGRAPH_KILL_CYCLES:-200}"
+            export STENOGRAPH_SOAK_S="${STENOGRAPH_SOAK_S:-600}"
+            export PROPTEST_CASES="${PROPTEST_CASES:-20000}"
+            ;;
+        --quick) quick=1 ;;
+        -h | --help)
+            sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
+        *)
+            printf 'tests/run.sh: unknown argument %s (see --help)\n' "$argument" >&2
+            exit 2
+            ;;
+    esac
+done
+
+begun=$SECONDS
+log="$local_dir/run.log"
+mkdir -p "$local_dir"
+: > "$log"
+failed=()
+
+# step NAME COMMAND…: runs it, shows and keeps its output, remembers whether it failed.
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    say "$name"
+    if "$@" 2>&1 | tee -a "$log"; then
+        say "$name: done in $((SECONDS - start)) s"
+    else
+        say "$name: FAILED after $((SECONDS - start)) s"
+        failed+=("$name")
+    fi
+}
+
+say "setting up"
+setup_build
+if [ -z "$quick" ]; then
+    setup_tests
+fi
+say "set up in $((SECONDS - begun)) s"
+
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+
+step "format" cargo fmt --check
+step "lints" cargo clippy --quiet --locked --all-targets -- -D warnings
+step "tests of the crate" cargo test --locked --no-fail-fast
+if [ -z "$quick" ]; then
+    step "documents" env RUSTDOCFLAGS="-D warnings" \
+        cargo doc --quiet --locked --no-deps --document-private-items
+    step "licences and bans" "$local_dir/cargo/bin/cargo-deny" --log-level warn --locked \
+        --config .cargo-deny.toml check licenses bans sources
+    # Each measurement once, short: it must run, its figures mean nothing here.
+    step "benches, once each" env STENOGRAPH_RELAY_ROUNDS=1 STENOGRAPH_RELAY_MS=300 \
+        cargo test --locked --no-fail-fast --benches
+    # The binary that cargo's tests have built.
+    step "demo" target/debug/stenograph demo
+    step "end to end with the MCP SDKs" env STENOGRAPH_BIN="$root/target/debug/stenograph" \
+        python3 tests/sdk/run.py
+fi
+
+# Cargo says "test result: ok. 3 passed; 0 failed; 0 ignored; …", the end-to-end run "3 passed, 0 failed".
+counts=$(awk '
+    /^test result: / { passed += $4; failed += $6; skipped += $8 }
+    /^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 }
+    END { printf "%d passed, %d failed, %d skipped", passed, failed, skipped }
+' "$log")
+
+say "took $((SECONDS - begun)) s; output in .local/run.log"
+if [ ${#failed[@]} -gt 0 ]; then
+    for name in "${failed[@]}"; do
+        say "failed: $name"
+    done
+fi
+printf '%s\n' "$counts"
+[ ${#failed[@]} -eq 0 ]

@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# What tests/run.sh and tuning/demo.sh share: installing what is missing on a Debian machine that has
+# a Rust toolchain and nothing else. Sourced, not run. Everything that is not Debian's goes into
+# .local/ at the root of the repository.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+local_dir="$root/.local"
+
+say() { printf '==> %s\n' "$*"; }
+
+die() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 3
+}
+
+# Debian packages, installed only when one is missing: needs root or sudo then.
+debian_packages() {
+    local missing=() package
+    for package in "$@"; do
+        # "install ok installed" is dpkg's word for a package that is there whole.
+        if [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null)" != "ii " ]; then
+            missing+=("$package")
+        fi
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get > /dev/null || die "not a Debian system; install: ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo > /dev/null || die "run as root or install sudo: ${missing[*]} are missing"
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" apt-get update -qq
+    # RUNLEVEL=1: a package that brings a service (nginx) does not start it.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# What cargo needs before it is asked: the scanner's library with its headers, the tool that finds
+# it, a linker and a C compiler for the crates that build C (zstd, aws-lc, mimalloc).
+setup_build() {
+    debian_packages libhyperscan-dev pkg-config gcc g++ libc6-dev make ca-certificates
+    command -v cargo > /dev/null || die "cargo is missing: install a Rust toolchain (1.88 or newer)"
+}
+
+# The checker of licences and bans, built once for each version.
+CARGO_DENY_VERSION=0.20.2
+setup_cargo_deny() {
+    [ "$("$local_dir/cargo/bin/cargo-deny" --version 2> /dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ] &&
+        return 0
+    say "building cargo-deny $CARGO_DENY_VERSION into .local/ (about a minute)"
+    # Unoptimised: it runs for a second, and builds in a third of the time.
+    cargo install --quiet cargo-deny --version "$CARGO_DENY_VERSION" --locked --debug \
+        --no-default-features --root "$local_dir/cargo" --target-dir "$local_dir/cargo/target"
+    rm -rf "$local_dir/cargo/target"
+}
+
+# What only the tests need: Python for the end-to-end runs, nginx to compare with, Node and the SDKs.
+setup_tests() {
+    debian_packages python3 python3-venv nginx-light
+    setup_cargo_deny
+    if [ -f "$root/tests/sdk/setup.sh" ]; then
+        sh "$root/tests/sdk/setup.sh"
+    fi
+}
