@@ -1,1 +1,33 @@
 //! What may pass: rules, scanner, masking and grants.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
+//! | [`pack`], [`rules`], [`packtest`] | rule files; one compiled, shared set; its own tests |
+//! | [`print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
+//! | [`detect`], [`validate`] | byte scans for texts without a fixed part; checksums |
+//! | [`views`], [`scan`], [`mask`], [`judge`] | decoding and the way back; findings; edits; verdicts |
+//!
+//! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
+//! any machine. [`Judged`] is minted here and nowhere else.
+
+pub mod detect;
+pub mod glob;
+pub mod hyperscan;
+pub mod judge;
+pub mod lists;
+pub mod mask;
+pub mod pack;
+pub mod packtest;
+pub mod policy;
+pub mod print;
+pub mod rules;
+pub mod scan;
+pub mod validate;
+pub mod views;
+
+pub use hyperscan::EngineFault;
+pub use judge::{Judged, Judgement, Outcome, own};
+pub use mask::Mask;
+pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
+pub use scan::{Engine, GuardFault, Scanner};

@@ -1,0 +1,411 @@
+//! Byte scans for texts without a fixed part: mail addresses, numbers, account codes.
+//!
+//! Such patterns slow Hyperscan by a factor of twenty and more, so they never enter it. One pass over
+//! 64 bytes at a time turns classes of bytes into bit masks; runs and joints of runs are found by
+//! shifting them. Each place that fits is looked at once: shape first, then the rule's expression on
+//! the few bytes around it. A detector decides nothing: it may name too many places, never too few.
+//! The tests hold it against the expression searched over the whole text.
+//!
+//! Bound: one candidate costs at most [`WINDOW_BYTES_MAX`] bytes of work.
+
+/// What a rule can ask for instead of Hyperscan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detector {
+    /// Around an `@`.
+    Email,
+    /// Groups of digits in the shapes of card, social security, CPF and telephone numbers: 14 to 19,
+    /// 4-4-4-4, 4-6-4, 4-6-5, 9, 3-2-4, 3-3-3-2, 10, 3-3-4, or anything after a `+`.
+    Digits,
+    /// Two capital letters and two digits at the start of a word.
+    LettersDigits,
+    /// Groups of digits joined by dots.
+    Dotted,
+}
+
+/// Bytes around a candidate that a rule's expression sees.
+pub const WINDOW_BYTES_MAX: usize = 400;
+
+/// One place to look at: the expression is searched in `from..to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which detector named it.
+    pub detector: Detector,
+    /// First byte the match may start at.
+    pub from: usize,
+    /// End of the text the match may use.
+    pub to: usize,
+}
+
+impl Detector {
+    /// Names in rule files.
+    pub const ALL: &'static [(&'static str, Detector)] = &[
+        ("email", Detector::Email),
+        ("digits", Detector::Digits),
+        ("letters-digits", Detector::LettersDigits),
+        ("dotted", Detector::Dotted),
+    ];
+
+    /// The detector called `name`.
+    pub fn named(name: &str) -> Option<Detector> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, detector)| detector)
+    }
+
+    /// Whether the match `start..end` stands by itself in `text`: not a part of a longer word, number,
+    /// identifier or address.
+    pub fn stands_alone(self, text: &[u8], start: usize, end: usize) -> bool {
+        let before = |back: usize| start.checked_sub(back).map(|at| text[at]);
+        let after = |on: usize| text.get(end + on).copied();
+        let word = |byte: Option<u8>| byte.is_some_and(is_word);
+        match self {
+            Detector::Email => {
+                let glued = matches!(before(1), Some(byte) if is_local(byte) || byte >= 0x80);
+                !glued && !matches!(after(0), Some(b'@' | b'(' | b'_')) && !in_userinfo(text, start)
+            }
+            _ => {
+                // `x-1`, `1.2`, `a/1`: a part of something longer.
+                let joined_before = match before(1) {
+                    Some(byte) if is_word(byte) => true,
+                    Some(b'-' | b'.' | b'+') => word(before(2)),
+                    Some(b'/' | b'#' | b'@') => true,
+                    _ => false,
+                };
+                let joined_after = match after(0) {
+                    Some(byte) if is_word(byte) => true,
+                    Some(b'-' | b'.' | b'+' | b'/') => {
+                        after(1).is_some_and(|byte| byte.is_ascii_alphanumeric())
+                    }
+                    _ => false,
+                };
+                !joined_before && !joined_after
+            }
+        }
+    }
+
+    /// Cuts a match that read too far: what follows an account or telephone number after a blank can
+    /// look like more of it. Returns the end.
+    pub fn settle(self, text: &[u8], start: usize, end: usize) -> usize {
+        let count = |wanted: usize, counts: fn(&u8) -> bool| {
+            let mut seen = 0;
+            text[start..end]
+                .iter()
+                .position(|byte| {
+                    seen += usize::from(counts(byte));
+                    seen == wanted
+                })
+                .map_or(end, |at| start + at + 1)
+        };
+        match (self, &text[start..end]) {
+            (Detector::LettersDigits, [a, b, ..]) => {
+                match super::validate::iban_length(&[*a, *b]) {
+                    Some(length) => count(length, u8::is_ascii_alphanumeric),
+                    None => end,
+                }
+            }
+            (Detector::Digits, [b'+', b'1' | b'7', ..]) => count(11, u8::is_ascii_digit),
+            _ => end,
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
+}
+
+/// `scheme://user:password@host` is no mail address; `mailto:` is one.
+fn in_userinfo(text: &[u8], start: usize) -> bool {
+    let from = start.saturating_sub(96);
+    let before = &text[from..start];
+    let Some(at) = memchr::memmem::rfind(before, b"://") else { return false };
+    !before[at + 3..]
+        .iter()
+        .any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'"' | b'\'' | b'?'))
+}
+
+/// Bit masks of 64 bytes, one bit a byte.
+#[derive(Default, Clone, Copy)]
+struct Masks {
+    digit: u64,
+    upper: u64,
+    /// Letters, digits, `_`.
+    word: u64,
+    dot: u64,
+    at: u64,
+}
+
+/// Class bits of every byte: what [`masks`] turns into one mask each.
+const DIGIT: u32 = 0;
+const UPPER: u32 = 1;
+const WORD: u32 = 2;
+const DOT: u32 = 3;
+const AT: u32 = 4;
+
+/// Classes first, in a loop without branches that compilers turn into wide instructions; then one bit
+/// of eight bytes at a time is gathered by a multiplication.
+fn masks(block: &[u8; 64]) -> Masks {
+    let mut classes = [0u8; 64];
+    for (class, &byte) in classes.iter_mut().zip(block) {
+        let digit = u8::from(byte.wrapping_sub(b'0') < 10);
+        let upper = u8::from(byte.wrapping_sub(b'A') < 26);
+        let letter = u8::from((byte | 0x20).wrapping_sub(b'a') < 26);
+        let word = digit | letter | u8::from(byte == b'_');
+        *class = digit << DIGIT
+            | upper << UPPER
+            | word << WORD
+            | u8::from(byte == b'.') << DOT
+            | u8::from(byte == b'@') << AT;
+    }
+    let mut out = Masks::default();
+    for (place, eight) in classes.chunks_exact(8).enumerate() {
+        let eight = u64::from_le_bytes(eight.try_into().expect("chunks of eight"));
+        // Byte i holds 0 or 1; the product has it at bit 56 + i.
+        let gather = |class: u32| {
+            ((eight >> class) & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+                << (place * 8)
+        };
+        out.digit |= gather(DIGIT);
+        out.upper |= gather(UPPER);
+        out.word |= gather(WORD);
+        out.dot |= gather(DOT);
+        out.at |= gather(AT);
+    }
+    out
+}
+
+/// The same, byte by byte: the twin in the tests.
+#[cfg(test)]
+fn masks_plain(block: &[u8; 64]) -> Masks {
+    let mut out = Masks::default();
+    for (place, &byte) in block.iter().enumerate() {
+        let bit = |yes: bool| u64::from(yes) << place;
+        out.digit |= bit(byte.is_ascii_digit());
+        out.upper |= bit(byte.is_ascii_uppercase());
+        out.word |= bit(is_word(byte));
+        out.dot |= bit(byte == b'.');
+        out.at |= bit(byte == b'@');
+    }
+    out
+}
+
+/// Finds candidates in `text` and calls `found` for each, in order of the byte that named them.
+/// Stops early when `found` says false.
+pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
+    // Bits carried from one block to the next: the state of the last bytes.
+    let mut before = Masks::default();
+    let mut at = 0;
+    while at < text.len() {
+        let block = match text.get(at..at + 64) {
+            Some(block) => masks(block.try_into().expect("64 bytes")),
+            None => {
+                let mut padded = [0u8; 64];
+                padded[..text.len() - at].copy_from_slice(&text[at..]);
+                masks(&padded)
+            }
+        };
+        // Byte i of `prev(x, n)` tells of byte i - n.
+        let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
+        let digit1 = prev(block.digit, before.digit, 1);
+        // The second digit of a run whose first digit does not follow a letter: `12`, `(12`, `+12`.
+        let digits_start = block.digit & digit1 & !prev(block.word, before.word, 2);
+        // The fourth byte of `AA99` at the start of a word, and of `AA 99`.
+        let codes = block.digit & digit1 & prev(block.upper, before.upper, 3);
+        let tight = codes & prev(block.upper, before.upper, 2) & !prev(block.word, before.word, 4);
+        let spaced = codes
+            & prev(block.upper, before.upper, 4)
+            & !prev(block.word, before.word, 2)
+            & !prev(block.word, before.word, 5);
+        // A digit after a dot after a digit.
+        let dotted =
+            block.digit & prev(block.dot, before.dot, 1) & prev(block.digit, before.digit, 2);
+
+        let mut marks = digits_start | tight | spaced | dotted | block.at;
+        while marks != 0 {
+            let bit = marks.trailing_zeros();
+            let mark = 1u64 << bit;
+            marks &= marks - 1;
+            let place = at + bit as usize;
+            // One byte can end two shapes: `AB 41` starts a code and a number.
+            let named = [
+                (block.at & mark != 0).then(|| email_at(text, place)).flatten(),
+                (dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
+                (tight & mark != 0).then(|| window(Detector::LettersDigits, text, place - 3, 72)),
+                (spaced & mark != 0).then(|| window(Detector::LettersDigits, text, place - 4, 72)),
+                (digits_start & mark != 0).then(|| digits_at(text, place - 1)).flatten(),
+            ];
+            for candidate in named.into_iter().flatten() {
+                if !found(candidate) {
+                    return;
+                }
+            }
+        }
+        before = block;
+        at += 64;
+    }
+}
+
+fn window(detector: Detector, text: &[u8], from: usize, bytes: usize) -> Candidate {
+    Candidate { detector, from, to: text.len().min(from + bytes) }
+}
+
+/// Both sides of an `@`: a local part before it, a letter or digit after it.
+fn email_at(text: &[u8], place: usize) -> Option<Candidate> {
+    let before = *text.get(place.checked_sub(1)?)?;
+    let after = *text.get(place + 1)?;
+    if !(is_local(before) || before == b'\'') || !after.is_ascii_alphanumeric() {
+        return None;
+    }
+    let domain = &text[place + 1..text.len().min(place + 1 + 255)];
+    let end = domain
+        .iter()
+        .position(|&byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')));
+    let domain = &domain[..end.unwrap_or(domain.len())];
+    memchr::memchr(b'.', domain)?;
+    let start = place.saturating_sub(64);
+    let local = &text[start..place];
+    let from = local
+        .iter()
+        .rposition(|&byte| !(is_local(byte) || byte == b'\''))
+        .map_or(start, |at| start + at + 1);
+    Some(Candidate { detector: Detector::Email, from, to: place + 1 + domain.len() })
+}
+
+/// Only the first joint of a dotted number is a candidate.
+fn dotted_at(text: &[u8], place: usize) -> Option<Candidate> {
+    let dot = place - 1;
+    let first = text[..dot].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1);
+    if dot - first > 3 || (first > 0 && (text[first - 1] == b'.' || is_word(text[first - 1]))) {
+        return None;
+    }
+    // Four groups of one to three digits.
+    let mut groups = 1;
+    let mut run = 0;
+    for &byte in &text[place..text.len().min(first + 16)] {
+        match byte {
+            b'0'..=b'9' => run += 1,
+            b'.' if run > 0 => {
+                groups += 1;
+                run = 0;
+            }
+            _ => break,
+        }
+        if run > 3 {
+            return None;
+        }
+    }
+    (groups == 4 - usize::from(run > 0)).then(|| window(Detector::Dotted, text, first, 17))
+}
+
+/// Most groups of digits that a shape has.
+const GROUPS_MAX: usize = 8;
+
+/// A comb of digits that starts at `start`: groups with at most two separators between them. Named when
+/// it has one of the shapes of [`plausible`], or a `+` before it.
+fn digits_at(text: &[u8], start: usize) -> Option<Candidate> {
+    let mut groups = [0u8; GROUPS_MAX];
+    let mut count = 0;
+    let mut gap = 1;
+    let mut end = start;
+    for (place, &byte) in text[start..].iter().enumerate().take(40) {
+        match byte {
+            b'0'..=b'9' => {
+                if gap > 0 {
+                    if count == GROUPS_MAX {
+                        break;
+                    }
+                    count += 1;
+                    gap = 0;
+                }
+                groups[count - 1] += 1;
+                end = start + place + 1;
+            }
+            b' ' | b'-' | b'.' | b'(' | b')' if gap < 2 => gap += 1,
+            _ => break,
+        }
+    }
+    // `+1 (415) 555`: the sign may stand before a group of its own.
+    let plus = text[..start]
+        .iter()
+        .rev()
+        .take(7)
+        .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'(' | b' ' | b'.' | b'-'))
+        .position(|&byte| byte == b'+');
+    let from = match plus {
+        Some(back) => start - back - 1,
+        None if plausible(&groups[..count], text[start]) => {
+            start - usize::from(start > 0 && text[start - 1] == b'(')
+        }
+        None => return None,
+    };
+    Some(Candidate { detector: Detector::Digits, from, to: end })
+}
+
+/// The shapes that rules with this detector can have: card, social security, CPF and telephone numbers,
+/// at the front of `groups`.
+fn plausible(groups: &[u8], first: u8) -> bool {
+    match groups {
+        [14..=19 | 9, ..] => true,
+        [4, 4, 4, 4, ..] | [4, 6, 4 | 5, ..] => true,
+        [3, 2, 4, ..] | [3, 3, 3, 2, ..] => true,
+        [10, ..] | [3, 7, ..] | [6, 4, ..] | [3, 3, 4, ..] => first >= b'2',
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(text: &str) -> Vec<(Detector, &str)> {
+        let mut out = vec![];
+        scan(text.as_bytes(), |candidate| {
+            out.push((candidate.detector, &text[candidate.from..candidate.to]));
+            true
+        });
+        out
+    }
+
+    #[test]
+    fn places_are_named_wherever_they_stand() {
+        for pad in 0..130 {
+            let pad = " ".repeat(pad);
+            for (text, detector) in [
+                ("a.b@c.example", Detector::Email),
+                ("4111 1111 1111 1111", Detector::Digits),
+                ("+14155552671", Detector::Digits),
+                ("GB82WEST12345698765432", Detector::LettersDigits),
+                ("AB 12 34 56 C", Detector::LettersDigits),
+                ("8.8.4.4", Detector::Dotted),
+            ] {
+                let whole = format!("{pad}{text}");
+                let all = named(&whole);
+                assert!(
+                    all.iter().any(|(kind, seen)| *kind == detector && seen.starts_with(text)),
+                    "{all:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_identifiers_are_not_named() {
+        assert_eq!(named("2026-11-22T08:21:58Z v1.2.3 3.14 0x7fff a1b2c3 @types/node"), []);
+    }
+
+    proptest! {
+        // Mutant: `< 25` for the capital letters in `masks`.
+        #[test]
+        fn the_wide_masks_are_the_plain_ones(block in proptest::array::uniform32(any::<u8>()), half in any::<u8>()) {
+            let mut whole = [half; 64];
+            whole[7..39].copy_from_slice(&block);
+            let (wide, plain) = (masks(&whole), masks_plain(&whole));
+            prop_assert_eq!(
+                (wide.digit, wide.upper, wide.word, wide.dot, wide.at),
+                (plain.digit, plain.upper, plain.word, plain.dot, plain.at)
+            );
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Judging whole messages: scan, mask, read again, scan again, freeze.
+//!
+//! ```text
+//! scan -- nothing ------------------------------------------> Pass, same bytes
+//!      -- only alerts --------------------------------------> Pass, same bytes, findings
+//!      -- a block ------------------------------------------> Blocked, masked copy for the record
+//!      -- masks -> edit -> strict reading -> scan -- clean -> Pass, edited
+//!                    ^                          |
+//!                    +------- masks, at most ROUNDS_MAX
+//! bound passed, reading failed, never clean -----------------> Refused
+//! ```
+//!
+//! [`Judged`] is minted here and in [`own`] only: bytes that were not judged cannot be released.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::mask::{Mask, fill_hits, label_hits};
+use super::policy::Permit;
+use super::scan::{GuardFault, Kind, Scanner, kind_of};
+use crate::limits::Limits;
+use crate::types::{Direction, Finding, RuleAction};
+use crate::wire::json;
+use crate::wire::mcp::{self, Message};
+
+/// Bound: edits of one message. A second one is needed when a mask uncovers a match beside it.
+const ROUNDS_MAX: usize = 4;
+
+/// What the guard has judged. The field is private to the guard: there is no other way to make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged<T>(T);
+
+impl<T> Judged<T> {
+    /// The judged thing itself.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Judged<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Text the gateway wrote itself: error answers, heads it writes anew, empty comments. For the gateway
+/// floor only, and never for bytes that came from a caller or a server.
+pub fn own<T>(value: T) -> Judged<T> {
+    Judged(value)
+}
+
+/// A message that may go on.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Its final bytes.
+    pub bytes: Judged<Bytes>,
+    /// The message as read from the final bytes.
+    pub message: Message,
+    /// What was found, with positions in the bytes as they were judged first.
+    pub findings: Vec<Finding>,
+    /// Whether the bytes differ from what was handed in.
+    pub edited: bool,
+}
+
+/// What comes of a message.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It may go on.
+    Pass(Judgement),
+    /// A rule refuses it.
+    Blocked {
+        /// The rule that blocked: the first one in the message.
+        rule: Arc<str>,
+        /// Everything found.
+        findings: Vec<Finding>,
+        /// The message with every secret filled, for the record only.
+        masked: Bytes,
+        /// The message as read before.
+        message: Message,
+    },
+    /// It could not be judged.
+    Refused(GuardFault),
+}
+
+impl Scanner {
+    /// Judges one message that `permit` allows. `pseudonym_key` is the session's key for the digits in
+    /// masks. The message must have been read from these bytes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, one caller; each is a thing of its own"
+    )]
+    pub fn judge_message(
+        &mut self,
+        bytes: BytesMut,
+        message: Message,
+        _permit: &Permit,
+        direction: Direction,
+        mask: Mask,
+        pseudonym_key: &[u8; 32],
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Outcome {
+        if let Err(fault) =
+            self.find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)
+        {
+            return Outcome::Refused(fault);
+        }
+        if self.hits.is_empty() {
+            return pass(bytes, message, vec![], false);
+        }
+        if let Err(fault) = self.bounded() {
+            return Outcome::Refused(fault);
+        }
+        let findings = self.findings();
+        match self.strongest() {
+            Some(RuleAction::Block) => self.block(bytes, message, findings),
+            Some(RuleAction::Mask) => {
+                self.edit(bytes, message, findings, direction, mask, pseudonym_key, scratch, limits)
+            }
+            _ => pass(bytes, message, findings, false),
+        }
+    }
+
+    fn strongest(&self) -> Option<RuleAction> {
+        self.hits.iter().map(|hit| hit.action).max()
+    }
+
+    fn block(&mut self, mut bytes: BytesMut, message: Message, findings: Vec<Finding>) -> Outcome {
+        let blocking = self.hits.iter().find(|hit| hit.action == RuleAction::Block);
+        let rules = Arc::clone(self.rules());
+        let rule =
+            blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.rules()[hit.rule].id));
+        fill_hits(&rules, &self.hits, &mut bytes);
+        Outcome::Blocked { rule, findings, masked: bytes.freeze(), message }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, one caller; each is a thing of its own"
+    )]
+    fn edit(
+        &mut self,
+        mut bytes: BytesMut,
+        first: Message,
+        mut findings: Vec<Finding>,
+        direction: Direction,
+        mask: Mask,
+        pseudonym_key: &[u8; 32],
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Outcome {
+        let rules = Arc::clone(self.rules());
+        for round in 0..ROUNDS_MAX {
+            match mask {
+                Mask::Fill => fill_hits(&rules, &self.hits, &mut bytes),
+                Mask::Label => {
+                    let mut grown = Vec::from(&bytes[..]);
+                    label_hits(&rules, &self.hits, &mut grown);
+                    bytes = BytesMut::from(&grown[..]);
+                }
+            }
+            let Ok(message) = mcp::read(&bytes, direction, limits, scratch) else {
+                return Outcome::Refused(GuardFault::EditBroke);
+            };
+            let again = self
+                .find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)
+                .and_then(|()| self.bounded());
+            if let Err(fault) = again {
+                return Outcome::Refused(fault);
+            }
+            match self.strongest() {
+                Some(RuleAction::Block) => return self.block(bytes, first, findings),
+                Some(RuleAction::Mask) if round + 1 < ROUNDS_MAX => {
+                    // Positions are those of the first judgement as long as nothing moves.
+                    if mask == Mask::Fill {
+                        findings.extend(
+                            self.findings().into_iter().filter(|it| it.action != RuleAction::Alert),
+                        );
+                    }
+                }
+                Some(RuleAction::Mask) => return Outcome::Refused(GuardFault::NotClean),
+                _ => return pass(bytes, message, findings, true),
+            }
+        }
+        Outcome::Refused(GuardFault::NotClean)
+    }
+
+    /// The strongest rule that matches a single value: a header value, an event id or name, a query.
+    /// Such values are not edited: the caller refuses or drops them. Over a bound counts as a block.
+    pub fn judge_field(
+        &mut self,
+        value: &[u8],
+        direction: Direction,
+    ) -> Option<(Arc<str>, RuleAction)> {
+        // A value that is no JSON needs neither bounds of JSON nor its memory.
+        let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
+        if self.find(value, Kind::Text, direction, None, &mut scratch, &limits).is_err() {
+            return Some(("unreadable".into(), RuleAction::Block));
+        }
+        let hit = self.hits.iter().max_by_key(|hit| hit.action)?;
+        Some((Arc::clone(&self.rules().rules()[hit.rule].id), hit.action))
+    }
+
+    /// Fills every secret in plain text, in place and without pseudonyms: heads on their way into the
+    /// record. A text over a bound is filled whole, line ends excepted.
+    pub fn fill_text(&mut self, text: &mut [u8], direction: Direction) -> Vec<Finding> {
+        let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
+        let found = self
+            .find(text, Kind::Text, direction, None, &mut scratch, &limits)
+            .and_then(|()| self.bounded());
+        if found.is_err() {
+            text.iter_mut()
+                .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+                .for_each(|byte| *byte = b'*');
+            return vec![];
+        }
+        let findings = self.findings();
+        let rules = Arc::clone(self.rules());
+        fill_hits(&rules, &self.hits, text);
+        findings
+    }
+
+    /// The masked form of any input, as the command line shows it: what would be blocked is masked too.
+    /// Returns the findings and the new bytes.
+    pub fn mask_input(
+        &mut self,
+        input: &[u8],
+        direction: Direction,
+        mask: Mask,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<(Vec<Finding>, Vec<u8>), GuardFault> {
+        let kind = kind_of(input, scratch, limits);
+        let mut bytes = input.to_vec();
+        let rules = Arc::clone(self.rules());
+        let mut findings = None;
+        for _ in 0..ROUNDS_MAX {
+            self.find(&bytes, kind, direction, None, scratch, limits)?;
+            self.bounded()?;
+            findings.get_or_insert_with(|| self.findings());
+            if self.strongest() < Some(RuleAction::Mask) {
+                return Ok((findings.unwrap_or_default(), bytes));
+            }
+            match mask {
+                Mask::Fill => fill_hits(&rules, &self.hits, &mut bytes),
+                Mask::Label => label_hits(&rules, &self.hits, &mut bytes),
+            }
+        }
+        Err(GuardFault::NotClean)
+    }
+}
+
+fn pass(bytes: BytesMut, message: Message, findings: Vec<Finding>, edited: bool) -> Outcome {
+    Outcome::Pass(Judgement { bytes: Judged(bytes.freeze()), message, findings, edited })
+}

@@ -1,0 +1,211 @@
+//! Masking: what takes the place of a secret.
+//!
+//! | style | text | length |
+//! |---|---|---|
+//! | [`Mask::Fill`] | `[rule-id:7f3a9c1e]***`, else `[rule-id]***`, else `***` | the same, in place |
+//! | [`Mask::Label`] | `[masked:rule-id]` | another; what follows moves |
+//! | number | `1000…` | the same, in place |
+//!
+//! The alphabet is `A-Za-z0-9:_[]*-`: no quote, backslash or control character, so JSON stays valid at
+//! every level of nesting. The eight digits are a keyed pseudonym: equal values look equal within one
+//! session and tell nothing without its key; they are off for low-entropy data.
+
+use super::rules::{KNOWN_PREFIX, RuleSet};
+use super::scan::Hit;
+use crate::types::RuleAction;
+
+/// Which text takes the place of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mask {
+    /// Same length, in place.
+    #[default]
+    Fill,
+    /// A label of its own length.
+    Label,
+}
+
+impl Mask {
+    /// The word used in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mask::Fill => "fill",
+            Mask::Label => "label",
+        }
+    }
+
+    /// The style called `name`.
+    pub fn named(name: &str) -> Option<Mask> {
+        [Mask::Fill, Mask::Label].into_iter().find(|mask| mask.as_str() == name)
+    }
+}
+
+/// Writes the fill for `id` over `out`, keeping its length.
+fn fill(out: &mut [u8], id: &str, pseudonym: Option<[u8; 4]>) {
+    out.fill(b'*');
+    let long = pseudonym.map(|bits| format!("[{id}:{:08x}]", u32::from_be_bytes(bits)));
+    let short = format!("[{id}]");
+    let text = long.filter(|text| text.len() <= out.len()).unwrap_or(short);
+    if text.len() <= out.len() {
+        out[..text.len()].copy_from_slice(text.as_bytes());
+    }
+}
+
+/// Digits of the same length that no rule takes for anything; no leading zero where that matters.
+fn fill_number(raw: &mut [u8], start: usize, end: usize) {
+    let leads = !start
+        .checked_sub(1)
+        .is_some_and(|before| raw[before].is_ascii_digit() || raw[before] == b'.');
+    for byte in raw[start..end].iter_mut().filter(|byte| byte.is_ascii_digit()) {
+        *byte = b'0';
+    }
+    if leads {
+        raw[start..end]
+            .iter_mut()
+            .find(|byte| byte.is_ascii_digit())
+            .into_iter()
+            .for_each(|byte| *byte = b'1');
+    }
+}
+
+/// The name of a rule as it may stand in a mask: known values are called by the operator's word, which
+/// may hold anything.
+fn label_of(rules: &RuleSet, hit: &Hit) -> String {
+    let id = &rules.rules()[hit.rule].id;
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-') { c } else { '-' }
+    };
+    id.strip_prefix(KNOWN_PREFIX).map_or_else(
+        || id.to_string(),
+        |name| format!("secret-{}", name.chars().map(plain).collect::<String>()),
+    )
+}
+
+fn pseudonym_of(rules: &RuleSet, hit: &Hit) -> Option<[u8; 4]> {
+    // Without a key the pseudonym is all zero: nothing to show.
+    (rules.rules()[hit.rule].pseudonym && hit.pseudonym != [0; 4]).then_some(hit.pseudonym)
+}
+
+/// Fills every hit that is not a mere alert, in place. A rule's secret holds no quote and no backslash
+/// (checked when it is compiled), so its raw span consists of whole escapes at every level. Known values
+/// may hold both, and what is around them may need those bytes: they stay.
+pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
+    for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
+        if hit.number {
+            fill_number(raw, hit.span.start, hit.span.end);
+            continue;
+        }
+        let label = label_of(rules, hit);
+        let piece = &mut raw[hit.span.clone()];
+        if hit.closed {
+            fill(piece, &label, pseudonym_of(rules, hit));
+        } else {
+            stars_between_escapes(piece);
+        }
+    }
+}
+
+/// Stars over everything but quotes, backslashes and what a backslash may need at some level of
+/// nesting: the byte after a run of them, and four digits after a `u` there.
+fn stars_between_escapes(piece: &mut [u8]) {
+    let mut keep = 0;
+    let mut after_backslash = false;
+    for byte in piece {
+        match *byte {
+            b'\\' => after_backslash = true,
+            _ if after_backslash => {
+                after_backslash = false;
+                keep = if *byte == b'u' { 4 } else { 0 };
+            }
+            b'"' => keep = 0,
+            _ if keep > 0 => keep -= 1,
+            _ => *byte = b'*',
+        }
+    }
+}
+
+/// Replaces every hit that is not a mere alert by a label; numbers keep their length.
+pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], raw: &mut Vec<u8>) {
+    let mut out = Vec::with_capacity(raw.len() + hits.len() * 16);
+    let mut at = 0;
+    for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
+        if hit.number || !hit.closed {
+            fill_hits(rules, std::slice::from_ref(hit), raw);
+            continue;
+        }
+        out.extend_from_slice(&raw[at..hit.span.start]);
+        out.extend_from_slice(format!("[masked:{}]", label_of(rules, hit)).as_bytes());
+        at = hit.span.end;
+    }
+    out.extend_from_slice(&raw[at..]);
+    *raw = out;
+}
+
+/// Whether a text is one of ours: a rule that reads `password = …` must not find the mask.
+pub(super) fn is_mask(value: &[u8]) -> bool {
+    let body = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr::memchr(b']', value) else { return false };
+            let inside = &value[1..end];
+            let id = inside.strip_prefix(b"masked:").unwrap_or(inside);
+            let id = match id.len().checked_sub(9) {
+                Some(at) if id[at] == b':' && id[at + 1..].iter().all(u8::is_ascii_hexdigit) => {
+                    &id[..at]
+                }
+                _ => id,
+            };
+            let plain =
+                |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+            if id.is_empty() || !id.iter().all(plain) {
+                return false;
+            }
+            &value[end + 1..]
+        }
+        Some(b'*') => value,
+        _ => return false,
+    };
+    body.iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(length: usize, id: &str, pseudonym: Option<[u8; 4]>) -> String {
+        let mut out = vec![b'x'; length];
+        fill(&mut out, id, pseudonym);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_longest_form_that_fits_is_taken() {
+        let pseudonym = Some([0x7f, 0x3a, 0x9c, 0x1e]);
+        assert_eq!(filled(24, "github-token", pseudonym), "[github-token:7f3a9c1e]*");
+        assert_eq!(filled(20, "github-token", pseudonym), "[github-token]******");
+        assert_eq!(filled(24, "github-token", None), "[github-token]**********");
+        assert_eq!(filled(5, "github-token", pseudonym), "*****");
+        assert_eq!(filled(0, "x", None), "");
+    }
+
+    #[test]
+    fn numbers_stay_numbers() {
+        for (raw, start, end, expected) in [
+            ("[4111111111111111]", 1, 17, "[1000000000000000]"),
+            ("[-4155552671]", 2, 12, "[-1000000000]"),
+            ("[12.536904399]", 4, 13, "[12.000000000]"),
+        ] {
+            let mut bytes = raw.as_bytes().to_vec();
+            fill_number(&mut bytes, start, end);
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn masks_are_known_again() {
+        for text in ["[jwt:0123abcd]***", "[jwt]", "[masked:aws-access-key-id]", "********"] {
+            assert!(is_mask(text.as_bytes()), "{text}");
+        }
+        for text in ["[jwt]x", "hunter2", "[Hunter 2]", "*a*", "[]", "[x"] {
+            assert!(!is_mask(text.as_bytes()), "{text}");
+        }
+    }
+}

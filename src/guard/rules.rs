@@ -1,0 +1,505 @@
+//! Rules, compiled once from one source and shared read only.
+//!
+//! A set is compiled as a whole or not at all: a broken rule, an unknown key or a failing test yields
+//! every fault of the set and no set. What is compiled never changes; a reload swaps the `Arc`.
+
+use std::sync::{Arc, OnceLock};
+
+use aho_corasick::AhoCorasick;
+use regex_automata::meta;
+use regex_syntax::hir::Hir;
+
+use super::detect::Detector;
+use super::hyperscan::{Database, EngineFault};
+use super::pack;
+use super::print::{self, PrintFault};
+use super::validate::Validator;
+use crate::types::{Direction, RuleAction};
+
+/// The pack that ships with the gateway.
+pub const BUILTIN: &str = include_str!("pack.toml");
+/// Its name in messages.
+pub const BUILTIN_NAME: &str = "builtin";
+/// Prefix of the ids of known values (`secret:NAME`).
+pub const KNOWN_PREFIX: &str = "secret:";
+/// Bound: shortest known value. Shorter ones stand in ordinary text by chance.
+pub const KNOWN_BYTES_MIN: usize = 6;
+/// Bound: text before a match in which context words are looked for, in bytes.
+pub const CONTEXT_BYTES_MAX: usize = 256;
+
+/// What a rule looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Category {
+    /// Grants access to something.
+    Credential,
+    /// Data about a person.
+    Pii,
+    /// An operator's own.
+    Custom,
+}
+
+impl Category {
+    /// Names in rule files.
+    pub const ALL: &'static [(&'static str, Category)] = &[
+        ("credential", Category::Credential),
+        ("pii", Category::Pii),
+        ("custom", Category::Custom),
+    ];
+
+    /// The word used in rule files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Category::Credential => "credential",
+            Category::Pii => "pii",
+            Category::Custom => "custom",
+        }
+    }
+}
+
+/// What is done in each direction; `None` means the rule is off there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actions {
+    /// From the client to the server.
+    pub request: Option<RuleAction>,
+    /// From the server to the client.
+    pub response: Option<RuleAction>,
+}
+
+impl Actions {
+    /// The action for one direction.
+    pub fn of(self, direction: Direction) -> Option<RuleAction> {
+        match direction {
+            Direction::Request => self.request,
+            Direction::Response => self.response,
+        }
+    }
+}
+
+/// How a rule finds its candidates.
+#[derive(Debug)]
+pub enum Matcher {
+    /// Hyperscan with the printed pattern, then the expression.
+    Pattern {
+        /// What Hyperscan compiles.
+        printed: String,
+        /// Exact spans.
+        regex: meta::Regex,
+    },
+    /// A byte scan, then the expression around each place it names.
+    Detector {
+        /// Which scan.
+        detector: Detector,
+        /// Exact spans.
+        regex: meta::Regex,
+    },
+    /// A value known in full.
+    Known,
+}
+
+impl Matcher {
+    /// The confirming expression.
+    pub fn regex(&self) -> Option<&meta::Regex> {
+        match self {
+            Matcher::Pattern { regex, .. } | Matcher::Detector { regex, .. } => Some(regex),
+            Matcher::Known => None,
+        }
+    }
+}
+
+/// One rule as its source says, before compilation.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSource {
+    /// Stable name: labels, records, metrics.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// `None` when missing or unknown (a fault has been reported then).
+    pub category: Option<Category>,
+    /// low, medium, high or critical.
+    pub severity: String,
+    /// regex-syntax, bytes, Unicode off.
+    pub pattern: String,
+    /// Byte scan that stands in for Hyperscan.
+    pub detector: Option<Detector>,
+    /// All must hold.
+    pub validators: Vec<Validator>,
+    /// When all hold, `on_confirmed` applies instead of `actions`.
+    pub confirm: Vec<Validator>,
+    /// Bits a byte of the secret.
+    pub entropy_min: f32,
+    /// Words looked for before the match, lower case.
+    pub context: Vec<String>,
+    /// How far before, in bytes.
+    pub context_within: usize,
+    /// Without a word there is no match.
+    pub context_required: bool,
+    /// Words in the label directly before the match that rule it out, lower case.
+    pub not_after: Vec<String>,
+    /// Actions.
+    pub actions: Actions,
+    /// Stronger actions when confirmed.
+    pub on_confirmed: Actions,
+    /// Whether the mask shows a pseudonym.
+    pub pseudonym: Option<bool>,
+    /// False: left out.
+    pub enabled: bool,
+    /// Texts in which the rule must match.
+    pub tests_match: Vec<String>,
+    /// Texts in which it must not.
+    pub tests_no_match: Vec<String>,
+    /// Patterns of values that are let through.
+    pub allow: Vec<String>,
+    /// File and line, for messages.
+    pub file: String,
+    /// Line of the rule's first key.
+    pub line: u32,
+}
+
+/// One compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Stable name: labels, records, metrics.
+    pub id: Arc<str>,
+    /// For people.
+    pub title: String,
+    /// What it looks for.
+    pub category: Category,
+    /// low, medium, high or critical.
+    pub severity: String,
+    /// The pattern's source text; empty for known values.
+    pub pattern: String,
+    /// How it is found.
+    pub matcher: Matcher,
+    /// All must hold.
+    pub validators: Vec<Validator>,
+    /// When all hold, [`Rule::on_confirmed`] applies.
+    pub confirm: Vec<Validator>,
+    /// Bits a byte of the secret, at least.
+    pub entropy_min: f32,
+    /// Words looked for before the match, lower case.
+    pub context: Vec<String>,
+    /// How far before, in bytes.
+    pub context_within: usize,
+    /// Without a word there is no match.
+    pub context_required: bool,
+    /// Words in the label directly before the match that rule it out, lower case.
+    pub not_after: Vec<String>,
+    /// What is done.
+    pub actions: Actions,
+    /// What is done instead when the checksum holds.
+    pub on_confirmed: Actions,
+    /// Whether the mask shows a pseudonym (never for low-entropy personal data).
+    pub pseudonym: bool,
+    /// Values that are let through.
+    pub allow: Vec<meta::Regex>,
+    /// Texts in which the rule matches; checked when a pack is tested.
+    pub tests_match: Vec<String>,
+    /// Texts in which it does not.
+    pub tests_no_match: Vec<String>,
+    /// File it comes from.
+    pub file: String,
+    /// Line of its first key.
+    pub line: u32,
+}
+
+/// What is wrong with a rule file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFault {
+    /// Name of the file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Id of the rule, where there is one.
+    pub rule: Option<String>,
+    /// Seen and allowed.
+    pub what: String,
+}
+
+impl std::fmt::Display for RuleFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if let Some(rule) = &self.rule {
+            write!(f, "rule {rule}: ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for RuleFault {}
+
+/// A compiled set of rules.
+#[derive(Debug)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    pub(super) database: Option<Database>,
+    /// Known values, and for each the number of its rule.
+    pub(super) known: Option<(AhoCorasick, Vec<usize>)>,
+    /// The byte scans some rule asks for.
+    pub(super) detectors: Vec<(Detector, usize)>,
+    source_digest: [u8; 32],
+}
+
+/// A known value: its name (the rule becomes `secret:NAME`) and its bytes.
+pub type KnownValue = (String, Vec<u8>);
+
+impl RuleSet {
+    /// The built-in pack alone; compiled once for the process.
+    pub fn builtin() -> Result<Arc<RuleSet>, Vec<RuleFault>> {
+        static SET: OnceLock<Result<Arc<RuleSet>, Vec<RuleFault>>> = OnceLock::new();
+        SET.get_or_init(|| RuleSet::compile(&[], true, &[])).clone()
+    }
+
+    /// Compiles rule files (name and TOML text), with or without the built-in pack, and known values.
+    /// Returns every fault that was found. The rules' own tests are run by [`super::packtest::check`].
+    pub fn compile(
+        files: &[(String, String)],
+        builtin: bool,
+        secrets: &[KnownValue],
+    ) -> Result<Arc<RuleSet>, Vec<RuleFault>> {
+        use sha2::{Digest, Sha256};
+        let mut faults = vec![];
+        let mut book = pack::Book::default();
+        let mut digest = Sha256::new();
+        if builtin {
+            pack::read(BUILTIN_NAME, BUILTIN, &mut book, &mut faults);
+            digest.update(BUILTIN.as_bytes());
+        }
+        for (name, text) in files {
+            pack::read(name, text, &mut book, &mut faults);
+            digest.update([0]);
+            digest.update(text.as_bytes());
+        }
+        book.settle(&mut faults);
+
+        let mut rules: Vec<Rule> = book
+            .rules
+            .iter()
+            .filter(|rule| rule.enabled)
+            .filter_map(|source| compile_rule(source, &mut faults))
+            .collect();
+        let known_from = rules.len();
+        for (name, value) in secrets {
+            if value.len() < KNOWN_BYTES_MIN {
+                faults.push(RuleFault {
+                    file: name.clone(),
+                    line: 1,
+                    rule: None,
+                    what: format!(
+                        "a known value of {} bytes; allowed: at least {KNOWN_BYTES_MIN}",
+                        value.len()
+                    ),
+                });
+            }
+            rules.push(known_rule(name));
+        }
+        let patterns: Vec<(usize, &str)> = rules
+            .iter()
+            .enumerate()
+            .filter_map(|(number, rule)| match &rule.matcher {
+                Matcher::Pattern { printed, .. } => Some((number, printed.as_str())),
+                _ => None,
+            })
+            .collect();
+        let database = if patterns.is_empty() || !faults.is_empty() {
+            None
+        } else {
+            match Database::compile(&patterns) {
+                Ok(database) => Some(database),
+                Err(fault) => {
+                    blame(&patterns, &rules, &fault, &mut faults);
+                    None
+                }
+            }
+        };
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let known = if secrets.is_empty() {
+            None
+        } else {
+            let automaton = AhoCorasick::builder()
+                .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+                .build(secrets.iter().map(|(_, value)| value))
+                .map_err(|error| vec![plain(BUILTIN_NAME, format!("known values: {error}"))])?;
+            Some((automaton, (known_from..rules.len()).collect()))
+        };
+        let detectors = rules
+            .iter()
+            .enumerate()
+            .filter_map(|(number, rule)| match rule.matcher {
+                Matcher::Detector { detector, .. } => Some((detector, number)),
+                _ => None,
+            })
+            .collect();
+        let source_digest = digest.finalize().into();
+        Ok(Arc::new(RuleSet { rules, database, known, detectors, source_digest }))
+    }
+
+    /// All rules in the order of their files; the index is the rule's number.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule called `id`.
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| &*rule.id == id)
+    }
+
+    /// SHA-256 over the texts the set was compiled from (not over known values).
+    pub fn source_digest(&self) -> [u8; 32] {
+        self.source_digest
+    }
+}
+
+fn plain(file: &str, what: String) -> RuleFault {
+    RuleFault { file: file.into(), line: 1, rule: None, what }
+}
+
+/// Hyperscan refuses a set as a whole: compile each pattern alone and name the ones it does not take.
+fn blame(
+    patterns: &[(usize, &str)],
+    rules: &[Rule],
+    whole: &EngineFault,
+    faults: &mut Vec<RuleFault>,
+) {
+    let before = faults.len();
+    for &(number, printed) in patterns {
+        if let Err(fault) = Database::compile(&[(0, printed)]) {
+            let rule = &rules[number];
+            faults.push(RuleFault {
+                file: rule.file.clone(),
+                line: 1,
+                rule: Some(rule.id.to_string()),
+                what: fault.to_string(),
+            });
+        }
+    }
+    if faults.len() == before {
+        faults.push(plain(BUILTIN_NAME, whole.to_string()));
+    }
+}
+
+/// Parses a pattern in the one dialect of rule files: bytes, Unicode off.
+pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
+    regex_syntax::ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .nest_limit(64)
+        .build()
+        .parse(pattern)
+        .map_err(|error| error.to_string().lines().last().unwrap_or_default().to_string())
+}
+
+fn expression(hir: &Hir) -> Result<meta::Regex, String> {
+    let config = meta::Config::new()
+        .utf8_empty(false)
+        .onepass(false)
+        .nfa_size_limit(Some(16 << 20))
+        .hybrid_cache_capacity(1 << 20);
+    meta::Builder::new().configure(config).build_from_hir(hir).map_err(|error| error.to_string())
+}
+
+fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> Option<Rule> {
+    let mut fault = |what: String| {
+        faults.push(RuleFault {
+            file: source.file.clone(),
+            line: source.line,
+            rule: Some(source.id.clone()),
+            what,
+        });
+    };
+    let hir = match parse(&source.pattern) {
+        Ok(hir) => hir,
+        Err(error) => {
+            fault(format!("pattern: {error}"));
+            return None;
+        }
+    };
+    // The quote and the backslash end or change the string a secret stands in, at some level of
+    // nesting: an edit over one of them could break what is around it.
+    for (byte, name) in [(b'"', "a double quote"), (b'\\', "a backslash")] {
+        if print::secret_can_hold(&hir, byte) {
+            fault(format!(
+                "the secret can hold {name}; allowed: a capture group around a part without it"
+            ));
+        }
+    }
+    let printed = match print::print(&hir) {
+        Ok(printed) => printed,
+        Err(PrintFault::Unbounded) if source.detector.is_some() => String::new(),
+        Err(error) => {
+            fault(format!("pattern: {}", error.as_str()));
+            return None;
+        }
+    };
+    let regex = match expression(&hir) {
+        Ok(regex) => regex,
+        Err(error) => {
+            fault(format!("pattern: {error}"));
+            return None;
+        }
+    };
+    let mut allow = vec![];
+    for pattern in &source.allow {
+        match parse(pattern).and_then(|hir| expression(&hir)) {
+            Ok(regex) => allow.push(regex),
+            Err(error) => fault(format!("allow: {error}")),
+        }
+    }
+    let category = source.category?;
+    let matcher = match source.detector {
+        Some(detector) => Matcher::Detector { detector, regex },
+        None => Matcher::Pattern { printed, regex },
+    };
+    Some(Rule {
+        id: source.id.as_str().into(),
+        title: source.title.clone(),
+        category,
+        severity: source.severity.clone(),
+        pattern: source.pattern.clone(),
+        matcher,
+        validators: source.validators.clone(),
+        confirm: source.confirm.clone(),
+        entropy_min: source.entropy_min,
+        context: source.context.clone(),
+        context_within: source.context_within,
+        context_required: source.context_required,
+        not_after: source.not_after.clone(),
+        actions: source.actions,
+        on_confirmed: source.on_confirmed,
+        pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
+        allow,
+        tests_match: source.tests_match.clone(),
+        tests_no_match: source.tests_no_match.clone(),
+        file: source.file.clone(),
+        line: source.line,
+    })
+}
+
+fn known_rule(name: &str) -> Rule {
+    let action = Some(RuleAction::Mask);
+    Rule {
+        id: format!("{KNOWN_PREFIX}{name}").into(),
+        title: "known value".into(),
+        category: Category::Credential,
+        severity: "critical".into(),
+        pattern: String::new(),
+        matcher: Matcher::Known,
+        validators: vec![],
+        confirm: vec![],
+        entropy_min: 0.0,
+        context: vec![],
+        context_within: 0,
+        context_required: false,
+        not_after: vec![],
+        actions: Actions { request: action, response: action },
+        on_confirmed: Actions::default(),
+        // A known value may be a short password: a visible keyed digest of it helps nobody.
+        pseudonym: false,
+        allow: vec![],
+        tests_match: vec![],
+        tests_no_match: vec![],
+        file: "known values".into(),
+        line: 1,
+    }
+}

@@ -1,0 +1,658 @@
+//! Scanning one text: views, candidates, exact spans, and what is done with each.
+//!
+//! ```text
+//! bytes -> views -> Hyperscan: which rules may match --> expression: spans of the secret
+//!                 -> byte scans: places -------------/        |
+//!                 -> known values ----------------------------+-> validators, context
+//!                                                             v
+//!               findings <- overlaps resolved <- places in the JSON <- raw positions
+//! ```
+//!
+//! A scanner belongs to one worker and keeps its memory. It edits nothing ([`super::mask`]) and
+//! releases nothing ([`super::judge`]). The same bytes and rules give the same findings everywhere.
+//!
+//! Bounds: levels and bytes of views, findings, and candidates of one text; beyond any of them the
+//! answer is a [`GuardFault`], never a partial result.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hmac::{Hmac, Mac};
+use hyperscan::Scratch;
+use regex_automata::{Input, meta};
+use sha2::Sha256;
+
+use super::detect::{self, Detector};
+use super::hyperscan::{EngineFault, Presence};
+use super::mask::is_mask;
+use super::rules::{Category, Rule, RuleSet};
+use super::validate::entropy;
+use super::views::{ViewFault, Views};
+use crate::limits::Limits;
+use crate::types::{Direction, Finding, RuleAction, Span};
+use crate::wire::json;
+use crate::wire::mcp::{self, Place};
+
+/// Bound: matches of expressions in one text that validators turn down. An ordinary 16 MiB answer has
+/// a few hundred; a text made to have more is refused.
+const REJECTED_MAX: usize = 1 << 16;
+
+/// Which engine names the candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// Hyperscan and byte scans.
+    Hyperscan,
+    /// The expressions alone, over everything: the twin that the tests compare with.
+    Expressions,
+}
+
+/// Why a text was not judged. It is then refused whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardFault {
+    /// Escapes remain after the last level of decoding (`views_max`).
+    TooDeep,
+    /// The decoded views are too long together (`view_bytes_max`).
+    TooLong,
+    /// More findings than `findings_max`.
+    TooManyFindings,
+    /// More rejected candidates than any honest text has.
+    TooManyCandidates,
+    /// The pattern library failed.
+    Engine,
+    /// The masked message is no longer a message that can be read strictly.
+    EditBroke,
+    /// The masked message still holds something that must be masked.
+    NotClean,
+}
+
+impl GuardFault {
+    /// The word used in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuardFault::TooDeep => "views-too-deep",
+            GuardFault::TooLong => "views-too-long",
+            GuardFault::TooManyFindings => "too-many-findings",
+            GuardFault::TooManyCandidates => "too-many-candidates",
+            GuardFault::Engine => "scan-engine-failed",
+            GuardFault::EditBroke => "edit-broke-message",
+            GuardFault::NotClean => "mask-left-a-match",
+        }
+    }
+}
+
+impl std::fmt::Display for GuardFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            GuardFault::TooDeep => "encoded in more levels than limits.views_max",
+            GuardFault::TooLong => "decoded text is longer than limits.view_bytes_max",
+            GuardFault::TooManyFindings => "more findings than limits.findings_max",
+            GuardFault::TooManyCandidates => "more near-matches than the scanner's bound",
+            GuardFault::Engine => "the pattern library failed",
+            GuardFault::EditBroke => "masking would break the message",
+            GuardFault::NotClean => "masking did not remove every match",
+        })
+    }
+}
+
+impl From<ViewFault> for GuardFault {
+    fn from(fault: ViewFault) -> GuardFault {
+        match fault {
+            ViewFault::TooDeep => GuardFault::TooDeep,
+            ViewFault::TooLong => GuardFault::TooLong,
+        }
+    }
+}
+
+/// A match, before it becomes a [`Finding`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    /// Number of the rule.
+    pub(super) rule: usize,
+    pub(super) action: RuleAction,
+    /// Raw bytes of the secret, or of one piece of it.
+    pub(super) span: Range<usize>,
+    /// Levels of decoding.
+    pub(super) level: u8,
+    /// Stands in a bare JSON number.
+    pub(super) number: bool,
+    /// The secret holds neither quote nor backslash.
+    pub(super) closed: bool,
+    /// A context word stands before it.
+    context: bool,
+    view: usize,
+    /// The secret in its view.
+    value: Range<usize>,
+    pub(super) fingerprint: [u8; 16],
+    /// First bytes of HMAC-SHA-256 of the value under the pseudonym key, when one was given.
+    pub(super) pseudonym: [u8; 4],
+}
+
+/// What a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Valid JSON.
+    Json,
+    /// Anything else.
+    Text,
+}
+
+/// Scans texts for one worker.
+pub struct Scanner {
+    rules: Arc<RuleSet>,
+    engine: Engine,
+    scratch: Option<Scratch>,
+    /// Lazily made, one for each rule that was ever searched for.
+    caches: Vec<Option<Box<meta::Cache>>>,
+    fingerprint: Hmac<Sha256>,
+    pub(super) views: Views,
+    presence: Presence,
+    pub(super) hits: Vec<Hit>,
+    places: Vec<(Span, Place)>,
+    /// End of the last match of each rule, within one view.
+    last_end: Vec<usize>,
+    slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
+    rejected: usize,
+    /// Keep overlapping hits: what one rule finds, whatever others do.
+    pub(super) unresolved: bool,
+    levels_max: u64,
+    view_bytes_max: u64,
+    findings_max: usize,
+}
+
+impl std::fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scanner({} rules, {:?})", self.rules.rules().len(), self.engine)
+    }
+}
+
+impl Scanner {
+    /// A scanner over `rules`. `fingerprint_key` is the record's key for [`Finding::fingerprint`].
+    pub fn new(
+        rules: Arc<RuleSet>,
+        fingerprint_key: [u8; 32],
+        limits: &Limits,
+    ) -> Result<Scanner, EngineFault> {
+        Ok(Scanner::with_engine(rules, fingerprint_key, limits, Engine::Hyperscan))
+    }
+
+    /// The same with a chosen engine.
+    pub fn with_engine(
+        rules: Arc<RuleSet>,
+        fingerprint_key: [u8; 32],
+        limits: &Limits,
+        engine: Engine,
+    ) -> Scanner {
+        let count = rules.rules().len();
+        let scratch = match engine {
+            Engine::Hyperscan => rules.database.as_ref().map(|database| database.scratch()),
+            Engine::Expressions => None,
+        };
+        Scanner {
+            engine,
+            scratch,
+            caches: (0..count).map(|_| None).collect(),
+            fingerprint: Hmac::new_from_slice(&fingerprint_key)
+                .expect("HMAC takes a key of any length"),
+            views: Views::new(),
+            presence: Presence::new(count),
+            hits: vec![],
+            places: vec![],
+            last_end: vec![0; count],
+            slots: vec![],
+            rejected: 0,
+            unresolved: false,
+            levels_max: limits.views_max,
+            view_bytes_max: limits.view_bytes_max,
+            findings_max: limits.findings_max as usize,
+            rules,
+        }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// Findings in one text, in order of their place: what the gateway would find in it. JSON when it
+    /// parses strictly, else plain text.
+    pub fn scan(
+        &mut self,
+        input: &[u8],
+        direction: Direction,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<Vec<Finding>, GuardFault> {
+        let kind = kind_of(input, scratch, limits);
+        self.find(input, kind, direction, None, scratch, limits)?;
+        Ok(self.findings())
+    }
+
+    /// Finds what stands in `raw`: afterwards `hits` holds non-overlapping spans in order, each with its
+    /// final action.
+    pub(super) fn find(
+        &mut self,
+        raw: &[u8],
+        kind: Kind,
+        direction: Direction,
+        pseudonym_key: Option<&[u8; 32]>,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<(), GuardFault> {
+        self.hits.clear();
+        self.rejected = 0;
+        self.views.build(raw, kind == Kind::Json, self.levels_max, self.view_bytes_max)?;
+        let rules = Arc::clone(&self.rules);
+        self.candidates(&rules, raw)?;
+        for view in 0..self.views.views().len() {
+            self.last_end.fill(0);
+            // Why taken out: the views lend their text while the scanner's other memory changes.
+            let views = std::mem::take(&mut self.views);
+            let done = self.search_view(&rules, views.text(raw, view), view, direction);
+            self.views = views;
+            done?;
+        }
+        if self.hits.is_empty() {
+            return Ok(());
+        }
+        self.place(&rules, raw, kind, scratch, limits)?;
+        if !self.unresolved {
+            self.resolve();
+        }
+        self.digest(raw, pseudonym_key);
+        Ok(())
+    }
+
+    /// Marks the rules whose pattern may match somewhere.
+    fn candidates(&mut self, rules: &RuleSet, raw: &[u8]) -> Result<(), GuardFault> {
+        self.presence.clear();
+        match (&rules.database, &self.scratch) {
+            (Some(database), Some(scratch)) => {
+                if self.views.raw_is_a_view() {
+                    database
+                        .scan(raw, scratch, &mut self.presence)
+                        .map_err(|_| GuardFault::Engine)?;
+                }
+                database
+                    .scan(self.views.decoded(), scratch, &mut self.presence)
+                    .map_err(|_| GuardFault::Engine)
+            }
+            _ => {
+                (0..rules.rules().len()).for_each(|number| self.presence.set(number));
+                Ok(())
+            }
+        }
+    }
+
+    fn search_view(
+        &mut self,
+        rules: &RuleSet,
+        text: &[u8],
+        view: usize,
+        direction: Direction,
+    ) -> Result<(), GuardFault> {
+        let presence = std::mem::take(&mut self.presence);
+        let mut done = Ok(());
+        for number in presence.iter() {
+            let rule = &rules.rules()[number];
+            let detector = match rule.matcher {
+                super::rules::Matcher::Pattern { .. } => None,
+                super::rules::Matcher::Detector { detector, .. } => Some(detector),
+                super::rules::Matcher::Known => continue,
+            };
+            done = done.and_then(|()| {
+                self.search(rule, number, detector, text, 0..text.len(), view, direction)
+            });
+        }
+        self.presence = presence;
+        done?;
+        if self.engine == Engine::Hyperscan && !rules.detectors.is_empty() {
+            let mut done = Ok(());
+            detect::scan(text, |candidate| {
+                for &(detector, number) in &rules.detectors {
+                    if detector == candidate.detector {
+                        let from = candidate.from.max(self.last_end[number]);
+                        let rule = &rules.rules()[number];
+                        let window = from..candidate.to.max(from);
+                        done = self.search(
+                            rule,
+                            number,
+                            Some(detector),
+                            text,
+                            window,
+                            view,
+                            direction,
+                        );
+                        if done.is_err() {
+                            return false;
+                        }
+                    }
+                }
+                true
+            });
+            done?;
+        }
+        if let Some((automaton, numbers)) = &rules.known {
+            for found in automaton.find_iter(text) {
+                let number = numbers[found.pattern().as_usize()];
+                if let Some(action) = rules.rules()[number].actions.of(direction) {
+                    let closed = memchr::memchr2(b'"', b'\\', &text[found.range()]).is_none();
+                    self.push(number, action, true, closed, view, found.range())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every match of one rule in `window` of `text`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, one caller; each is a thing of its own"
+    )]
+    fn search(
+        &mut self,
+        rule: &Rule,
+        number: usize,
+        detector: Option<Detector>,
+        text: &[u8],
+        window: Range<usize>,
+        view: usize,
+        direction: Direction,
+    ) -> Result<(), GuardFault> {
+        let Some(action) = rule.actions.of(direction) else { return Ok(()) };
+        let Some(regex) = rule.matcher.regex() else { return Ok(()) };
+        let mut at = window.start;
+        while at < window.end {
+            let cache = self.caches[number].get_or_insert_with(|| Box::new(regex.create_cache()));
+            self.slots.clear();
+            self.slots.resize(regex.captures_len() * 2, None);
+            let input = Input::new(text).span(at..window.end);
+            if regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
+                break;
+            }
+            let slot = |place: usize| self.slots.get(place).copied().flatten().map(|at| at.get());
+            let Some((start, end)) = slot(0).zip(slot(1)) else { break };
+            let group = (1..self.slots.len() / 2)
+                .find_map(|group| slot(group * 2).zip(slot(group * 2 + 1)));
+            let (from, to) = group.unwrap_or((start, end));
+            let to = detector.map_or(to, |detector| detector.settle(text, from, to));
+            let alone = detector.is_none_or(|detector| detector.stands_alone(text, from, to));
+            match alone.then(|| judge(rule, text, from..to)).flatten() {
+                Some(Verdict { confirmed, context }) => {
+                    let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
+                    self.push(number, stronger.unwrap_or(action), context, true, view, from..to)?;
+                    self.last_end[number] = to;
+                    at = to.max(start + 1);
+                }
+                None => {
+                    if detector.is_none() {
+                        self.rejected += 1;
+                        if self.rejected > REJECTED_MAX {
+                            return Err(GuardFault::TooManyCandidates);
+                        }
+                    }
+                    at = start + 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        rule: usize,
+        action: RuleAction,
+        context: bool,
+        closed: bool,
+        view: usize,
+        value: Range<usize>,
+    ) -> Result<(), GuardFault> {
+        // Why a multiple: one secret may show in every view before doubles are dropped.
+        if self.hits.len() >= self.findings_max.saturating_mul(self.levels_max as usize + 1) {
+            return Err(GuardFault::TooManyFindings);
+        }
+        self.hits.push(Hit {
+            rule,
+            action,
+            span: value.clone(),
+            level: self.views.views().get(view).map_or(0, |view| view.level),
+            number: false,
+            closed,
+            context,
+            view,
+            value,
+            fingerprint: [0; 16],
+            pseudonym: [0; 4],
+        });
+        Ok(())
+    }
+
+    /// Raw positions for all hits; in JSON, the token each stands in decides what can be done.
+    fn place(
+        &mut self,
+        rules: &RuleSet,
+        raw: &[u8],
+        kind: Kind,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<(), GuardFault> {
+        self.hits.sort_by_key(|hit| (hit.view, hit.value.start));
+        let mut start = 0;
+        while start < self.hits.len() {
+            let view = self.hits[start].view;
+            let end = start + self.hits[start..].iter().take_while(|hit| hit.view == view).count();
+            let mut spans: Vec<Range<usize>> =
+                self.hits[start..end].iter().map(|hit| hit.value.clone()).collect();
+            self.views.to_raw(raw, view, &mut spans);
+            let level = self.views.views()[view].level;
+            for (hit, span) in self.hits[start..end].iter_mut().zip(spans) {
+                hit.span = span;
+                hit.level = level;
+            }
+            start = end;
+        }
+        self.hits.sort_by(|a, b| {
+            (a.rule, a.span.start, a.span.end, a.level).cmp(&(
+                b.rule,
+                b.span.start,
+                b.span.end,
+                b.level,
+            ))
+        });
+        self.hits.dedup_by(|later, kept| later.rule == kept.rule && later.span == kept.span);
+        if kind == Kind::Text {
+            return Ok(());
+        }
+        mcp::places(raw, limits, scratch, &mut self.places).map_err(|_| GuardFault::EditBroke)?;
+        let hits = std::mem::take(&mut self.hits);
+        for hit in hits {
+            // Tokens are in order; a hit lies in one of them, except for a pattern made to read across.
+            let first = self.places.partition_point(|(span, _)| span.end() <= hit.span.start);
+            for &(span, place) in &self.places[first..] {
+                if span.start as usize >= hit.span.end {
+                    break;
+                }
+                let mut piece = hit.clone();
+                piece.span = hit.span.start.max(span.start as usize)..hit.span.end.min(span.end());
+                piece.number = place == Place::Number;
+                piece.action = settle(rules.rules(), &hit, place);
+                self.hits.push(piece);
+            }
+        }
+        Ok(())
+    }
+
+    /// Overlaps: blocks first, then masks, then alerts; among equals the longest. What a stronger hit
+    /// covers is cut from a weaker one; the rest of it stays a hit, so nothing is uncovered by a
+    /// neighbour. An alert that touches something stronger goes.
+    fn resolve(&mut self) {
+        self.hits.sort_by(|a, b| {
+            b.action
+                .cmp(&a.action)
+                .then(b.span.len().cmp(&a.span.len()))
+                .then(a.span.start.cmp(&b.span.start))
+                .then(a.rule.cmp(&b.rule))
+        });
+        let mut covered: Vec<Range<usize>> = vec![];
+        let mut kept: Vec<Hit> = vec![];
+        for hit in std::mem::take(&mut self.hits) {
+            // Covered ranges are disjoint and sorted.
+            let first = covered.partition_point(|range| range.end <= hit.span.start);
+            let last = first
+                + covered[first..].iter().take_while(|range| range.start < hit.span.end).count();
+            if first == last {
+                covered.insert(first, hit.span.clone());
+                kept.push(hit);
+                continue;
+            }
+            if hit.action == RuleAction::Alert {
+                continue;
+            }
+            let mut at = hit.span.start;
+            let mut rest = vec![];
+            for range in &covered[first..last] {
+                if at < range.start {
+                    rest.push(at..range.start);
+                }
+                at = range.end;
+            }
+            if at < hit.span.end {
+                rest.push(at..hit.span.end);
+            }
+            for piece in rest {
+                let place = covered.partition_point(|range| range.end <= piece.start);
+                covered.insert(place, piece.clone());
+                kept.push(Hit { span: piece, ..hit.clone() });
+            }
+        }
+        kept.sort_by_key(|hit| hit.span.start);
+        self.hits = kept;
+    }
+
+    fn digest(&mut self, raw: &[u8], pseudonym_key: Option<&[u8; 32]>) {
+        let pseudonym = pseudonym_key.map(|key| {
+            Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length")
+        });
+        for hit in &mut self.hits {
+            let value = &self.views.text(raw, hit.view)[hit.value.clone()];
+            let full = self.fingerprint.clone().chain_update(value).finalize().into_bytes();
+            hit.fingerprint.copy_from_slice(&full[..16]);
+            if let Some(pseudonym) = &pseudonym {
+                let full = pseudonym.clone().chain_update(value).finalize().into_bytes();
+                hit.pseudonym.copy_from_slice(&full[..4]);
+            }
+        }
+    }
+
+    /// The hits as findings. More than the bound is the caller's refusal.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let rules = self.rules.rules();
+        self.hits
+            .iter()
+            .map(|hit| Finding {
+                rule: Arc::clone(&rules[hit.rule].id),
+                action: hit.action,
+                span: Span::new(hit.span.start, hit.span.end),
+                fingerprint: hit.fingerprint,
+                level: hit.level,
+            })
+            .collect()
+    }
+
+    /// Fails when there are more hits than the bound.
+    pub(super) fn bounded(&self) -> Result<(), GuardFault> {
+        if self.hits.len() > self.findings_max { Err(GuardFault::TooManyFindings) } else { Ok(()) }
+    }
+}
+
+/// JSON when it reads strictly.
+pub(super) fn kind_of(input: &[u8], scratch: &mut json::Scratch, limits: &Limits) -> Kind {
+    let first = input.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        Some(b'{' | b'[' | b'"')
+            if json::read(input, limits, scratch, &mut json::Unwatched).is_ok() =>
+        {
+            Kind::Json
+        }
+        _ => Kind::Text,
+    }
+}
+
+/// What can be done at a place. Keys and what correlates or routes are never edited: a credential
+/// there blocks, personal data alerts. A bare number is edited only when a word before it says what it
+/// is.
+fn settle(rules: &[Rule], hit: &Hit, place: Place) -> RuleAction {
+    let rule = &rules[hit.rule];
+    match (place, hit.action) {
+        (_, RuleAction::Alert) => RuleAction::Alert,
+        (Place::Value, action) => action,
+        (Place::Number, action) => {
+            let sure = rule.category != Category::Pii || (hit.context && !rule.context.is_empty());
+            if sure { action } else { RuleAction::Alert }
+        }
+        (Place::Key | Place::Protected, RuleAction::Mask) if rule.category == Category::Pii => {
+            RuleAction::Alert
+        }
+        (Place::Key | Place::Protected, _) => RuleAction::Block,
+    }
+}
+
+struct Verdict {
+    confirmed: bool,
+    context: bool,
+}
+
+/// Everything about a match but its span.
+fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verdict> {
+    let value = &text[span.clone()];
+    if value.is_empty() || is_mask(value) {
+        return None;
+    }
+    if rule.entropy_min > 0.0 && entropy(value) < rule.entropy_min {
+        return None;
+    }
+    if !rule.validators.iter().all(|validator| validator.holds(value)) {
+        return None;
+    }
+    let before = &text[span.start.saturating_sub(rule.context_within)..span.start];
+    let context = !rule.context.is_empty() && has_word(before, &rule.context);
+    if rule.context_required && !context {
+        return None;
+    }
+    if !rule.not_after.is_empty() && !context && label_says(&text[..span.start], &rule.not_after) {
+        return None;
+    }
+    if rule.allow.iter().any(|allow| allow.is_match(value)) {
+        return None;
+    }
+    let confirmed =
+        !rule.confirm.is_empty() && rule.confirm.iter().all(|validator| validator.holds(value));
+    Some(Verdict { confirmed, context })
+}
+
+fn has_word(before: &[u8], words: &[String]) -> bool {
+    let lower = before.to_ascii_lowercase();
+    words.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some())
+}
+
+/// Whether the label directly before a value (`order_id": "` or `order `) holds one of `words`; a word
+/// that begins with `=` must be the whole label.
+fn label_says(before: &[u8], words: &[String]) -> bool {
+    let glue = before
+        .iter()
+        .rev()
+        .take(6)
+        .take_while(|byte| byte.is_ascii_whitespace() || b"\"'\\:=#([<>".contains(byte))
+        .count();
+    let rest = &before[..before.len() - glue];
+    let length = rest
+        .iter()
+        .rev()
+        .take(32)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        .count();
+    let label = rest[rest.len() - length..].to_ascii_lowercase();
+    words.iter().any(|word| match word.strip_prefix('=') {
+        Some(whole) => label == whole.as_bytes(),
+        None => memchr::memmem::find(&label, word.as_bytes()).is_some(),
+    })
+}
