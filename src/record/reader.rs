@@ -1,1 +1,309 @@
-//! Reading.
+//! A whole record read and checked: all segments in order, how they join, what is missing, what is
+//! torn, what is damaged. Works on a stopped and on a live directory; a live one is read as it stood
+//! when each file was opened.
+//!
+//! It reads on behind damage where that is possible. What it gives a [`Sink`] before the first damage
+//! is exactly what was written.
+//!
+//! | newest segment ends | no writer runs | a writer runs |
+//! |---|---|---|
+//! | sealed, last entry is stop | sound | sound |
+//! | sealed otherwise | sound, a gap: the next file is missing or the process ended just then | sound |
+//! | at a point | sound, a gap: ended without a seal | sound |
+//! | torn | damage: a torn tail, which starting the gateway adopts | a write in progress |
+//! | broken | damage | damage |
+
+use std::io;
+
+use super::disk::Files;
+use super::format::{HEADER_BYTES_MAX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number};
+use super::header::{Header, HeaderFault, Previous, PreviousEnd};
+use super::keys::VerifierKey;
+use super::scan::{Damage, End, Scanned, Sink, Task, scan};
+use super::tree::Tree;
+use super::writer::residue;
+
+/// A place where the record says itself that something is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Where in its file.
+    pub offset: u64,
+    /// What it is.
+    pub what: String,
+}
+
+/// What a record came to.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Name of the log, from the first good header.
+    pub origin: Option<String>,
+    /// Segment files read.
+    pub segments: u64,
+    /// Entries read.
+    pub entries: u64,
+    /// Good checkpoints read.
+    pub checkpoints: u64,
+    /// Entries behind the last checkpoint.
+    pub unsigned_entries: u64,
+    /// Size and root of the tree at the end, when nothing before hides entries.
+    pub tree: Option<Tree>,
+    /// A writer holds the directory.
+    pub live: bool,
+    /// Bytes of a write in progress at the end of a live record.
+    pub progress_bytes: u64,
+    /// Everything that is wrong.
+    pub damage: Vec<Damage>,
+    /// Everything the record says is not there.
+    pub gaps: Vec<Gap>,
+    /// Files in the folder that are not part of a record.
+    pub strays: Vec<String>,
+    /// Files that could not be read, with the error.
+    pub unreadable: Vec<(u32, String)>,
+}
+
+impl Reading {
+    /// Nothing is wrong. Says nothing about trust: that needs a key.
+    pub fn is_consistent(&self) -> bool {
+        self.damage.is_empty() && self.strays.is_empty() && self.unreadable.is_empty()
+    }
+}
+
+/// What to check while reading.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checks<'a> {
+    /// Trust in signatures; without it only their form is checked.
+    pub key: Option<&'a VerifierKey>,
+    /// Check the commitments of all parts.
+    pub commitments: bool,
+}
+
+/// Reads the header of one segment.
+pub fn read_header(files: &(impl Files + ?Sized), segment: u32) -> io::Result<(Header, [u8; 32])> {
+    let fault = |fault: HeaderFault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string());
+    let mut input = files.open_at(&segment_name(segment), 0)?;
+    let mut head = [0; SKIPPABLE_HEAD_BYTES];
+    input.read_exact(&mut head)?;
+    let bytes = Header::frame_bytes(&head).map_err(fault)?;
+    debug_assert!(bytes <= HEADER_BYTES_MAX);
+    let mut frame = vec![0; bytes];
+    frame[..SKIPPABLE_HEAD_BYTES].copy_from_slice(&head);
+    input.read_exact(&mut frame[SKIPPABLE_HEAD_BYTES..])?;
+    Header::read(&frame).map_err(fault)
+}
+
+/// Reads everything. An error is one of the folder itself; a record without any segment is one too.
+pub fn read(files: &dyn Files, checks: Checks<'_>, sink: &mut dyn Sink) -> io::Result<Reading> {
+    let mut reading = Reading { live: files.is_live(), ..Reading::default() };
+    let mut numbers = Vec::new();
+    for name in files.list()? {
+        match segment_number(&name) {
+            Some(number) => numbers.push(number),
+            None if name.ends_with(".new") => {}
+            None => reading.strays.push(name),
+        }
+    }
+    numbers.sort_unstable();
+    reading.strays.sort_unstable();
+    if numbers.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no segment files"));
+    }
+    let mut walk =
+        Walk { files, checks, reading, tree: Some(Tree::new()), next_sequence: 0, signed: 0 };
+    let mut expected = 0;
+    for (index, &segment) in numbers.iter().enumerate() {
+        if segment != expected {
+            walk.missing(expected, segment - 1);
+        }
+        let follower = numbers.get(index + 1).copied();
+        walk.segment(segment, follower, sink);
+        expected = segment.saturating_add(1);
+    }
+    let mut reading = walk.reading;
+    reading.unsigned_entries = walk.next_sequence.saturating_sub(walk.signed);
+    reading.tree = walk.tree;
+    Ok(reading)
+}
+
+struct Walk<'a> {
+    files: &'a dyn Files,
+    checks: Checks<'a>,
+    reading: Reading,
+    /// The tree up to here, unless damage hides entries.
+    tree: Option<Tree>,
+    next_sequence: u64,
+    signed: u64,
+}
+
+impl Walk<'_> {
+    fn damage(&mut self, segment: u32, offset: u64, end: u64, what: impl Into<String>) {
+        let entry = self.tree.as_ref().map(Tree::size);
+        self.reading.damage.push(Damage { segment, entry, offset, end, what: what.into() });
+    }
+
+    fn missing(&mut self, from: u32, to: u32) {
+        let what = if from == to {
+            "segment file is missing".to_owned()
+        } else {
+            format!("segment files {from} to {to} are missing")
+        };
+        self.damage(from, 0, 0, what);
+        self.tree = None;
+    }
+
+    fn segment(&mut self, segment: u32, follower: Option<u32>, sink: &mut dyn Sink) {
+        self.reading.segments += 1;
+        // What the next segment says of this one, when it is there and can be read.
+        let next = follower
+            .filter(|&follower| follower == segment + 1)
+            .map(|follower| read_header(self.files, follower).ok());
+        let previous = next.as_ref().and_then(Option::as_ref).map(|(header, _)| header.previous);
+        if let Err(error) = self.scanned(segment, follower.is_none(), previous, sink) {
+            self.reading.unreadable.push((segment, error.to_string()));
+            self.tree = None;
+        }
+    }
+
+    fn scanned(
+        &mut self,
+        segment: u32,
+        newest: bool,
+        previous: Option<Previous>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<()> {
+        let name = segment_name(segment);
+        let length = self.files.len(&name)?;
+        let counts = match previous {
+            Some(Previous {
+                end: PreviousEnd::Torn | PreviousEnd::Damaged, kept_bytes, ..
+            }) => kept_bytes.min(length),
+            _ => length,
+        };
+        let mut input = self.files.open_at(&name, 0)?;
+        let Checks { key, commitments } = self.checks;
+        let task = Task { segment, length: counts, key, commitments };
+        let scanned = scan(&task, &mut *input, sink)?;
+        self.joins(segment, &scanned);
+        self.reading.entries += scanned.entries;
+        self.reading.checkpoints += scanned.checkpoints;
+        self.reading.damage.extend(scanned.damage.iter().cloned());
+        self.signed = scanned.signed.unwrap_or(self.signed);
+        self.next_sequence = match (&scanned.tree, &scanned.header) {
+            (Some(tree), _) => tree.size(),
+            (None, Some(header)) => header.tree.size() + scanned.entries,
+            (None, None) => self.next_sequence + scanned.entries,
+        };
+        self.tree = scanned.tree.clone();
+        match previous {
+            Some(previous) => self.ended(segment, length, &scanned, &previous)?,
+            None => self.ends(segment, length, &scanned, newest),
+        }
+        Ok(())
+    }
+
+    /// The header against everything before it.
+    fn joins(&mut self, segment: u32, scanned: &Scanned) {
+        let Some(header) = &scanned.header else { return };
+        self.reading.origin.get_or_insert_with(|| header.origin.clone());
+        if self.reading.origin.as_ref() != Some(&header.origin) {
+            self.damage(segment, 0, 0, format!("segment belongs to the log {:?}", header.origin));
+        }
+        if self.tree.as_ref().is_some_and(|tree| *tree != header.tree) {
+            let what = format!(
+                "segment begins with entry {}, which does not continue the tree before it",
+                header.tree.size()
+            );
+            self.damage(segment, 0, 0, what);
+        }
+    }
+
+    /// The end of a segment against what the next one says of it.
+    fn ended(
+        &mut self,
+        segment: u32,
+        length: u64,
+        scanned: &Scanned,
+        previous: &Previous,
+    ) -> io::Result<()> {
+        let kept = previous.kept_bytes;
+        let end_good = match previous.end {
+            PreviousEnd::Sealed => scanned.end == End::Sealed,
+            PreviousEnd::Torn => scanned.end == End::Point,
+            PreviousEnd::Damaged => true,
+            PreviousEnd::None => false,
+        };
+        if kept.checked_add(previous.residue_bytes) != Some(length) {
+            let what = format!(
+                "file is {length} bytes, the next segment says {kept} and {} after them",
+                previous.residue_bytes
+            );
+            self.damage(segment, length.min(kept), length, what);
+        } else if !end_good || scanned.point != kept {
+            // Damage inside is told already.
+            if scanned.damage.is_empty() {
+                let what = format!(
+                    "file does not end as the next segment says: {}",
+                    previous.end.as_str()
+                );
+                self.damage(segment, scanned.point, length, what);
+            }
+        } else if scanned.chain != previous.chain {
+            let what = "chain differs from what the next segment carries on";
+            self.damage(segment, 0, kept, what);
+        }
+        if previous.residue_bytes > 0 && length > kept {
+            let (bytes, digest) = residue(self.files, &segment_name(segment), kept)?;
+            if bytes != previous.residue_bytes || digest != previous.residue_digest {
+                let what = "residue differs from what was there when it was adopted";
+                self.damage(segment, kept, length, what);
+            }
+        }
+        match previous.end {
+            PreviousEnd::Torn => {
+                let what = format!(
+                    "ended without a seal; {} bytes of an unfinished write follow, nothing in them \
+                     was acknowledged",
+                    previous.residue_bytes
+                );
+                self.reading.gaps.push(Gap { segment, offset: kept, what });
+            }
+            PreviousEnd::Damaged => {
+                let what = format!(
+                    "damaged; the operator ordered to go on, {} bytes were given up",
+                    previous.residue_bytes
+                );
+                self.damage(segment, kept, length, what);
+            }
+            PreviousEnd::None | PreviousEnd::Sealed => {}
+        }
+        Ok(())
+    }
+
+    /// The end of the newest segment, or of one whose follower cannot be read.
+    fn ends(&mut self, segment: u32, length: u64, scanned: &Scanned, newest: bool) {
+        let live = self.reading.live && newest;
+        let gap = |what: &str| Gap { segment, offset: scanned.point, what: what.into() };
+        match scanned.end {
+            End::Sealed if newest && !scanned.stopped && !live => self.reading.gaps.push(gap(
+                "the last segment is sealed without a stop entry: the next file is missing, or the \
+                 process ended just then",
+            )),
+            End::Point if newest && !live => self.reading.gaps.push(gap(
+                "the process ended without a seal; what it wrote after this point, if anything, is \
+                 not here",
+            )),
+            End::Torn if live => self.reading.progress_bytes = length - scanned.point,
+            End::Torn => {
+                let what = format!(
+                    "torn tail of {} bytes; starting the gateway adopts it",
+                    length - scanned.point
+                );
+                self.damage(segment, scanned.point, length, what);
+            }
+            // Told already.
+            End::Broken => {}
+            End::Sealed | End::Point => {}
+        }
+    }
+}

@@ -1,1 +1,724 @@
-//! Reading one segment.
+//! One segment file, read from front to back and checked byte by byte, in bounded memory.
+//!
+//! The scan walks the frames and blocks itself and gives the decompressor one block at a time, so that
+//! it knows where each mark stands in the file. Entries are handed on only when the mark behind them
+//! has been read; `sound` says whether the chain agreed.
+//!
+//! | at | sees | goes on as |
+//! |---|---|---|
+//! | frame boundary | data frame head | in a frame |
+//! | frame boundary | checkpoint | frame boundary, or sealed |
+//! | frame boundary | index | only a sealed checkpoint may follow |
+//! | in a frame | block | in a frame, flush open |
+//! | in a frame, flush open | mark | in a frame, at a point |
+//! | in a frame, at a point | frame end | frame boundary |
+//! | anywhere | end of the file at a point | [`End::Point`] |
+//! | anywhere | end of the file elsewhere | [`End::Torn`] |
+//! | anywhere | anything else | damage; searched for the next checkpoint, else [`End::Broken`] |
+//!
+//! Invariant: `point` is the last place up to which everything was read, and `chain` and `tree` speak
+//! of exactly the bytes before it.
+
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+
+use super::entry::{ENTRY_BYTES_MAX, EntryRead, EntryView, Kind, TAG_ENTRY, TAG_MARK, read_entry};
+use super::format::{
+    CHECKPOINT_BYTES_MAX, DATA_FRAME_HEAD, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
+    MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
+};
+use super::header::{Header, HeaderFault};
+use super::keys::VerifierKey;
+use super::note::{Checkpoint, NoteFault};
+use super::tree::{Tree, leaf_hash};
+
+/// Largest block of a data frame (RFC 8878 §3.1.1.2.4).
+const BLOCK_BYTES_MAX: usize = 128 * 1024;
+/// Plain bytes of one flush. Bound: one largest entry and a batch in front of it.
+const FLUSH_BYTES_MAX: usize = ENTRY_BYTES_MAX + 8 * 1024 * 1024;
+/// File bytes read at a time.
+const READ_BYTES: usize = 256 * 1024;
+/// Plain memory kept between flushes.
+const PLAIN_KEEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the segment.
+    pub segment: u32,
+    /// First byte of the flush that holds the entry.
+    pub start: u64,
+    /// One past its last byte, the mark not included.
+    pub end: u64,
+    /// The chain agreed over these bytes.
+    pub sound: bool,
+}
+
+/// Gets what a scan finds.
+pub trait Sink {
+    /// One entry, in order of the file.
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
+    /// One checkpoint whose form, and signature where a key was given, is good.
+    fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
+    /// So many bytes of files have been read since the last call.
+    fn bytes_read(&mut self, _bytes: u64) {}
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Sequence of the first entry that may be affected, where it is known.
+    pub entry: Option<u64>,
+    /// First byte of the range the damage lies in.
+    pub offset: u64,
+    /// One past the last byte of that range.
+    pub end: u64,
+    /// What it is.
+    pub what: String,
+}
+
+/// How a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By a sealed checkpoint, exactly.
+    Sealed,
+    /// At a point.
+    Point,
+    /// In the middle of something that began well.
+    Torn,
+    /// In bytes that cannot be read.
+    Broken,
+}
+
+/// What one segment came to.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Its header, when that is good.
+    pub header: Option<Header>,
+    /// How it ends.
+    pub end: End,
+    /// The last point.
+    pub point: u64,
+    /// Chain over all bytes before the point.
+    pub chain: [u8; 32],
+    /// The tree of all entries before the point, unless damage hides some of them.
+    pub tree: Option<Tree>,
+    /// Tree size that the last good checkpoint speaks of.
+    pub signed: Option<u64>,
+    /// Entries read.
+    pub entries: u64,
+    /// Good checkpoints read.
+    pub checkpoints: u64,
+    /// The last entry is a stop entry.
+    pub stopped: bool,
+    /// A good checkpoint stands behind bytes that could not be read.
+    pub resumed: bool,
+    /// A checkpoint is signed by another key than the one given.
+    pub other_key: bool,
+    /// Everything behind the point is zero.
+    pub tail_zero: bool,
+    /// Everything that is wrong.
+    pub damage: Vec<Damage>,
+}
+
+/// What is to be read.
+pub struct Task<'a> {
+    /// The number in the file's name.
+    pub segment: u32,
+    /// Bytes of the file that count.
+    pub length: u64,
+    /// Trust in signatures; without it only their form is checked.
+    pub key: Option<&'a VerifierKey>,
+    /// Check the commitments of all parts.
+    pub commitments: bool,
+}
+
+/// Why a step could not be taken.
+enum Fault {
+    /// The bytes end here.
+    Torn,
+    Broken(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Io(error)
+    }
+}
+
+fn broken<T>(what: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Broken(what.into()))
+}
+
+struct Scan<'a> {
+    task: &'a Task<'a>,
+    input: &'a mut dyn Read,
+    sink: &'a mut dyn Sink,
+    /// File bytes from `offset` on that are in memory.
+    window: Vec<u8>,
+    /// Consumed bytes at the front of `window`.
+    used: usize,
+    /// File offset of the first unconsumed byte.
+    offset: u64,
+    /// File bytes read so far.
+    read: u64,
+    zstd: DCtx<'static>,
+    in_frame: bool,
+    indexed: bool,
+    origin: Option<String>,
+    /// Hash of the chain at the last chain point and the bytes behind it.
+    extent: Sha256,
+    /// The same from the value that was computed where another was stated.
+    extent_other: Option<Sha256>,
+    /// First byte behind the last chain point.
+    extent_start: u64,
+    point_extent: Sha256,
+    /// Plain bytes of the open flush.
+    plain: Vec<u8>,
+    /// How much of it is whole entries, and where each ends.
+    entry_ends: Vec<usize>,
+    /// Plain bytes with which the next entry may be whole.
+    entry_need: usize,
+    tree: Option<Tree>,
+    next_sequence: Option<u64>,
+    out: Scanned,
+}
+
+/// Reads the first `task.length` bytes of a segment. An error is one of the disk, not of the bytes.
+pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::Result<Scanned> {
+    let mut zstd = DCtx::create();
+    // Bound: a frame that asks for a larger window is refused by the decompressor as well.
+    zstd.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(|_| io::ErrorKind::Other)?;
+    let mut scan = Scan {
+        task,
+        input,
+        sink,
+        window: Vec::new(),
+        used: 0,
+        offset: 0,
+        read: 0,
+        zstd,
+        in_frame: false,
+        indexed: false,
+        origin: None,
+        extent: Sha256::new(),
+        extent_other: None,
+        extent_start: 0,
+        point_extent: Sha256::new(),
+        plain: Vec::new(),
+        entry_ends: Vec::new(),
+        entry_need: 1,
+        tree: None,
+        next_sequence: None,
+        out: Scanned {
+            header: None,
+            end: End::Broken,
+            point: 0,
+            chain: [0; 32],
+            tree: None,
+            signed: None,
+            entries: 0,
+            checkpoints: 0,
+            stopped: false,
+            resumed: false,
+            other_key: false,
+            tail_zero: false,
+            damage: Vec::new(),
+        },
+    };
+    scan.run()?;
+    Ok(scan.out)
+}
+
+impl Scan<'_> {
+    fn run(&mut self) -> io::Result<()> {
+        let mut step = self.header();
+        loop {
+            match step {
+                Ok(None) => step = self.step(),
+                Ok(Some(end)) => {
+                    self.out.end = end;
+                    break;
+                }
+                Err(Fault::Io(error)) => return Err(error),
+                Err(Fault::Torn) => {
+                    let start = self.out.point;
+                    // Why: what was torn off has no checkpoint behind it; else a length was damaged.
+                    let Some(end) = self.unread()?.checkpoint else {
+                        self.out.end = End::Torn;
+                        break;
+                    };
+                    let what = "bytes run beyond the end of the file";
+                    self.damage(start, end, self.next_sequence, what);
+                    step = self.resume();
+                }
+                Err(Fault::Broken(what)) => {
+                    let start = self.out.point;
+                    let rest = self.unread()?;
+                    // Why: zeros behind a point are what some file systems show after a power cut for
+                    // bytes that were never written; nothing was acknowledged there without a sync.
+                    if self.out.header.is_some() && rest.zero {
+                        self.out.end = End::Torn;
+                        self.out.tail_zero = true;
+                        break;
+                    }
+                    let end = match rest.checkpoint {
+                        Some(at) => at,
+                        None => self.task.length,
+                    };
+                    self.damage(start, end, self.next_sequence, what);
+                    if rest.checkpoint.is_none() {
+                        self.out.end = End::Broken;
+                        break;
+                    }
+                    step = self.resume();
+                }
+            }
+        }
+        self.out.chain = self.point_extent.clone().finalize().into();
+        self.out.tree = self.tree.take();
+        Ok(())
+    }
+
+    fn damage(&mut self, offset: u64, end: u64, entry: Option<u64>, what: impl Into<String>) {
+        let segment = self.task.segment;
+        self.out.damage.push(Damage { segment, entry, offset, end, what: what.into() });
+    }
+
+    /// Makes `bytes` unconsumed bytes available; `Torn` when the file ends before.
+    fn need(&mut self, bytes: usize) -> Result<&[u8], Fault> {
+        while self.window.len() - self.used < bytes {
+            if !self.fill()? {
+                return Err(Fault::Torn);
+            }
+        }
+        Ok(&self.window[self.used..self.used + bytes])
+    }
+
+    /// Reads on; false at the end.
+    fn fill(&mut self) -> io::Result<bool> {
+        let left = self.task.length - self.read;
+        if left == 0 {
+            return Ok(false);
+        }
+        if self.used > 0 {
+            self.window.drain(..self.used);
+            self.used = 0;
+        }
+        let at = self.window.len();
+        self.window.resize(at + (left as usize).min(READ_BYTES), 0);
+        let got = self.input.read(&mut self.window[at..])?;
+        self.window.truncate(at + got);
+        self.read += got as u64;
+        self.sink.bytes_read(got as u64);
+        // A file that is shorter than it was a moment ago.
+        if got == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(true) }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let taken = &self.window[self.used..self.used + bytes];
+        self.extent.update(taken);
+        if let Some(other) = &mut self.extent_other {
+            other.update(taken);
+        }
+        self.used += bytes;
+        self.offset += bytes as u64;
+    }
+
+    fn at_point(&mut self) {
+        self.out.point = self.offset;
+        self.point_extent = self.extent.clone();
+    }
+
+    fn header(&mut self) -> Result<Option<End>, Fault> {
+        let name = |fault: HeaderFault| Fault::Broken(fault.to_string());
+        let short = |fault, length| match fault {
+            Fault::Torn => name(HeaderFault::Short(length)),
+            other => other,
+        };
+        let length = self.task.length;
+        let head = self.need(SKIPPABLE_HEAD_BYTES).map_err(|fault| short(fault, length))?;
+        let head = head.first_chunk().expect("8 bytes");
+        let frame_bytes = Header::frame_bytes(head).map_err(name)?;
+        let frame = self.need(frame_bytes).map_err(|fault| short(fault, length))?;
+        let (header, chain) = Header::read(frame).map_err(name)?;
+        if header.segment != self.task.segment {
+            return broken(format!("file holds segment {}", header.segment));
+        }
+        if let Some(key) = self.task.key {
+            if header.origin != key.name() {
+                return broken(format!("segment belongs to the log {:?}", header.origin));
+            }
+        }
+        self.consume(frame_bytes);
+        self.extent = Sha256::new().chain_update(chain);
+        self.extent_start = self.offset;
+        self.origin = Some(header.origin.clone());
+        self.tree = Some(header.tree.clone());
+        self.next_sequence = Some(header.tree.size());
+        self.out.header = Some(header);
+        self.at_point();
+        Ok(None)
+    }
+
+    fn step(&mut self) -> Result<Option<End>, Fault> {
+        if self.offset == self.task.length {
+            let clean = self.plain.is_empty() && !self.indexed && self.offset == self.out.point;
+            return if clean { Ok(Some(End::Point)) } else { Err(Fault::Torn) };
+        }
+        if self.in_frame { self.block() } else { self.frame() }
+    }
+
+    fn frame(&mut self) -> Result<Option<End>, Fault> {
+        let magic = u32::from_le_bytes(self.need(4)?.try_into().expect("4 bytes"));
+        if magic == MAGIC_CHECKPOINT || magic == MAGIC_INDEX {
+            return self.skippable(magic);
+        }
+        if self.indexed {
+            return broken("something other than a checkpoint follows the index");
+        }
+        if magic.to_le_bytes() != DATA_FRAME_HEAD[..4] {
+            return broken(format!("frame begins with {magic:#010x}"));
+        }
+        if self.need(DATA_FRAME_HEAD.len())? != DATA_FRAME_HEAD {
+            return broken("data frame has another head than the format lays down");
+        }
+        self.zstd
+            .reset(ResetDirective::SessionOnly)
+            .map_err(|_| Fault::Io(io::ErrorKind::Other.into()))?;
+        self.decode(DATA_FRAME_HEAD.len())?;
+        self.in_frame = true;
+        Ok(None)
+    }
+
+    fn skippable(&mut self, magic: u32) -> Result<Option<End>, Fault> {
+        let head = self.need(SKIPPABLE_HEAD_BYTES)?;
+        let bytes = u32::from_le_bytes(head[4..].try_into().expect("4 bytes")) as usize;
+        let bytes_max = if magic == MAGIC_INDEX { INDEX_BYTES_MAX } else { CHECKPOINT_BYTES_MAX };
+        if bytes > bytes_max {
+            return broken(format!("frame of {bytes} bytes, limit {bytes_max}"));
+        }
+        let whole = SKIPPABLE_HEAD_BYTES + bytes;
+        let key = self.task.key;
+        let payload = &self.need(whole)?[SKIPPABLE_HEAD_BYTES..];
+        if magic == MAGIC_INDEX {
+            let index = serde_json::from_slice::<serde_json::Value>(payload);
+            if !index.is_ok_and(|index| index["version"] == 1) {
+                return broken("index is no JSON object of version 1");
+            }
+            if self.indexed {
+                return broken("second index");
+            }
+            self.consume(whole);
+            self.indexed = true;
+            return Ok(None);
+        }
+        let checkpoint = match Checkpoint::open(payload, key) {
+            Ok(checkpoint) => checkpoint,
+            Err(fault) => {
+                self.out.other_key |= fault == NoteFault::OtherKey;
+                return broken(fault.to_string());
+            }
+        };
+        self.check(&checkpoint)?;
+        if checkpoint.sealed != self.indexed {
+            return broken("a sealed checkpoint and an index belong together");
+        }
+        self.chain_point(&checkpoint.chain, whole);
+        self.consume(whole);
+        self.out.checkpoints += 1;
+        self.out.signed = Some(checkpoint.size);
+        self.sink.checkpoint(&checkpoint);
+        self.at_point();
+        if !checkpoint.sealed {
+            return Ok(None);
+        }
+        self.indexed = false;
+        if self.offset == self.task.length {
+            return Ok(Some(End::Sealed));
+        }
+        broken("bytes follow the sealed checkpoint")
+    }
+
+    /// The checkpoint against what was read. A root that differs is told as damage here, because the
+    /// bytes after it can still be read.
+    fn check(&mut self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        if checkpoint.segment != self.task.segment || checkpoint.offset != self.offset {
+            return broken(format!(
+                "checkpoint speaks of segment {} byte {}",
+                checkpoint.segment, checkpoint.offset
+            ));
+        }
+        if self.origin.as_ref().is_some_and(|origin| *origin != checkpoint.origin) {
+            return broken(format!("checkpoint belongs to the log {:?}", checkpoint.origin));
+        }
+        let differs = match (&self.tree, self.next_sequence) {
+            (Some(tree), _) => tree.size() != checkpoint.size || tree.root() != checkpoint.root,
+            (None, Some(next)) => next != checkpoint.size,
+            (None, None) => false,
+        };
+        if differs {
+            let (offset, entry) = (self.offset, self.next_sequence);
+            let what = format!(
+                "checkpoint of {} entries does not fit the entries before it",
+                checkpoint.size
+            );
+            self.damage(offset, offset, entry, what);
+            self.tree = None;
+            self.next_sequence = Some(checkpoint.size);
+        }
+        Ok(())
+    }
+
+    fn block(&mut self) -> Result<Option<End>, Fault> {
+        let head: [u8; 3] = self.need(3)?.try_into().expect("3 bytes");
+        let flushed = self.plain.is_empty() && self.offset == self.out.point;
+        if head[0] & 1 == 1 {
+            if head != FRAME_END || !flushed {
+                return broken("frame ends in another way than the format lays down");
+            }
+            self.consume(FRAME_END.len());
+            self.in_frame = false;
+            self.at_point();
+            return Ok(None);
+        }
+        let size = (u32::from_le_bytes([head[0], head[1], head[2], 0]) >> 3) as usize;
+        let content = match head[0] >> 1 & 3 {
+            0 | 2 => size,
+            1 => 1,
+            _ => return broken("block of the reserved type"),
+        };
+        if size > BLOCK_BYTES_MAX {
+            return broken(format!("block of {size} bytes, limit {BLOCK_BYTES_MAX}"));
+        }
+        let whole = 3 + content;
+        let block = self.need(whole)?;
+        let mark = (head == MARK_BLOCK_HEAD && block[3] == TAG_MARK)
+            .then(|| <[u8; 3 + MARK_BYTES]>::try_from(block).expect("length of a mark block"));
+        let between = self.entry_ends.last().copied().unwrap_or(0) == self.plain.len();
+        if let (Some(mark), true) = (mark, between) {
+            return self.mark(&mark).map(|()| None);
+        }
+        self.decode(whole)?;
+        if self.plain.len() > FLUSH_BYTES_MAX {
+            return broken(format!("flush of more than {FLUSH_BYTES_MAX} bytes"));
+        }
+        self.measure()?;
+        Ok(None)
+    }
+
+    /// Finds the ends of the entries that are whole by now.
+    fn measure(&mut self) -> Result<(), Fault> {
+        let mut at = self.entry_ends.last().copied().unwrap_or(0);
+        while self.plain.len() >= at + self.entry_need {
+            if self.plain[at] != TAG_ENTRY {
+                return broken(format!("item begins with {:#04x}", self.plain[at]));
+            }
+            match read_entry(&self.plain[at..], false) {
+                EntryRead::Done(_, used) => {
+                    at += used;
+                    self.entry_ends.push(at);
+                    self.entry_need = 1;
+                }
+                EntryRead::More(need) => self.entry_need = need,
+                EntryRead::Broken(fault) => return broken(fault.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, block: &[u8; 3 + MARK_BYTES]) -> Result<(), Fault> {
+        if self.entry_ends.is_empty() {
+            return broken("mark without an entry before it");
+        }
+        let stated = block[4..].try_into().expect("32 bytes");
+        let start = self.extent_start;
+        let sound = self.chain_point(&stated, block.len());
+        let flush_bytes = self.plain.len();
+        self.decode(block.len())?;
+        self.plain.truncate(flush_bytes);
+        let place = Place { segment: self.task.segment, start, end: self.extent_start, sound };
+        let plain = std::mem::take(&mut self.plain);
+        let mut ends = std::mem::take(&mut self.entry_ends);
+        let mut from = 0;
+        for to in ends.drain(..) {
+            self.entry(&place, &plain[from..to]);
+            from = to;
+        }
+        self.plain = plain;
+        self.plain.clear();
+        self.plain.shrink_to(PLAIN_KEEP_BYTES);
+        self.entry_ends = ends;
+        self.at_point();
+        Ok(())
+    }
+
+    fn entry(&mut self, place: &Place, bytes: &[u8]) {
+        let read = read_entry(bytes, self.task.commitments);
+        let (view, fault) = match read {
+            EntryRead::Done(view, _) => (view, None),
+            EntryRead::Broken(fault) => match read_entry(bytes, false) {
+                EntryRead::Done(view, _) => (view, Some(fault)),
+                _ => unreachable!("measured as whole"),
+            },
+            EntryRead::More(_) => unreachable!("measured as whole"),
+        };
+        if let Some(fault) = fault {
+            self.damage(place.start, place.end, Some(view.sequence), fault.to_string());
+        }
+        if self.next_sequence.is_some_and(|next| next != view.sequence) {
+            let next = self.next_sequence;
+            let what = format!("entry has sequence {}, expected {next:?}", view.sequence);
+            self.damage(place.start, place.end, next, what);
+            self.tree = None;
+        }
+        self.next_sequence = Some(view.sequence.saturating_add(1));
+        if let Some(tree) = &mut self.tree {
+            tree.append(leaf_hash(view.header));
+        }
+        self.out.entries += 1;
+        self.out.stopped = view.kind() == Some(Kind::Stop);
+        let place = Place { sound: place.sound && fault.is_none(), ..*place };
+        self.sink.entry(&place, &view);
+    }
+
+    /// Compares the chain at this offset with what is stated, and goes on from there.
+    /// The point's own `own` bytes count into the range of a damage, since the fault may lie there.
+    fn chain_point(&mut self, stated: &[u8; 32], own: usize) -> bool {
+        let computed: [u8; 32] = self.extent.finalize_reset().into();
+        let other = self.extent_other.take().map(|other| other.finalize().into());
+        let sound = computed == *stated || other == Some(*stated);
+        if !sound {
+            let (start, entry) = (self.extent_start, self.next_sequence);
+            let end = self.offset + own as u64;
+            self.damage(start, end, entry, "chain differs over these bytes");
+            // Why: the fault may lie in the bytes or in the stated value; the next point tells.
+            self.extent_other = Some(Sha256::new().chain_update(computed));
+        }
+        self.extent = Sha256::new().chain_update(stated);
+        self.extent_start = self.offset;
+        sound
+    }
+
+    /// Decompresses and consumes the next `bytes` of the file.
+    fn decode(&mut self, bytes: usize) -> Result<(), Fault> {
+        let mut input = InBuffer::around(&self.window[self.used..self.used + bytes]);
+        loop {
+            self.plain.reserve(BLOCK_BYTES_MAX + 64);
+            let at = self.plain.len();
+            let room = self.plain.capacity();
+            let mut out = OutBuffer::around_pos(&mut self.plain, at);
+            if let Err(code) = self.zstd.decompress_stream(&mut out, &mut input) {
+                let name = zstd::zstd_safe::get_error_name(code);
+                return broken(format!("block cannot be decompressed: {name}"));
+            }
+            if input.pos() == bytes && self.plain.len() < room {
+                break;
+            }
+        }
+        self.consume(bytes);
+        Ok(())
+    }
+}
+
+/// What stands behind a place that cannot be read.
+struct Rest {
+    zero: bool,
+    /// The next good checkpoint of this segment.
+    checkpoint: Option<u64>,
+}
+
+impl Scan<'_> {
+    /// Looks through the bytes behind the point for a checkpoint to go on from, and stops in front of
+    /// it. Bytes that were consumed behind the point are not looked at again: no checkpoint begins in
+    /// a block or header that was read.
+    fn unread(&mut self) -> io::Result<Rest> {
+        let mut zero = self.offset == self.out.point;
+        let magic = MAGIC_CHECKPOINT.to_le_bytes();
+        let mut first = true;
+        loop {
+            self.fill_to(SKIPPABLE_HEAD_BYTES + CHECKPOINT_BYTES_MAX)?;
+            let window = &self.window[self.used..];
+            if window.is_empty() {
+                return Ok(Rest { zero, checkpoint: None });
+            }
+            zero &= window.iter().all(|&byte| byte == 0);
+            // Why: what cannot be read at this very place is not tried a second time.
+            let from = usize::from(std::mem::take(&mut first));
+            let found = memchr::memmem::find(&window[from.min(window.len())..], &magic);
+            let Some(found) = found.map(|found| found + from) else {
+                let skip = window.len().saturating_sub(3).max(1);
+                self.skip(skip);
+                continue;
+            };
+            self.skip(found);
+            self.fill_to(SKIPPABLE_HEAD_BYTES + CHECKPOINT_BYTES_MAX)?;
+            if self.resumes_here()? {
+                return Ok(Rest { zero: false, checkpoint: Some(self.offset) });
+            }
+            self.skip(1);
+        }
+    }
+
+    /// Makes `bytes` unconsumed bytes available, or all that are left.
+    fn fill_to(&mut self, bytes: usize) -> io::Result<()> {
+        while self.window.len() - self.used < bytes && self.fill()? {}
+        Ok(())
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.used += bytes;
+        self.offset += bytes as u64;
+    }
+
+    fn resumes_here(&mut self) -> io::Result<bool> {
+        let window = &self.window[self.used..];
+        let Some(head) = window.first_chunk::<SKIPPABLE_HEAD_BYTES>() else { return Ok(false) };
+        let bytes = u32::from_le_bytes(head[4..].try_into().expect("4 bytes")) as usize;
+        let Some(note) = window[SKIPPABLE_HEAD_BYTES..].get(..bytes) else { return Ok(false) };
+        let Ok(checkpoint) = Checkpoint::open(note, self.task.key) else { return Ok(false) };
+        Ok(checkpoint.segment == self.task.segment && checkpoint.offset == self.offset)
+    }
+
+    /// Goes on at a checkpoint behind damage: its chain is taken as stated, the tree is unknown.
+    fn resume(&mut self) -> Result<Option<End>, Fault> {
+        let window = &self.window[self.used..];
+        let bytes = u32::from_le_bytes(window[4..8].try_into().expect("looked at")) as usize;
+        let note = &window[SKIPPABLE_HEAD_BYTES..SKIPPABLE_HEAD_BYTES + bytes];
+        let checkpoint = Checkpoint::open(note, self.task.key)
+            .map_err(|fault| Fault::Broken(fault.to_string()))?;
+        self.plain.clear();
+        self.entry_ends.clear();
+        self.entry_need = 1;
+        self.in_frame = false;
+        self.extent_other = None;
+        self.extent = Sha256::new().chain_update(checkpoint.chain);
+        self.extent_start = self.offset;
+        // The tree is still known only when nothing but other frames was damaged.
+        let fits = |tree: &Tree| tree.size() == checkpoint.size && tree.root() == checkpoint.root;
+        if !self.tree.as_ref().is_some_and(fits) {
+            self.tree = None;
+        }
+        self.next_sequence = Some(checkpoint.size);
+        self.origin.get_or_insert(checkpoint.origin.clone());
+        self.indexed = false;
+        self.out.resumed = true;
+        self.consume(SKIPPABLE_HEAD_BYTES + bytes);
+        self.out.checkpoints += 1;
+        self.out.signed = Some(checkpoint.size);
+        self.sink.checkpoint(&checkpoint);
+        self.at_point();
+        if !checkpoint.sealed {
+            return Ok(None);
+        }
+        if self.offset == self.task.length {
+            return Ok(Some(End::Sealed));
+        }
+        broken("bytes follow the sealed checkpoint")
+    }
+}

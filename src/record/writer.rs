@@ -153,7 +153,7 @@ impl fmt::Display for StartFault {
             ),
             StartFault::OtherLog(origin) => write!(
                 f,
-                "the record was written by {origin} with another key; give this log its own directory"
+                "the record was written by {origin} with another key; give this key its own directory"
             ),
             StartFault::Setup(what) => f.write_str(what),
         }

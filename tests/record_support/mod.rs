@@ -1,0 +1,379 @@
+//! A disk in memory for the tests of the record: it fails, stalls and remembers as told.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use stenograph::limits::Limits;
+use stenograph::record::disk::{Disk, Files};
+use stenograph::record::entry::EntryView;
+use stenograph::record::header::{Header, Previous, PreviousEnd};
+use stenograph::record::keys::LogKey;
+use stenograph::record::reader::{Checks, Reading, read};
+use stenograph::record::scan::{Place, Sink};
+use stenograph::record::segment::{Builder, Random};
+use stenograph::record::tree::Tree;
+use stenograph::record::writer::Settings;
+use stenograph::record::{Entry, Kind, PartKind};
+use stenograph::types::{ExchangeId, Now, SessionId};
+
+pub type Image = BTreeMap<String, Vec<u8>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Eio,
+    Enospc,
+    /// Takes half of the bytes and says so; other calls fail with EIO.
+    Short,
+    /// Takes half of the bytes and fails.
+    HalfThenEio,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: Image,
+    open: Option<String>,
+    calls: u64,
+    names: Vec<&'static str>,
+    /// Calls with these numbers fail.
+    fail: Option<(std::ops::Range<u64>, How)>,
+    stalled: bool,
+    given_up: Vec<String>,
+    synced_after_failure: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    inner: Arc<(Mutex<Inner>, Condvar)>,
+}
+
+impl MemoryDisk {
+    pub fn new() -> MemoryDisk {
+        MemoryDisk::default()
+    }
+
+    pub fn with(files: Image) -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        disk.lock().files = files;
+        disk
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.0.lock().unwrap()
+    }
+
+    /// What a kill at this moment would leave.
+    pub fn image(&self) -> Image {
+        self.lock().files.clone()
+    }
+
+    pub fn fail(&self, calls: std::ops::Range<u64>, how: How) {
+        self.lock().fail = Some((calls, how));
+    }
+
+    pub fn stall(&self, stalled: bool) {
+        self.lock().stalled = stalled;
+        self.inner.1.notify_all();
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    pub fn call_names(&self) -> Vec<&'static str> {
+        self.lock().names.clone()
+    }
+
+    /// A file was synced after a failed sync of the same file.
+    pub fn synced_after_failure(&self) -> bool {
+        self.lock().synced_after_failure
+    }
+
+    fn call(&self, name: &'static str) -> (MutexGuard<'_, Inner>, Option<How>) {
+        let mut inner = self.lock();
+        while inner.stalled {
+            inner = self.inner.1.wait(inner).unwrap();
+        }
+        let number = inner.calls;
+        inner.calls += 1;
+        inner.names.push(name);
+        let how = match &inner.fail {
+            Some((calls, how)) if calls.contains(&number) => Some(*how),
+            _ => None,
+        };
+        (inner, how)
+    }
+}
+
+fn error(how: How) -> io::Error {
+    match how {
+        How::Enospc => io::Error::from_raw_os_error(28),
+        _ => io::Error::from_raw_os_error(5),
+    }
+}
+
+impl Files for MemoryDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().files.keys().cloned().collect())
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        let inner = self.lock();
+        Ok(inner.files.get(name).ok_or(io::ErrorKind::NotFound)?.len() as u64)
+    }
+
+    fn open_at(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read>> {
+        let inner = self.lock();
+        let file = inner.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Cursor::new(file[offset as usize..].to_vec())))
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&mut self, name: &str) -> io::Result<()> {
+        let (mut inner, how) = self.call("create");
+        inner.open = None;
+        if let Some(how) = how {
+            return Err(error(how));
+        }
+        inner.files.insert(name.to_owned(), Vec::new());
+        inner.open = Some(name.to_owned());
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (mut inner, how) = self.call("append");
+        let name = inner.open.clone().expect("a file is open");
+        let file = inner.files.get_mut(&name).expect("the open file is there");
+        match how {
+            None => {
+                file.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            Some(How::Short) => {
+                file.extend_from_slice(&bytes[..bytes.len() / 2]);
+                Ok(bytes.len() / 2)
+            }
+            Some(How::HalfThenEio) => {
+                file.extend_from_slice(&bytes[..bytes.len() / 2]);
+                Err(error(How::Eio))
+            }
+            Some(how) => Err(error(how)),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let (mut inner, how) = self.call("sync");
+        let name = inner.open.clone().expect("a file is open");
+        if inner.given_up.contains(&name) && name.ends_with(".seg") {
+            inner.synced_after_failure = true;
+        }
+        match how {
+            None => Ok(()),
+            Some(how) => {
+                inner.given_up.push(name);
+                Err(error(how))
+            }
+        }
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let (mut inner, how) = self.call("rename");
+        if let Some(how) = how {
+            return Err(error(how));
+        }
+        let file = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        inner.files.insert(to.to_owned(), file);
+        if inner.open.as_deref() == Some(from) {
+            inner.open = Some(to.to_owned());
+        }
+        Ok(())
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        let (_inner, how) = self.call("sync_names");
+        how.map_or(Ok(()), |how| Err(error(how)))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let (mut inner, how) = self.call("remove");
+        if let Some(how) = how {
+            return Err(error(how));
+        }
+        inner.files.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+pub fn key() -> LogKey {
+    LogKey::from_seed("log.example", &[7; 32]).unwrap()
+}
+
+/// Bytes that look random and are the same in each run.
+pub fn random() -> Random {
+    let state = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
+    Arc::new(move |bytes| {
+        for byte in bytes {
+            let mut x = state.load(Ordering::Relaxed);
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            state.store(x, Ordering::Relaxed);
+            *byte = (x >> 24) as u8;
+        }
+    })
+}
+
+pub fn settings(recorders: usize, limits: Limits) -> Settings {
+    let wakers = (0..recorders).map(|_| Arc::new(|| {}) as stenograph::record::Waker).collect();
+    Settings::system(key(), limits, wakers)
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Keeps what a reader gives.
+#[derive(Default)]
+pub struct Kept {
+    pub entries: Vec<(Place, Vec<u8>, Vec<Vec<u8>>)>,
+}
+
+impl Sink for Kept {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        let parts = entry.parts.iter().map(|part| part.bytes.unwrap().to_vec()).collect();
+        self.entries.push((*place, entry.header.to_vec(), parts));
+    }
+}
+
+pub fn read_all(files: &dyn Files) -> io::Result<(Reading, Kept)> {
+    let mut kept = Kept::default();
+    let key = key();
+    let checks = Checks { key: Some(key.verifier()), commitments: true };
+    let reading = read(files, checks, &mut kept)?;
+    Ok((reading, kept))
+}
+
+pub fn request(number: u32, body: &[u8]) -> Entry {
+    let mut entry = Entry::new(
+        Kind::Request,
+        Now { utc_ns: 1_795_000_000_000_000_000 + u64::from(number), mono_ns: u64::from(number) },
+    )
+    .part(PartKind::Subject, &br#"{"subject":"alice","upstream":"codegen"}"#[..])
+    .part(PartKind::Body, Bytes::copy_from_slice(body));
+    entry.exchange = Some(ExchangeId::new(1_795_000_000_000_000_000, 0, number, 1));
+    entry.session = Some(SessionId::from_bytes([number as u8; 10]));
+    entry
+}
+
+/// Builds segments by hand, without threads and clocks.
+pub struct Maker {
+    pub files: Image,
+    pub random: Random,
+    pub frame_bytes_max: u64,
+    pub number: u32,
+    pub previous: Previous,
+    pub tree: Tree,
+}
+
+impl Default for Maker {
+    fn default() -> Maker {
+        Maker {
+            files: Image::new(),
+            random: random(),
+            frame_bytes_max: 256 * 1024,
+            number: 0,
+            previous: Previous::NONE,
+            tree: Tree::new(),
+        }
+    }
+}
+
+/// One step of a segment made by hand.
+pub enum Step {
+    Flush(Vec<Entry>),
+    Checkpoint,
+    Seal,
+}
+
+impl Maker {
+    /// Adds one segment; gives the offsets of its points.
+    pub fn segment(&mut self, steps: Vec<Step>) -> Vec<u64> {
+        let header = Header {
+            origin: "log.example".into(),
+            segment: self.number,
+            tree: self.tree.clone(),
+            created: Now { utc_ns: 1_795_000_000_000_000_000, mono_ns: 5 },
+            boot_id: [0xb0; 16],
+            previous: self.previous,
+        };
+        let mut builder =
+            Builder::begin(&header, self.frame_bytes_max, self.random.clone()).unwrap();
+        let mut file = builder.step().to_vec();
+        builder.stored();
+        let mut points = vec![file.len() as u64];
+        let mut end = PreviousEnd::Torn;
+        for step in steps {
+            match step {
+                Step::Flush(entries) => {
+                    for entry in entries {
+                        builder.entry(&entry, 0).unwrap();
+                    }
+                    builder.flush().unwrap();
+                }
+                Step::Checkpoint => builder.checkpoint(&key(), 1_795_000_000_000_000_007).unwrap(),
+                Step::Seal => {
+                    builder.seal(&key(), 1_795_000_000_000_000_009).unwrap();
+                    end = PreviousEnd::Sealed;
+                }
+            }
+            file.extend_from_slice(builder.step());
+            builder.stored();
+            points.push(file.len() as u64);
+        }
+        let kept = builder.kept();
+        assert_eq!(kept.bytes, file.len() as u64);
+        self.files.insert(format!("{:08}.seg", self.number), file);
+        self.previous = Previous {
+            end,
+            kept_bytes: kept.bytes,
+            residue_bytes: 0,
+            residue_digest: [0; 32],
+            chain: kept.chain,
+        };
+        self.tree = kept.tree;
+        self.number += 1;
+        points
+    }
+
+    /// Two sealed segments and one that was killed.
+    pub fn small_record() -> (Image, Vec<u64>) {
+        let mut maker = Maker::default();
+        maker.segment(vec![
+            Step::Flush(vec![Entry::new(Kind::Start, Now::default())]),
+            Step::Flush(vec![request(1, b"one"), request(2, b"two two two two two two")]),
+            Step::Checkpoint,
+            Step::Seal,
+        ]);
+        maker.segment(vec![Step::Flush(vec![request(3, b"three")]), Step::Seal]);
+        let points = maker.segment(vec![
+            Step::Flush(vec![request(4, b"four")]),
+            Step::Checkpoint,
+            Step::Flush(vec![request(5, b"five")]),
+            Step::Flush(vec![request(6, &b"six ".repeat(40))]),
+        ]);
+        (maker.files, points)
+    }
+}
