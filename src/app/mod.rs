@@ -5,6 +5,8 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod denyfile;
 pub mod doctor;
+pub mod keyfetch;
 pub mod keygen;
 pub mod log;

@@ -242,6 +242,7 @@ impl KeyFetcher {
                         self.generation += 1;
                     }
                     one.keys.set = Some(Arc::new(set));
+                    one.keys.fetched_ns = one.began_ns;
                     one.keys.usable_until_ns = one
                         .began_ns
                         .saturating_add(self.limits.keys_age_ms_max.saturating_mul(1_000_000));
@@ -298,7 +299,11 @@ fn read_discovery(body: &[u8], issuer: &str) -> Result<String, FetchFault> {
 /// Whether `url` is plain http whose host is `localhost`, in 127.0.0.0/8, or `[::1]`, without userinfo.
 pub(crate) fn is_loopback_http(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // Readers of addresses differ on both: no host is worth guessing behind them.
+    if authority.contains(['@', '\\']) {
+        return false;
+    }
     let host = match authority.strip_prefix('[') {
         Some(inner) => match inner.split_once(']') {
             Some((host, port)) if port.is_empty() || port.starts_with(':') => host,

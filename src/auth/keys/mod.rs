@@ -33,6 +33,8 @@ pub struct KeySets {
 pub struct IssuerKeys {
     /// The last good set, if there ever was one.
     pub set: Option<Arc<KeySet>>,
+    /// Monotonic instant at which the fetch that brought the set began, in nanoseconds.
+    pub fetched_ns: u64,
     /// Monotonic instant after which the set must not be used, in nanoseconds.
     pub usable_until_ns: u64,
     /// Fetches that have ended, well or not. Somebody who waits for a fetch waits for this to change.
@@ -83,6 +85,7 @@ impl KeySets {
 
     /// Whether every issuer has usable keys: part of being ready.
     pub fn complete(&self, now: Now) -> bool {
-        (0..self.issuers.len()).all(|issuer| self.usable(issuer, now).is_some())
+        !self.issuers.is_empty()
+            && (0..self.issuers.len()).all(|issuer| self.usable(issuer, now).is_some())
     }
 }
