@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::config::Config;
-use crate::app::{check, doctor, keygen};
+use crate::app::{check, doctor, keygen, serve};
 use crate::limits::Limits;
 
 /// How a command ended.
@@ -58,9 +58,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(ServeArgs),
     Check(CheckArgs),
     Doctor(DoctorArgs),
     Keygen(KeygenArgs),
+}
+
+/// Run the gateway in the foreground
+///
+/// SIGTERM and SIGINT stop it: listeners close, open exchanges may end, the record is sealed and
+/// signed. SIGHUP reads grants, upstreams and rules again. The line with "event":"ready" names the
+/// bound addresses; port 0 lets the kernel choose.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph serve --config /etc/stenograph/stenograph.toml")]
+struct ServeArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 /// Check a configuration: every problem, with its line
@@ -155,6 +169,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     match command {
+        Command::Serve(args) => Ok(serve::run(&args.config)),
         Command::Check(args) => check::run(&args.config, args.json, out),
         Command::Doctor(args) => doctor_command(&args, out, err),
         Command::Keygen(args) => match args.kind {

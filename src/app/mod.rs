@@ -10,3 +10,4 @@ pub mod doctor;
 pub mod keyfetch;
 pub mod keygen;
 pub mod log;
+pub mod serve;

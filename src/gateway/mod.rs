@@ -1,3 +1,23 @@
 //! The exchange as a machine: bytes and time in, decisions and bytes out.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`fault`] | every fault and its answer |
+//! | [`connection`] | one client connection: the machine |
+//! | [`env`] | what the machines of one worker share |
+//! | [`entries`] | what the record says of an exchange |
+//! | [`heads`] | heads that the gateway writes itself |
+//! | [`session`] | which exchanges belong together |
+//! | [`refusals`] | refusals before authentication, bounded |
+//! | [`budget`] | payload memory of the process |
+//! | [`metrics`] | counters |
 
+pub mod budget;
+pub mod connection;
+pub mod entries;
+pub mod env;
+pub mod fault;
+pub mod heads;
 pub mod metrics;
+pub mod refusals;
+pub mod session;

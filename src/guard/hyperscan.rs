@@ -140,6 +140,11 @@ impl Database {
     }
 }
 
+/// The library's own version text, for the record.
+pub fn version() -> String {
+    hyperscan::version_str().to_string_lossy().into_owned()
+}
+
 /// Vectorscan before 5.4.12 misses matches on x86-64 (its issues 317, 358, 368); Hyperscan from 5.4.0
 /// on does not. Vectorscan names itself in its version text or carries a version Hyperscan never had.
 fn misses_matches(version: &str) -> bool {

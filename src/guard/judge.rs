@@ -51,6 +51,15 @@ pub fn own<T>(value: T) -> Judged<T> {
     Judged(value)
 }
 
+/// What leaves in one go: what stands before a message (a head, the prefix of an event), the message in
+/// its own memory, and what stands behind it. Pieces may be empty.
+pub type Payload = [Bytes; 3];
+
+/// Puts a payload together; each piece has been judged by itself.
+pub fn join(before: Judged<Bytes>, message: Judged<Bytes>, behind: Judged<Bytes>) -> Judged<Payload> {
+    Judged([before.0, message.0, behind.0])
+}
+
 /// A message that may go on.
 #[derive(Debug)]
 pub struct Judgement {
@@ -220,6 +229,53 @@ impl Scanner {
         let rules = Arc::clone(self.rules());
         fill_hits(&rules, &self.hits, text);
         findings
+    }
+
+    /// Fills every secret of a single value, with the digits that the same value gets inside a message:
+    /// a field that mirrors a masked argument stays equal to it.
+    pub fn fill_field(
+        &mut self,
+        value: &[u8],
+        direction: Direction,
+        pseudonym_key: &[u8; 32],
+    ) -> Vec<u8> {
+        let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
+        let mut filled = value.to_vec();
+        let found = self
+            .find(value, Kind::Text, direction, Some(pseudonym_key), &mut scratch, &limits)
+            .and_then(|()| self.bounded());
+        match found {
+            Ok(()) => {
+                let rules = Arc::clone(self.rules());
+                fill_hits(&rules, &self.hits, &mut filled);
+            }
+            Err(_) => filled.fill(b'*'),
+        }
+        filled
+    }
+
+    /// The message with every secret filled, for the record only: what was tried is evidence, and
+    /// nothing that comes out of here can be forwarded.
+    pub fn mask_for_record(
+        &mut self,
+        mut bytes: BytesMut,
+        direction: Direction,
+        pseudonym_key: &[u8; 32],
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<(Bytes, Vec<Finding>), GuardFault> {
+        let rules = Arc::clone(self.rules());
+        let mut findings = None;
+        for _ in 0..ROUNDS_MAX {
+            self.find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)?;
+            self.bounded()?;
+            findings.get_or_insert_with(|| self.findings());
+            if self.strongest() < Some(RuleAction::Mask) {
+                return Ok((bytes.freeze(), findings.unwrap_or_default()));
+            }
+            fill_hits(&rules, &self.hits, &mut bytes);
+        }
+        Err(GuardFault::NotClean)
     }
 
     /// The masked form of any input, as the command line shows it: what would be blocked is masked too.

@@ -27,7 +27,7 @@ pub mod validate;
 pub mod views;
 
 pub use hyperscan::EngineFault;
-pub use judge::{Judged, Judgement, Outcome, own};
+pub use judge::{Judged, Judgement, Outcome, Payload, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
 pub use scan::{Engine, GuardFault, Scanner};

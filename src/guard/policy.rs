@@ -257,6 +257,11 @@ impl Policy {
         &self.grants
     }
 
+    /// The masking style that grant number `grant` sets.
+    pub fn mask(&self, grant: u16) -> Option<Mask> {
+        self.grants.get(usize::from(grant)).and_then(|grant| grant.mask)
+    }
+
     /// The grants that name `identity` on `upstream`.
     pub fn access(&self, identity: &Identity, upstream: u16) -> Access {
         let named = self.grants.iter().zip(0u16..);

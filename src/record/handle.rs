@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Sender, TrySendError};
 
 use super::entry::{ENTRY_BYTES_MAX, Entry, PARTS_MAX};
+use crate::types::ExchangeId;
 
 /// How far an entry has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,6 +255,13 @@ impl Recorder {
         Held { ticket, level, value }
     }
 
+    /// Binds `value` to everything submitted so far: it comes out when all of that is written. For
+    /// bytes whose record is a count that follows later (refusals of one source beyond a rate).
+    pub fn hold_behind_all<T>(&self, value: T) -> Held<T> {
+        let level = Level::Written;
+        Held { ticket: Ticket { worker: self.worker, number: self.number, level }, level, value }
+    }
+
     /// How far the writer has come.
     pub fn progress(&self) -> &Progress {
         &self.progress
@@ -290,9 +298,22 @@ impl<T> Held<T> {
     }
 }
 
-/// A value whose record has reached its level. Minted by [`Held::release`] alone.
+/// A value whose record has reached its level. Minted by [`Held::release`]; and by
+/// [`Released::unrecorded`] for the one text that cannot be recorded, because it says so.
 #[derive(Debug)]
 pub struct Released<T>(T);
+
+impl Released<bytes::Bytes> {
+    /// The text that tells a caller that nothing can be recorded: constants of the program around the
+    /// id of the exchange. The types let nothing else through: no byte of a peer can be `'static`.
+    pub fn unrecorded(before: &'static str, exchange: ExchangeId, after: &'static str) -> Self {
+        let mut text = Vec::with_capacity(before.len() + ExchangeId::TEXT_LEN + after.len());
+        text.extend_from_slice(before.as_bytes());
+        text.extend_from_slice(&exchange.text());
+        text.extend_from_slice(after.as_bytes());
+        Released(bytes::Bytes::from(text))
+    }
+}
 
 impl<T> Released<T> {
     /// The value itself.

@@ -1,1 +1,21 @@
 //! One ring per core: accepts, performs the actions of the machines, keeps upstream connections.
+//!
+//! A worker is one pinned thread with its own tokio-uring runtime, its own listeners (`SO_REUSEPORT`,
+//! so the kernel spreads connections) and its own upstream pools. Workers share read-only snapshots
+//! and a few counters; nothing on the way of a call takes a lock that another worker holds.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ring`] | ring flags, what the kernel must offer, the start-up probe |
+//! | [`shared`] | what all workers and the control threads share |
+//! | [`core`] | the worker thread: accept, drain, ticks |
+//! | [`client`] | the task of one client connection: performs actions, reports events |
+//! | [`upstream`] | pools of kept upstream connections |
+//! | [`socket`] | the few socket calls that the ring does not do |
+
+pub mod client;
+pub mod core;
+pub mod ring;
+pub mod shared;
+pub mod socket;
+pub mod upstream;

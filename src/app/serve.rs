@@ -1,0 +1,835 @@
+//! `serve`: puts the parts together, runs them, and takes them down in order.
+//!
+//! Start: configuration, ring probe, rules, keys, record, listeners, workers, control threads. Stop:
+//! listeners close, open exchanges may end (`drain_ms_max`), counted refusals are recorded, the record
+//! is sealed and signed. A panic anywhere begins the same stop: a core that serves nobody while others
+//! go on would be worse than a restart, and the record stays whole.
+//!
+//! | may change by SIGHUP | needs a restart |
+//! |---|---|
+//! | grants, upstreams, origins, rules, known secrets, masks, release levels | listeners, workers, issuers, record directory and keys, admin address, limits |
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::app::admin::{self, Admin, IssuerGauges, RecorderGauges, Sources};
+use crate::app::cli::Exit;
+use crate::app::config::{Config, Cores, MaskStyle, Problem, Release};
+use crate::app::{config, denyfile, keyfetch, log};
+use crate::auth::deny::DenyList;
+use crate::auth::handle::HandleKey;
+use crate::auth::keys::KeySets;
+use crate::auth::metadata;
+use crate::gateway::env::{Route, Settings, Snapshot};
+use crate::gateway::fault;
+use crate::gateway::metrics::Metrics;
+use crate::guard::glob::Glob;
+use crate::guard::policy::{self, Policy};
+use crate::guard::{Mask, RuleSet};
+use crate::record::disk::{Disk, RealDisk};
+use crate::record::writer::{self, Writer};
+use crate::record::{Entry, Kind, Level, PartKind, Progress, Recorder, Waker, keys};
+use crate::types::Now;
+use crate::worker::shared::{Clock, Shared, Signals};
+use crate::worker::{core as worker, ring, socket};
+
+/// How often the main thread looks at signals and at the health of the other threads.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Connections that wait to be accepted, per worker (the kernel cuts it to `net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// Why the gateway does not start.
+#[derive(Debug)]
+pub enum StartFault {
+    /// The configuration, or a file it names.
+    Config(Vec<Problem>),
+    /// The host lacks something.
+    Host(String),
+    /// A file or socket could not be used.
+    Io(String),
+}
+
+impl StartFault {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            StartFault::Config(_) => Exit::Usage,
+            StartFault::Host(_) => Exit::Host,
+            StartFault::Io(_) => Exit::Incomplete,
+        }
+    }
+
+    fn write(&self) {
+        match self {
+            StartFault::Config(problems) => {
+                for problem in problems {
+                    log::error("config", problem.to_string()).write();
+                }
+            }
+            StartFault::Host(text) => log::error("host", text.clone()).write(),
+            StartFault::Io(text) => log::error("start", text.clone()).write(),
+        }
+    }
+}
+
+impl std::fmt::Display for StartFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartFault::Config(problems) => {
+                for (index, problem) in problems.iter().enumerate() {
+                    let line_end = if index == 0 { "" } else { "\n" };
+                    write!(f, "{line_end}{problem}")?;
+                }
+                Ok(())
+            }
+            StartFault::Host(text) | StartFault::Io(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// What tests put in the place of the host.
+#[derive(Default)]
+pub struct Host {
+    /// Instead of the record directory's real disk.
+    pub disk: Option<Box<dyn Disk>>,
+    /// Instead of the system's clocks, for the workers.
+    pub clock: Option<Clock>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    config: Mutex<Config>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<Admin>,
+    workers: Vec<JoinHandle<Result<(), String>>>,
+    writer: Writer,
+    control: Arc<Mutex<Recorder>>,
+    keys: keyfetch::Handle,
+    deny_watch: Option<denyfile::Watch>,
+    secrets: Secrets,
+    panicked: Arc<AtomicBool>,
+}
+
+/// Keys of the gateway, derived once.
+#[derive(Clone)]
+struct Secrets {
+    handle_key: HandleKey,
+    pseudonym_key: [u8; 32],
+    fingerprint_key: [u8; 32],
+}
+
+fn derive(key: &[u8; 32], label: &str) -> [u8; 32] {
+    use hmac::{Hmac, Mac};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("HMAC takes any key length");
+    mac.update(label.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn problem(key: impl Into<String>, seen: impl Into<String>, allowed: impl Into<String>) -> Problem {
+    Problem { line: None, key: key.into(), seen: seen.into(), allowed: allowed.into() }
+}
+
+fn level(release: Release) -> Level {
+    match release {
+        Release::Queued => Level::Queued,
+        Release::Written => Level::Written,
+        Release::Synced => Level::Synced,
+    }
+}
+
+fn mask(style: MaskStyle) -> Mask {
+    match style {
+        MaskStyle::Fill => Mask::Fill,
+        MaskStyle::Label => Mask::Label,
+    }
+}
+
+/// Compiles the rules that a configuration names, with the known values: `[[guard.secret]]` files and
+/// the credentials of the upstreams, which a server that reflects its input would give away.
+pub fn rules(config: &Config) -> Result<Arc<RuleSet>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut files = Vec::new();
+    for path in &config.guard.rule_files {
+        match std::fs::read_to_string(path) {
+            Ok(text) => files.push((path.display().to_string(), text)),
+            Err(error) => problems.push(problem(
+                "guard.rules",
+                format!("{}: {error}", path.display()),
+                "a readable rule file",
+            )),
+        }
+    }
+    let mut secrets = Vec::new();
+    for secret in &config.guard.secrets {
+        match config::read_private(&secret.file) {
+            Ok(bytes) => {
+                if let Some(value) = config::one_secret(&bytes) {
+                    secrets.push((secret.id.clone(), value.to_vec()));
+                }
+            }
+            Err(fault) => problems.push(problem("guard.secret.file", fault.seen, fault.allowed)),
+        }
+    }
+    for upstream in &config.upstreams {
+        if let Ok(Some((_, value))) = credential(upstream) {
+            let value = value.strip_prefix(b"Bearer ").unwrap_or(&value).to_vec();
+            if value.len() >= crate::guard::rules::KNOWN_BYTES_MIN {
+                secrets.push((format!("upstream-credential-{}", upstream.name), value));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    RuleSet::compile(&files, config.guard.builtin, &secrets).map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|fault| problem("guard.rules", fault.to_string(), "rules without faults"))
+            .collect()
+    })
+}
+
+type Credential = Option<(String, Vec<u8>)>;
+
+fn credential(upstream: &config::Upstream) -> Result<Credential, Problem> {
+    let Some(credential) = &upstream.credential else { return Ok(None) };
+    let key = format!("upstream {} credential.file", upstream.name);
+    let bytes = config::read_private(&credential.file)
+        .map_err(|fault| problem(key.clone(), fault.seen, fault.allowed))?;
+    let value = config::one_secret(&bytes)
+        .ok_or_else(|| problem(key, "no single line of text", "one line: the value of the field"))?;
+    Ok(Some((credential.header.clone(), value.to_vec())))
+}
+
+/// Turns the configuration into what the machines use.
+fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut routes = Vec::new();
+    let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    for upstream in &config.upstreams {
+        let url = &upstream.url;
+        let address = (url.host.as_str(), url.port).to_socket_addrs().ok().and_then(|mut all| all.next());
+        let Some(address) = address else {
+            problems.push(problem(
+                format!("upstream {} url", upstream.name),
+                format!("{} cannot be resolved", url.host),
+                "a host name that resolves, or an address",
+            ));
+            continue;
+        };
+        let metadata_at = metadata::metadata_url(&upstream.resource)
+            .and_then(|url| Ok((url, metadata::metadata_path(&upstream.resource)?)));
+        let (metadata_url, metadata_path) = match metadata_at {
+            Ok(found) => found,
+            Err(fault) => {
+                problems.push(problem(
+                    format!("upstream {} resource", upstream.name),
+                    upstream.resource.clone(),
+                    fault.as_str(),
+                ));
+                continue;
+            }
+        };
+        let credential = match credential(upstream) {
+            Ok(credential) => credential,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        routes.push((
+            routes.len() as u16,
+            Route {
+                name: upstream.name.as_str().into(),
+                path: upstream.path.trim_end_matches('/').to_owned(),
+                host: url.authority.clone(),
+                target: url.target.clone(),
+                address,
+                resource: upstream.resource.as_str().into(),
+                metadata_url,
+                metadata_path,
+                metadata: metadata::document(&upstream.resource, &issuers).into(),
+                credential,
+                connections: u32::try_from(upstream.connections).unwrap_or(u32::MAX),
+            },
+        ));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    // The longest path wins, so it is looked at first; grants follow their upstream to its new place.
+    routes.sort_by_key(|(_, route)| std::cmp::Reverse(route.path.len()));
+    let place = |upstream: u16| {
+        routes.iter().position(|(index, _)| *index == upstream).unwrap_or_default() as u16
+    };
+    let globs =
+        |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect::<Vec<_>>();
+    let mut grants = Vec::new();
+    let mut grant_levels = Vec::new();
+    for grant in &config.grants {
+        grants.push(policy::Grant {
+            upstream: place(grant.upstream),
+            groups: grant.groups.clone(),
+            subjects: grant.subjects.clone(),
+            claims: grant.claims.clone(),
+            issuer: grant.issuer.clone(),
+            tools: globs(&grant.tools),
+            prompts: globs(&grant.prompts),
+            resources: globs(&grant.resources),
+            methods: globs(&grant.methods),
+            mask: grant.mask.map(mask),
+            release: None,
+        });
+        grant_levels.push(grant.release.map(level));
+    }
+    Ok(Settings {
+        limits: config.limits.clone(),
+        routes: routes.into_iter().map(|(_, route)| route).collect(),
+        issuers: config.issuers.clone(),
+        policy: Policy::new(grants),
+        grant_levels,
+        origins: config.listens.iter().map(|listen| listen.origins.clone()).collect(),
+        level: level(config.record.release),
+        mask: mask(config.guard.mask),
+        handle_key: secrets.handle_key.clone(),
+        pseudonym_key: secrets.pseudonym_key,
+    })
+}
+
+/// Reads the log's key and the fingerprint key; makes the latter when there is none.
+fn load_keys(config: &Config) -> Result<(keys::LogKey, Secrets), StartFault> {
+    let log_key = keys::load_signing_key(&config.record.signing_key).map_err(|fault| {
+        StartFault::Config(vec![problem(
+            "record.signing_key",
+            format!("{}: {fault}", config.record.signing_key.display()),
+            "a key made by `stenograph keygen log --out FILE`",
+        )])
+    })?;
+    let path = &config.record.fingerprint_key;
+    if !path.exists() {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| StartFault::Host(error.to_string()))?;
+        keys::create_fingerprint_key(path, &key)
+            .map_err(|fault| StartFault::Io(format!("{}: {fault}", path.display())))?;
+        log::info("fingerprint-key", "a fingerprint key was made; keep a copy: without it echoed cannot find masked values")
+            .field("file", path.display().to_string())
+            .write();
+    }
+    let fingerprint_key = keys::load_fingerprint_key(path).map_err(|fault| {
+        StartFault::Config(vec![problem(
+            "record.fingerprint_key",
+            format!("{}: {fault}", path.display()),
+            "a file of mode 0600 made by serve at its first start",
+        )])
+    })?;
+    // Why from this key: it is the gateway's own secret on disk, so handles outlive a restart.
+    let secrets = Secrets {
+        handle_key: HandleKey::new(&derive(&fingerprint_key, "stenograph handle key v1")),
+        pseudonym_key: derive(&fingerprint_key, "stenograph pseudonym key v1"),
+        fingerprint_key,
+    };
+    Ok((log_key, secrets))
+}
+
+fn cores(config: &Config) -> Result<Vec<usize>, StartFault> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|error| StartFault::Host(format!("the core set cannot be read: {error}")))?;
+    let allowed: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
+    match &config.workers.cores {
+        Cores::Auto => Ok(allowed.into_iter().take(64).collect()),
+        Cores::List(list) => {
+            let list: Vec<usize> = list.iter().map(|core| usize::from(*core)).collect();
+            match list.iter().find(|core| !allowed.contains(core)) {
+                Some(core) => Err(StartFault::Config(vec![problem(
+                    "workers.cores",
+                    format!("core {core}"),
+                    format!("cores this process may run on: {allowed:?}"),
+                )])),
+                None => Ok(list),
+            }
+        }
+    }
+}
+
+fn facts(config: &Config, flags: ring::Flags) -> Map<String, Value> {
+    let uname = rustix::system::uname();
+    let mut facts = Map::new();
+    facts.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    facts.insert("kernel".into(), uname.release().to_string_lossy().into_owned().into());
+    facts.insert("host".into(), uname.nodename().to_string_lossy().into_owned().into());
+    facts.insert("scanner".into(), crate::guard::hyperscan::version().into());
+    facts.insert("ring_flags".into(), flags.to_string().into());
+    facts.insert("release".into(), level(config.record.release).as_str().into());
+    facts
+}
+
+impl Gateway {
+    /// Starts a gateway with this configuration.
+    pub fn start(config: Config, host: Host) -> Result<Gateway, StartFault> {
+        let flags = ring::probe(config.workers.ring_depth)
+            .map_err(|fault| StartFault::Host(fault.to_string()))?;
+        let cores = cores(&config)?;
+        let rules = rules(&config).map_err(StartFault::Config)?;
+        let (log_key, secrets) = load_keys(&config)?;
+        let deny = match &config.deny_file {
+            Some(path) => load_deny(path)?,
+            None => Arc::new(DenyList::default()),
+        };
+        let settings = Arc::new(settings(&config, &secrets).map_err(StartFault::Config)?);
+
+        let (sockets, addresses) = bind(&config, cores.len())?;
+
+        let signals: Vec<Arc<Signals>> = cores.iter().map(|_| Arc::default()).collect();
+        let mut wakers: Vec<Waker> = signals
+            .iter()
+            .map(|signals| {
+                let signals = signals.clone();
+                Arc::new(move || signals.recorded.notify_waiters()) as Waker
+            })
+            .collect();
+        // One more recorder for what the control threads have to say.
+        wakers.push(Arc::new(|| {}));
+        let disk = match host.disk {
+            Some(disk) => disk,
+            None => Box::new(
+                RealDisk::open(&config.record.directory)
+                    .map_err(|fault| StartFault::Io(fault.to_string()))?,
+            ),
+        };
+        let mut write = writer::Settings::system(log_key, config.limits.clone(), wakers);
+        write.facts = facts(&config, flags);
+        let (writer, mut recorders) =
+            writer::start(disk, write).map_err(|fault| StartFault::Io(fault.to_string()))?;
+        let control = recorders.pop().expect("one recorder was added for the control threads");
+        let control = Arc::new(Mutex::new(control));
+        record_policy(&control, &config, &rules);
+
+        let names = settings.routes.iter().map(|route| route.name.to_string()).collect();
+        let metrics = Arc::new(Metrics::new(cores.len(), names, fault::LABELS));
+        let clock = host.clock.unwrap_or_else(|| Arc::new(writer::system_now));
+        let snapshot = Snapshot {
+            generation: 1,
+            settings,
+            keys: Arc::new(KeySets::new(0, Vec::new())),
+            deny: deny.clone(),
+            rules,
+        };
+        let wanted: Arc<Mutex<Option<keyfetch::Handle>>> = Arc::default();
+        let ask = wanted.clone();
+        let shared = Arc::new(Shared::new(
+            snapshot,
+            metrics,
+            signals,
+            clock,
+            Box::new(move |issuer| {
+                if let Some(handle) = &*ask.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+                    handle.want(usize::from(issuer));
+                }
+            }),
+        ));
+
+        let publish = shared.clone();
+        let keys = keyfetch::spawn(&config.issuers, &config.limits, 1, move |keys| {
+            publish.change(|snapshot| Snapshot { keys: keys.clone(), ..copy(snapshot) });
+        })
+        .map_err(|error| StartFault::Io(format!("the key thread cannot start: {error}")))?;
+        *wanted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(keys.clone());
+
+        let deny_watch = match &config.deny_file {
+            Some(path) => Some(watch_deny(path, deny, shared.clone(), control.clone())?),
+            None => None,
+        };
+
+        let panicked = Arc::new(AtomicBool::new(false));
+        let mut workers = Vec::new();
+        for (index, ((core, recorder), listeners)) in
+            cores.iter().zip(recorders).zip(sockets).enumerate()
+        {
+            let mut seed = [0; 8];
+            getrandom::fill(&mut seed).map_err(|error| StartFault::Host(error.to_string()))?;
+            let start = worker::Start {
+                index: index as u8,
+                core: Some(*core),
+                ring_depth: config.workers.ring_depth,
+                flags,
+                listeners,
+                recorder,
+                fingerprint_key: secrets.fingerprint_key,
+                seed: u64::from_ne_bytes(seed),
+            };
+            let shared = shared.clone();
+            let panicked = panicked.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    let _bell = Bell(panicked);
+                    worker::run(start, shared)
+                })
+                .map_err(|error| StartFault::Io(format!("worker {index} cannot start: {error}")))?;
+            workers.push(thread);
+        }
+
+        let admin = match config.admin {
+            Some(address) => Some(
+                admin::start(address, sources(&shared, &writer.progress(), &config))
+                    .map_err(|error| StartFault::Io(format!("admin address {address}: {error}")))?,
+            ),
+            None => None,
+        };
+        Ok(Gateway {
+            shared,
+            config: Mutex::new(config),
+            addresses,
+            admin,
+            workers,
+            writer,
+            control,
+            keys,
+            deny_watch,
+            secrets,
+            panicked,
+        })
+    }
+
+    /// The bound addresses, in the order of the listeners.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The bound address of the admin endpoint.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// How far the record is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.writer.progress()
+    }
+
+    /// Payload bytes in flight.
+    pub fn inflight_bytes(&self) -> u64 {
+        self.shared.budget.used_bytes()
+    }
+
+    /// True when the keys of every issuer are there and the record can be written.
+    pub fn is_ready(&self) -> bool {
+        let snapshot = self.shared.snapshot();
+        snapshot.keys.complete((self.shared.clock)())
+            && !self.writer.progress().failed()
+            && !self.shared.draining()
+    }
+
+    /// Reads the configuration again. What cannot change while the process runs is left as it is and
+    /// said; a configuration with problems changes nothing.
+    pub fn reload(&self) -> Result<(), Vec<Problem>> {
+        let mut current = self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let next = Config::load(&current.path)?;
+        let fixed = [
+            ("listen", next.listens.iter().map(|listen| listen.address).ne(current.listens.iter().map(|listen| listen.address))),
+            ("workers", next.workers != current.workers),
+            ("issuer", next.issuers != current.issuers),
+            ("record", next.record != config::Record { release: next.record.release, ..current.record.clone() }),
+            ("admin", next.admin != current.admin),
+            ("limits", next.limits != current.limits),
+            ("deny", next.deny_file != current.deny_file),
+        ];
+        for (section, _) in fixed.iter().filter(|(_, changed)| *changed) {
+            log::warn("reload", format!("[{section}] changed; that takes effect at the next start")).write();
+        }
+        let mut next = next;
+        next.issuers.clone_from(&current.issuers);
+        next.limits = current.limits.clone();
+        let rules = rules(&next)?;
+        let settings = Arc::new(settings(&next, &self.secrets)?);
+        record_policy(&self.control, &next, &rules);
+        self.shared.change(|snapshot| Snapshot {
+            settings: settings.clone(),
+            rules: rules.clone(),
+            ..copy(snapshot)
+        });
+        *current = next;
+        log::info("reload", "the configuration was read again").write();
+        Ok(())
+    }
+
+    /// True when the gateway must stop by itself: a thread panicked, or the writer ended.
+    pub fn is_broken(&self) -> bool {
+        self.panicked.load(Ordering::Acquire)
+            || self.shared.broken()
+            || self.writer.is_finished()
+            || self.workers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Drains, seals and ends all threads. The error says what was not in order.
+    pub fn stop(self) -> Result<(), String> {
+        let mut wrong = Vec::new();
+        if self.panicked.load(Ordering::Acquire) || self.shared.broken() {
+            wrong.push("a thread panicked".to_owned());
+        }
+        self.shared.drain();
+        for worker in self.workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(text)) => wrong.push(text),
+                Err(_) => wrong.push("a worker panicked".to_owned()),
+            }
+        }
+        self.keys.stop();
+        drop(self.deny_watch);
+        if let Err(fault) = self.writer.stop() {
+            wrong.push(format!("the record was not sealed: {fault}"));
+        }
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    }
+}
+
+/// Rings when its thread panics.
+struct Bell(Arc<AtomicBool>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The same values, for the parts that a change does not touch.
+fn copy(snapshot: &Snapshot) -> Snapshot {
+    Snapshot {
+        generation: snapshot.generation,
+        settings: snapshot.settings.clone(),
+        keys: snapshot.keys.clone(),
+        deny: snapshot.deny.clone(),
+        rules: snapshot.rules.clone(),
+    }
+}
+
+fn load_deny(path: &Path) -> Result<Arc<DenyList>, StartFault> {
+    match denyfile::load(path) {
+        Ok(list) => Ok(Arc::new(list)),
+        // Nobody has been denied yet.
+        Err(denyfile::DenyFileFault::Missing) => Ok(Arc::new(DenyList::default())),
+        Err(fault) => Err(StartFault::Config(vec![problem(
+            "deny.file",
+            format!("{}: {fault}", path.display()),
+            "a deny file without faults",
+        )])),
+    }
+}
+
+fn watch_deny(
+    path: &Path,
+    first: Arc<DenyList>,
+    shared: Arc<Shared>,
+    control: Arc<Mutex<Recorder>>,
+) -> Result<denyfile::Watch, StartFault> {
+    let name = path.display().to_string();
+    denyfile::watch(path, first, move |change| match change {
+        denyfile::Change::List(list) => {
+            let detail = json!({ "entries": list.entries().len() });
+            log::info("deny", "the deny file changed").field("entries", list.entries().len()).write();
+            shared.change(|snapshot| Snapshot { deny: list.clone(), ..copy(snapshot) });
+            record_control(&control, Kind::Deny, detail);
+        }
+        denyfile::Change::Kept(fault) => {
+            log::error("deny", format!("{name}: {fault}; the list before stays in force")).write();
+            record_control(&control, Kind::Deny, json!({ "kept": fault.to_string() }));
+        }
+    })
+    .map_err(|error| StartFault::Io(format!("the deny file cannot be watched: {error}")))
+}
+
+/// One entry of the control threads. Tried for a while when the queue is full: these are few, and what
+/// they say (who was cut off, which policy holds) is evidence.
+fn record_control(control: &Mutex<Recorder>, kind: Kind, detail: Value) {
+    let now: Now = writer::system_now();
+    let mut entry = Entry::new(kind, now).part(PartKind::Detail, detail.to_string());
+    let mut recorder = control.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for _ in 0..100 {
+        match recorder.submit(entry) {
+            Ok(_) => return,
+            Err((back, _)) => entry = back,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    log::error("record", format!("an entry of kind {} could not be recorded", kind.as_str())).write();
+}
+
+fn record_policy(control: &Mutex<Recorder>, config: &Config, rules: &RuleSet) {
+    let ids: Vec<&str> = rules.rules().iter().map(|rule| &*rule.id).collect();
+    let digest: String = rules.source_digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    let detail = json!({ "config": config.public_text(), "rules": ids, "rules_sha256": digest });
+    record_control(control, Kind::Policy, detail);
+}
+
+type Sockets = Vec<Vec<std::net::TcpListener>>;
+
+/// One socket for each worker and listener.
+fn bind(config: &Config, workers: usize) -> Result<(Sockets, Vec<SocketAddr>), StartFault> {
+    let mut sockets: Sockets = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for listen in &config.listens {
+        let mut address = listen.address;
+        for of_worker in &mut sockets {
+            let socket = listen_for_a_while(address)
+                .map_err(|error| StartFault::Io(format!("cannot listen on {address}: {error}")))?;
+            // Port 0: the first socket's port is everybody's.
+            address = socket
+                .local_addr()
+                .map_err(|error| StartFault::Io(format!("cannot listen on {address}: {error}")))?;
+            of_worker.push(socket);
+        }
+        addresses.push(address);
+    }
+    Ok((sockets, addresses))
+}
+
+/// Kernel 6.x: after a process with a ring has ended, its port may stay bound for some milliseconds.
+fn listen_for_a_while(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let mut tries = 0;
+    loop {
+        match socket::listen(address, BACKLOG) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries < 20 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(25));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> Sources {
+    let (ready_shared, ready_progress) = (shared.clone(), progress.clone());
+    let gauges = progress.clone();
+    let issuers: Vec<String> = config.issuers.iter().map(|issuer| issuer.url.clone()).collect();
+    let issuer_shared = shared.clone();
+    Sources {
+        ready: Box::new(move || {
+            if ready_shared.draining() {
+                return Err("draining".to_owned());
+            }
+            if ready_progress.failed() {
+                return Err("the recorder cannot write".to_owned());
+            }
+            if !ready_shared.snapshot().keys.complete((ready_shared.clock)()) {
+                return Err("the keys of an issuer are not there".to_owned());
+            }
+            Ok(())
+        }),
+        metrics: shared.metrics.clone(),
+        recorder: Box::new(move || RecorderGauges {
+            queue_entries: gauges.queued_entries(),
+            queue_bytes: gauges.queued_bytes(),
+            entries: gauges.entries(),
+            failed: gauges.failed(),
+            ..RecorderGauges::default()
+        }),
+        issuers: Box::new(move || {
+            let keys = issuer_shared.snapshot().keys.clone();
+            issuers
+                .iter()
+                .enumerate()
+                .map(|(index, issuer)| IssuerGauges {
+                    issuer: issuer.clone(),
+                    keys: keys
+                        .issuer(index)
+                        .and_then(|known| known.set.as_ref())
+                        .map_or(0, |set| set.keys().len() as u64),
+                    age_ms: None,
+                })
+                .collect()
+        }),
+    }
+}
+
+/// The command: runs until SIGTERM or SIGINT, reads the configuration again at SIGHUP.
+pub fn run(path: &Path) -> Exit {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            let fault = StartFault::Config(problems);
+            fault.write();
+            return fault.exit();
+        }
+    };
+    for warning in &config.warnings {
+        log::warn("config", warning.clone()).write();
+    }
+    log::info(
+        "unsealed",
+        "the originals of masked spans are not kept: seal_to is not configured",
+    )
+    .write();
+    let signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGHUP,
+    ]);
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            log::error("start", format!("signals cannot be taken: {error}")).write();
+            return Exit::Host;
+        }
+    };
+    let gateway = match Gateway::start(config, Host::default()) {
+        Ok(gateway) => gateway,
+        Err(fault) => {
+            fault.write();
+            return fault.exit();
+        }
+    };
+    let addresses: Vec<String> = gateway.addresses().iter().map(ToString::to_string).collect();
+    log::info("ready", format!("listening on {}", addresses.join(", ")))
+        .field("addresses", addresses)
+        .field("admin", gateway.admin_address().map(|address| address.to_string()))
+        .write();
+    let broken = loop {
+        let mut stop = false;
+        for signal in signals.pending() {
+            if signal == signal_hook::consts::SIGHUP {
+                if let Err(problems) = gateway.reload() {
+                    for problem in problems {
+                        log::error("reload", format!("{problem}; nothing was changed")).write();
+                    }
+                }
+            } else {
+                stop = true;
+            }
+        }
+        if gateway.is_broken() {
+            break true;
+        }
+        if stop {
+            break false;
+        }
+        std::thread::sleep(LOOK);
+    };
+    log::info("drain", "stopping: open exchanges may end, then the record is sealed").write();
+    match gateway.stop() {
+        Ok(()) if !broken => {
+            log::info("stopped", "the record is sealed").write();
+            Exit::Done
+        }
+        Ok(()) => Exit::Incomplete,
+        Err(text) => {
+            log::error("stopped", text).write();
+            Exit::Incomplete
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! From the first byte of the upstream's answer to the answer in the client's hands; and how an
+//! exchange is cut.
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::entries::Decision;
+use super::super::fault::{Fault, UpstreamFault};
+use super::super::heads::HeadText;
+use super::exchange::Exchange;
+use super::outbox::Emission;
+use super::request::{count_findings, pseudonym_key, push_cors};
+use super::{Connection, Link, Phase, Turn};
+use crate::auth::handle::{self, Owner, Purpose};
+use crate::guard::{self, Outcome};
+use crate::limits::RECEIVE_BYTES;
+use crate::record::{Kind, PartKind};
+use crate::types::{Direction, Era};
+use crate::wire::body::{Decoder, Step};
+use crate::wire::head::{self, Framing, Media, Method, Name};
+use crate::wire::mcp::{self, Class};
+use crate::wire::Read;
+
+impl Connection {
+    pub(super) fn step_answer_head(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Link::Open { rx: Some(rx), ended, .. } = &mut self.link else { return false };
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        let limits = &exchange.settings.limits;
+        match head::read_response(rx, limits, exchange.http, &mut self.answer_fields) {
+            Read::Done { value, used } if (100..200).contains(&value.status) => {
+                if value.status == 101 {
+                    self.fail_upstream(UpstreamFault::Status(101), turn);
+                } else {
+                    // RFC 9110 §15.2: interim answers carry nothing that a caller needs.
+                    let _ = rx.split_to(used);
+                }
+                true
+            }
+            Read::Done { value, used } => {
+                let head = rx.split_to(used);
+                exchange.upstream_bytes += used as u64;
+                if let Err(fault) = self.on_answer_head(head, value, turn) {
+                    self.fail_upstream(fault, turn);
+                }
+                true
+            }
+            Read::More if *ended => {
+                self.fail_upstream(UpstreamFault::Closed, turn);
+                true
+            }
+            Read::More => false,
+            Read::Broken(fault) => {
+                self.fail_upstream(UpstreamFault::Head(fault), turn);
+                true
+            }
+        }
+    }
+
+    fn on_answer_head(
+        &mut self,
+        head: BytesMut,
+        answer: head::Response,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), UpstreamFault> {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        exchange.upstream_keeps = answer.keep_alive;
+        let status = answer.status;
+        if self.answer_fields.get(&head, Name::ContentEncoding).is_some_and(|coding| {
+            !coding.eq_ignore_ascii_case(b"identity")
+        }) {
+            return Err(UpstreamFault::Encoded);
+        }
+        // The upstream's own challenge and redirects are not the caller's business: its credential is
+        // the gateway's, and its addresses are behind the gateway.
+        if status == 401 || status == 407 || (300..400).contains(&status) {
+            return Err(UpstreamFault::Status(status));
+        }
+        if let Some(session) = self.answer_fields.get(&head, Name::McpSessionId)
+            && exchange.era != Some(Era::Modern)
+        {
+            exchange.upstream_session = Some(session.to_vec());
+        }
+        exchange.status = Some(status);
+        let media = self.answer_fields.get(&head, Name::ContentType).map(head::media);
+        let limits = exchange.settings.limits.clone();
+        match media {
+            Some(Media::EventStream) if status == 200 => {
+                self.open_stream(head, answer, turn)?;
+                Ok(())
+            }
+            _ => {
+                let whole = match answer.framing {
+                    Framing::Length(length) if length > limits.answer_bytes_max => {
+                        self.answer_too_large(limits.answer_bytes_max, turn);
+                        return Ok(());
+                    }
+                    Framing::Length(length) => {
+                        if !exchange.answer_memory.grow_to(length) {
+                            self.drop_link(false, turn);
+                            self.refuse(Fault::Memory, turn);
+                            return Ok(());
+                        }
+                        Some(length as usize)
+                    }
+                    Framing::Empty => Some(0),
+                    Framing::Chunked | Framing::UntilClose => None,
+                };
+                exchange.head = head;
+                self.phase = Phase::AnswerBody {
+                    decoder: Decoder::of_response(answer.framing),
+                    whole,
+                    body: BytesMut::new(),
+                    deadline_ns: turn.now.after_ms(limits.answer_ms_max),
+                };
+                Ok(())
+            }
+        }
+    }
+
+    /// Bytes that the answer still needs, for the next read.
+    pub(super) fn answer_bytes_wanted(&self) -> usize {
+        match (&self.phase, &self.link) {
+            // Bound: the length was checked against `answer_bytes_max` and taken from the budget.
+            (Phase::AnswerBody { whole: Some(length), .. }, Link::Open { rx: Some(rx), .. }) => {
+                length.saturating_sub(rx.len()).max(RECEIVE_BYTES)
+            }
+            _ => RECEIVE_BYTES,
+        }
+    }
+
+    pub(super) fn step_answer_body(&mut self, turn: &mut Turn<'_>) -> bool {
+        match self.gather_answer() {
+            Ok(Some(body)) => {
+                self.on_answer(body, turn);
+                true
+            }
+            Ok(None) => false,
+            Err(Fault::Upstream(fault)) => {
+                self.fail_upstream(fault, turn);
+                true
+            }
+            Err(Fault::AnswerTooLarge { allowed }) => {
+                self.answer_too_large(allowed, turn);
+                true
+            }
+            Err(fault) => {
+                self.drop_link(false, turn);
+                self.refuse(fault, turn);
+                true
+            }
+        }
+    }
+
+    fn gather_answer(&mut self) -> Result<Option<BytesMut>, Fault> {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
+            return Ok(None);
+        };
+        let Phase::AnswerBody { decoder, whole, body, .. } = &mut self.phase else {
+            unreachable!("only called in this phase")
+        };
+        let closed = Fault::Upstream(UpstreamFault::Closed);
+        if let Some(length) = *whole {
+            if rx.len() >= length {
+                exchange.upstream_bytes += length as u64;
+                return Ok(Some(rx.split_to(length)));
+            }
+            return if *ended { Err(closed) } else { Ok(None) };
+        }
+        loop {
+            match decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))? {
+                Step::Data(span) => {
+                    let seen = body.len() as u64 + u64::from(span.len);
+                    let allowed = exchange.settings.limits.answer_bytes_max;
+                    if seen > allowed {
+                        return Err(Fault::AnswerTooLarge { allowed });
+                    }
+                    if !exchange.answer_memory.grow_to(seen) {
+                        return Err(Fault::Memory);
+                    }
+                    exchange.upstream_bytes += span.end() as u64;
+                    body.extend_from_slice(span.of(rx));
+                    let _ = rx.split_to(span.end());
+                }
+                Step::Skip(used) => {
+                    exchange.upstream_bytes += used as u64;
+                    let _ = rx.split_to(used);
+                }
+                Step::End { used } => {
+                    exchange.upstream_bytes += used as u64;
+                    let _ = rx.split_to(used);
+                    return Ok(Some(std::mem::take(body)));
+                }
+                Step::More if *ended => {
+                    if *broken || decoder.at_close().is_err() {
+                        return Err(closed);
+                    }
+                    exchange.upstream_keeps = false;
+                    return Ok(Some(std::mem::take(body)));
+                }
+                Step::More => return Ok(None),
+            }
+        }
+    }
+
+    /// The body of the answer is whole.
+    fn on_answer(&mut self, body: BytesMut, turn: &mut Turn<'_>) {
+        let exchange = self.exchange.as_ref().expect("an answer belongs to an exchange");
+        let keeps = exchange.upstream_keeps;
+        let status = exchange.status.unwrap_or(502);
+        let media = self.answer_fields.get(&exchange.head, Name::ContentType).map(head::media);
+        self.drop_link(keeps, turn);
+        let result = match media {
+            _ if body.is_empty() => self.relay_bare(status, turn),
+            Some(Media::Json) => self.relay_json(body, status, turn),
+            // A refusal in prose (Express, proxies) still tells the client by its status; the prose
+            // stays behind, it cannot be judged as a message.
+            _ if (400..500).contains(&status) => self.relay_bare(status, turn),
+            // 202 with a word in it, as servers of the HTTP+SSE transport send it.
+            _ if status == 202 => self.relay_bare(status, turn),
+            _ => Err(Fault::Upstream(UpstreamFault::MediaType)),
+        };
+        if let Err(fault) = result {
+            self.refuse(fault, turn);
+        }
+    }
+
+    /// A status without a message: accepted notifications, ended sessions, refusals in prose.
+    fn relay_bare(&mut self, status: u16, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        let fits = match status {
+            202 | 204 => true,
+            // RFC 9110 §9.3.5: DELETE may answer 200 with nothing to say.
+            200 => exchange.http != Method::Post || exchange.rpc_id.is_none(),
+            400..=499 => true,
+            _ => false,
+        };
+        if !fits {
+            return Err(Fault::Upstream(UpstreamFault::Status(status)));
+        }
+        let (head_in, mut findings) = answer_head_record(exchange, turn);
+        let head = answer_head(exchange, status, None, Some(0), turn.env.draining)?;
+        let head_out = record_own_head(&head, &mut findings, turn);
+        count_findings(&findings, turn);
+        exchange.answering = true;
+        exchange.answered = true;
+        let mut verdict =
+            exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
+        verdict.findings = &findings;
+        let verdict = verdict.part();
+        let entry = exchange
+            .entry(Kind::Answer, turn.now)
+            .part(PartKind::Verdict, verdict)
+            .part(PartKind::HeadIn, head_in)
+            .part(PartKind::HeadOut, head_out);
+        let payload = guard::join(
+            guard::own(head),
+            guard::own(Bytes::new()),
+            guard::own(Bytes::new()),
+        );
+        self.emit(Emission::answer(entry, payload), turn);
+        self.phase = Phase::Finish;
+        Ok(())
+    }
+
+    /// A JSON answer: strict reading, list filter, scan; then the record.
+    fn relay_json(
+        &mut self,
+        mut body: BytesMut,
+        status: u16,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Fault> {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        if status >= 500 || (status > 202 && status < 400) {
+            return Err(Fault::Upstream(UpstreamFault::Status(status)));
+        }
+        let settings = exchange.settings.clone();
+        let limits = &settings.limits;
+        let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
+        let mut message = mcp::read(&body, Direction::Response, limits, &mut turn.env.json)
+            .map_err(nonsense)?;
+        own_answer_id(exchange, &message, &body)?;
+        let caller = exchange.caller.as_ref().expect("a call was authenticated");
+        let (permit, filtered) = settings
+            .policy
+            .judge_answer(&caller.access, &message, &mut body)
+            .map_err(|denial| Fault::NotGranted(denial.reason))?;
+        if filtered {
+            message = mcp::read(&body, Direction::Response, limits, &mut turn.env.json)
+                .map_err(nonsense)?;
+        }
+        let key = pseudonym_key(exchange);
+        let mask = mask_of(exchange);
+        let outcome = turn.env.scanner.judge_message(
+            body,
+            message,
+            &permit,
+            Direction::Response,
+            mask,
+            &key,
+            &mut turn.env.json,
+            limits,
+        );
+        match outcome {
+            Outcome::Pass(judgement) => {
+                let (head_in, mut findings) = answer_head_record(exchange, turn);
+                let head = answer_head(
+                    exchange,
+                    status,
+                    Some("application/json"),
+                    Some(judgement.bytes.len()),
+                    turn.env.draining,
+                )?;
+                let head_out = record_own_head(&head, &mut findings, turn);
+                findings.extend(judgement.findings);
+                count_findings(&findings, turn);
+                exchange.answering = true;
+                exchange.answered = true;
+                let decision =
+                    if judgement.edited { Decision::Masked } else { Decision::Allowed };
+                let mut verdict =
+                    exchange.verdict(Direction::Response, decision, &self.source_text);
+                verdict.findings = &findings;
+                verdict.edited = judgement.edited;
+                verdict.filtered = filtered;
+                let verdict = verdict.part();
+                let entry = exchange
+                    .entry(Kind::Answer, turn.now)
+                    .part(PartKind::Verdict, verdict)
+                    .part(PartKind::HeadIn, head_in)
+                    .part(PartKind::HeadOut, head_out)
+                    .part(PartKind::Body, (*judgement.bytes).clone());
+                let payload = guard::join(
+                    guard::own(head),
+                    judgement.bytes,
+                    guard::own(Bytes::new()),
+                );
+                self.emit(Emission::answer(entry, payload), turn);
+                self.phase = Phase::Finish;
+                Ok(())
+            }
+            Outcome::Blocked { findings, masked, .. } => {
+                self.refuse_with(Fault::AnswerBlocked, Some(masked), findings, turn);
+                Ok(())
+            }
+            Outcome::Refused(fault) => Err(Fault::Guard(fault)),
+        }
+    }
+
+    /// The answer is over its bound: it is not read on, and the call's place takes an error.
+    fn answer_too_large(&mut self, allowed: u64, turn: &mut Turn<'_>) {
+        self.drop_link(false, turn);
+        self.refuse(Fault::AnswerTooLarge { allowed }, turn);
+    }
+
+    /// The upstream failed. Before the answer began this is a status; in a stream the call's place
+    /// takes an error.
+    pub(super) fn fail_upstream(&mut self, fault: UpstreamFault, turn: &mut Turn<'_>) {
+        let fault = Fault::Upstream(fault);
+        self.drop_link(false, turn);
+        if matches!(self.phase, Phase::Stream { .. }) {
+            self.end_stream(Some(fault), turn);
+        } else {
+            self.refuse(fault, turn);
+        }
+    }
+
+    /// Access ended (deny list, grants, `exp`): nothing more passes, in either direction.
+    pub(super) fn watch_access(&mut self, turn: &mut Turn<'_>) {
+        let Some(exchange) = &mut self.exchange else { return };
+        let Some(caller) = &mut exchange.caller else { return };
+        // What is already in `Finish` was released before access ended.
+        if matches!(self.phase, Phase::Finish | Phase::Linger { .. } | Phase::Closed) {
+            return;
+        }
+        if turn.now.utc_s() >= caller.identity.expires_s {
+            self.cut("token-expired", turn);
+            return;
+        }
+        if turn.env.snapshot.generation == self.generation {
+            return;
+        }
+        if matches!(self.phase, Phase::Keys { .. }) {
+            return;
+        }
+        self.generation = turn.env.snapshot.generation;
+        let snapshot = turn.env.snapshot.clone();
+        if let Some(reason) = snapshot.deny.denies(&caller.identity) {
+            self.cut(reason.by.as_str(), turn);
+            return;
+        }
+        // Routes may have moved: the upstream is found again by its name.
+        let settings = snapshot.settings.clone();
+        let name = &exchange.settings.routes[exchange.route.expect("a caller has a route")].name;
+        let Some(route) = settings.routes.iter().position(|route| route.name == *name) else {
+            self.cut("upstream-removed", turn);
+            return;
+        };
+        caller.access = settings.policy.access(&caller.identity, route as u16);
+        let still = match &exchange.call {
+            Some(call) => settings
+                .policy
+                .judge_message(&caller.access, &call.message, &call.bytes)
+                .map(|permit| permit.grant()),
+            None => settings.policy.judge_http(&caller.access).map(|permit| permit.grant()),
+        };
+        match still {
+            Ok(grant) => {
+                exchange.grant = grant;
+                exchange.route = Some(route);
+                exchange.settings = settings;
+            }
+            // A body still on its way is judged when it is whole.
+            Err(_) if matches!(self.phase, Phase::Body { .. }) => {
+                exchange.route = Some(route);
+                exchange.settings = settings;
+            }
+            Err(denial) => self.cut(denial.reason.as_str(), turn),
+        }
+    }
+
+    /// Ends the exchange from our side and records why.
+    pub(super) fn cut(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
+        self.drop_link(false, turn);
+        // What was judged before access ended but is not yet released stays inside.
+        self.withhold();
+        let client_gone = reason == "client-disconnected";
+        let exchange = self.exchange.as_mut().expect("only exchanges are cut");
+        exchange.close = true;
+        let mut verdict =
+            exchange.verdict(Direction::Response, Decision::Denied, &self.source_text);
+        verdict.reason = Some(reason);
+        if client_gone {
+            verdict.decision = Decision::Failed;
+        }
+        let verdict = verdict.part();
+        let entry = exchange.entry(Kind::Cut, turn.now);
+        let entry = exchange.with_subject(entry).part(PartKind::Verdict, verdict);
+        exchange.outcome = reason;
+        if client_gone {
+            self.emit(Emission::entry(entry), turn);
+            self.phase = Phase::Finish;
+        } else if matches!(self.phase, Phase::Stream { .. }) {
+            self.emit(Emission::entry(entry), turn);
+            self.end_stream(Some(Fault::AccessEnded), turn);
+        } else {
+            self.emit(Emission::entry(entry), turn);
+            self.refuse(Fault::AccessEnded, turn);
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.outcome = reason;
+        }
+    }
+}
+
+/// The answer to a call carries the call's id; an error may carry none, or a word of the server where
+/// it could not read the call (MCP 2025-11-25 servers). Anything else is somebody else's answer.
+pub(super) fn own_answer_id(
+    exchange: &Exchange,
+    message: &mcp::Message,
+    bytes: &[u8],
+) -> Result<(), Fault> {
+    match message.class {
+        Class::Answer => {
+            if answers(exchange, message, bytes) {
+                Ok(())
+            } else {
+                Err(Fault::Upstream(UpstreamFault::WrongId))
+            }
+        }
+        Class::Error => Ok(()),
+        // A body that is one message answers the call; the server's own requests and notifications
+        // need a stream.
+        Class::Request | Class::Notification => Err(Fault::Upstream(UpstreamFault::WrongId)),
+    }
+}
+
+/// Whether `message` carries the id of the call.
+pub(super) fn answers(exchange: &Exchange, message: &mcp::Message, bytes: &[u8]) -> bool {
+    let Some(call) = &exchange.call else { return false };
+    match (&call.message.id, &message.id) {
+        (Some(asked), Some(given)) => given.same(bytes, asked, &call.bytes),
+        _ => false,
+    }
+}
+
+pub(super) fn mask_of(exchange: &Exchange) -> guard::Mask {
+    exchange
+        .grant
+        .and_then(|grant| exchange.settings.policy.mask(grant))
+        .unwrap_or(exchange.settings.mask)
+}
+
+/// The recorded copy of the upstream's head, scanned and filled.
+pub(super) fn answer_head_record(
+    exchange: &mut Exchange,
+    turn: &mut Turn<'_>,
+) -> (Bytes, Vec<crate::types::Finding>) {
+    let mut head = std::mem::take(&mut exchange.head);
+    let findings = turn.env.scanner.fill_text(&mut head, Direction::Response);
+    (head.freeze(), findings)
+}
+
+/// The recorded copy of a head that the gateway wrote.
+pub(super) fn record_own_head(
+    head: &Bytes,
+    findings: &mut Vec<crate::types::Finding>,
+    turn: &mut Turn<'_>,
+) -> Bytes {
+    let mut copy = BytesMut::from(&head[..]);
+    let found = turn.env.scanner.fill_text(&mut copy, Direction::Response);
+    findings.extend(found);
+    copy.freeze()
+}
+
+/// The head of an answer that comes from the upstream, written anew.
+pub(super) fn answer_head(
+    exchange: &Exchange,
+    status: u16,
+    media: Option<&str>,
+    length: Option<usize>,
+    draining: bool,
+) -> Result<Bytes, Fault> {
+    let mut head = HeadText::answer(status, exchange.id);
+    if let Some(media) = media {
+        head.field("Content-Type", media.as_bytes());
+    }
+    match length {
+        Some(_) if status == 204 => {}
+        Some(bytes) => head.length(bytes),
+        None => {
+            head.field("Transfer-Encoding", b"chunked");
+            // Proxies in front of us (nginx) would hold events back.
+            head.field("X-Accel-Buffering", b"no");
+        }
+    }
+    // Lists are cut to the caller's grants, so nothing may be kept for others.
+    head.field("Cache-Control", b"private, no-store");
+    if exchange.initialize
+        && let (Some(original), Some((session, _)), Some(caller)) =
+            (&exchange.upstream_session, exchange.session, &exchange.caller)
+    {
+        let owner = Owner {
+            issuer: &caller.identity.issuer,
+            subject: &caller.identity.subject,
+            upstream: &exchange.route().name,
+        };
+        let key = &exchange.settings.handle_key;
+        let handle = handle::wrap(key, owner, Purpose::Session, session, original)
+            .ok_or(Fault::Upstream(UpstreamFault::Handle))?;
+        head.field("Mcp-Session-Id", handle.as_bytes());
+    }
+    let mut cors = Vec::new();
+    push_cors(exchange.origin.as_ref(), &mut cors);
+    for (name, value) in cors {
+        head.field(name, value);
+    }
+    if status == 405 {
+        head.field("Allow", b"POST");
+    }
+    if exchange.close || draining {
+        head.field("Connection", b"close");
+    }
+    Ok(head.end().freeze())
+}

@@ -1,0 +1,152 @@
+//! What is known of the exchange in progress, whatever its phase.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::budget::Reservation;
+use super::super::entries::{Decision, End, TargetText, Verdict};
+use super::super::env::{Caller, Route, Settings};
+use super::super::session::SessionRule;
+use super::outbox::Emission;
+use crate::record::{Entry, Kind, Level, PartKind};
+use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
+use crate::wire::head::{self, Accepts, Method};
+use crate::wire::mcp;
+
+/// The call as it was judged: kept until the exchange ends, so that a change of grants can judge it
+/// again.
+pub(super) struct Call {
+    pub(super) message: mcp::Message,
+    pub(super) bytes: Bytes,
+}
+
+/// One HTTP request and its answer.
+pub(super) struct Exchange {
+    pub(super) id: ExchangeId,
+    pub(super) settings: Arc<Settings>,
+    pub(super) started: Now,
+    pub(super) http: Method,
+    pub(super) request: head::Request,
+    /// The head as it came, until it is recorded.
+    pub(super) head: BytesMut,
+    pub(super) route: Option<usize>,
+    pub(super) caller: Option<Caller>,
+    pub(super) session: Option<(SessionId, SessionRule)>,
+    pub(super) era: Option<Era>,
+    pub(super) accepts: Accepts,
+    /// Raw JSON text of the call's id.
+    pub(super) rpc_id: Option<Bytes>,
+    pub(super) rpc_method: Option<String>,
+    pub(super) targets: Vec<TargetText>,
+    pub(super) initialize: bool,
+    pub(super) call: Option<Call>,
+    pub(super) grant: Option<u16>,
+    pub(super) level: Level,
+    /// Origin that may read the answer (CORS).
+    pub(super) origin: Option<Bytes>,
+    /// `Mcp-Session-Id` as the upstream knows it.
+    pub(super) upstream_session: Option<Vec<u8>>,
+    /// `Last-Event-ID` as the upstream knows it.
+    pub(super) upstream_event: Option<Vec<u8>>,
+    pub(super) request_memory: Reservation,
+    pub(super) answer_memory: Reservation,
+    pub(super) ordinal: u32,
+    pub(super) status: Option<u16>,
+    pub(super) outcome: &'static str,
+    pub(super) sent_bytes: u64,
+    pub(super) client_bytes: u64,
+    pub(super) upstream_bytes: u64,
+    /// The request was handed to the upstream.
+    pub(super) forwarded: bool,
+    /// The head of the answer was emitted.
+    pub(super) answering: bool,
+    /// The answer is an event stream under way.
+    pub(super) streaming: bool,
+    /// The call's own answer was emitted.
+    pub(super) answered: bool,
+    /// The upstream connection may be kept after a whole answer.
+    pub(super) upstream_keeps: bool,
+    /// The client connection ends with this exchange.
+    pub(super) close: bool,
+    /// A single refusal entry says all there is; no end entry follows.
+    pub(super) terminal: bool,
+    pub(super) ended: bool,
+    pub(super) orphan_ns: Option<u64>,
+}
+
+impl Exchange {
+    pub(super) fn route(&self) -> &Route {
+        &self.settings.routes[self.route.expect("a route was found before anything asks for it")]
+    }
+
+    /// When access ends by itself, or the answer of a client that left is given up.
+    pub(super) fn deadline_ns(&self, now: Now) -> Option<u64> {
+        let expires = self.caller.as_ref().map(|caller| {
+            let left_ns =
+                caller.identity.expires_s.saturating_mul(1_000_000_000).saturating_sub(now.utc_ns);
+            now.mono_ns.saturating_add(left_ns)
+        });
+        [expires, self.orphan_ns].into_iter().flatten().min()
+    }
+
+    /// The next entry of this exchange, numbered.
+    pub(super) fn entry(&mut self, kind: Kind, now: Now) -> Entry {
+        let mut entry = Entry::new(kind, now);
+        entry.exchange = Some(self.id);
+        entry.session = self.session.map(|(session, _)| session);
+        entry.ordinal = self.ordinal;
+        entry.status = self.status.unwrap_or(0);
+        entry.level = self.level;
+        self.ordinal += 1;
+        entry
+    }
+
+    /// A verdict with all that is known.
+    pub(super) fn verdict<'a>(
+        &'a self,
+        direction: Direction,
+        decision: Decision,
+        source: &'a str,
+    ) -> Verdict<'a> {
+        let mut verdict = Verdict::new(direction, decision);
+        verdict.era = self.era;
+        verdict.http = Some(self.http.as_str());
+        verdict.method = self.rpc_method.as_deref();
+        verdict.targets = &self.targets;
+        verdict.id = self.rpc_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
+        verdict.grant = self.grant;
+        verdict.upstream = self.route.map(|route| &*self.settings.routes[route].name);
+        verdict.source = Some(source);
+        verdict.session_rule = self.session.map(|(_, rule)| rule);
+        verdict.status = self.status;
+        verdict
+    }
+
+    /// The entry with which the exchange ends, unless its only entry said all.
+    pub(super) fn end_emission(&mut self, now: Now) -> Option<Emission> {
+        if self.terminal {
+            return None;
+        }
+        let mut entry = self.entry(Kind::End, now);
+        let end = End {
+            status: self.status,
+            outcome: self.outcome,
+            sent_bytes: self.sent_bytes,
+            client_bytes: self.client_bytes,
+            upstream_bytes: self.upstream_bytes,
+            entries: self.ordinal,
+            duration_ns: now.mono_ns.saturating_sub(self.started.mono_ns),
+        };
+        entry = entry.part(PartKind::Detail, end.part());
+        Some(Emission::entry(entry))
+    }
+
+    /// The subject part, when the caller is known.
+    pub(super) fn with_subject(&self, entry: Entry) -> Entry {
+        match &self.caller {
+            Some(caller) => entry.part(PartKind::Subject, caller.subject.clone()),
+            None => entry,
+        }
+    }
+}

@@ -1,0 +1,618 @@
+//! One client connection as a machine: events and time in, actions out.
+//!
+//! The machine sees no socket, clock or file. [`Connection::input`] takes what happened, changes the
+//! state as far as it goes, and leaves the operations that the worker shall start in the list of
+//! actions. Requests on one connection are answered in order: an exchange begins when the one before
+//! it is over, and what is pipelined behind it waits in the receive buffer, within a bound.
+//!
+//! ```text
+//!          +------------------------------- keep-alive ------------------------------+
+//!          v                                                                          |
+//!   Head -> (Keys) -> Body -> Forward -> AnswerHead -> AnswerBody -----> Finish -> Head
+//!     |       |         |        |           |      \-> Stream ----------^  |
+//!     +-------+---------+--------+-----------+------ refusal ------------^  +-> Linger -> Closed
+//! ```
+//!
+//! | phase | waits for | goes on when | to |
+//! |---|---|---|---|
+//! | Head | client bytes | the head is whole | Keys, Body, Forward (GET, DELETE), Finish (refusal) |
+//! | Keys | a key set | the snapshot changed, or time is up | as Head |
+//! | Body | client bytes | the body is whole | Forward, Finish (refusal) |
+//! | Forward | the record, then a connection | the request was handed to the upstream | AnswerHead |
+//! | AnswerHead | upstream bytes | the head is whole | AnswerBody, Stream, Finish |
+//! | AnswerBody | upstream bytes | the body is whole | Finish |
+//! | Stream | upstream bytes | the stream ends or is cut | Finish |
+//! | Finish | the record, then the client | all is sent | Head, Linger |
+//! | Linger | the client's end | end or bound | Closed |
+//!
+//! In every phase after the token was judged, the end of access (deny list, grants, `exp`) cuts the
+//! exchange; in every phase, a recorder that cannot write refuses it.
+//!
+//! What leaves does so as `Released<Judged<Payload>>` only: the guard mints the inner, the receipt of
+//! the recorder the outer half. The one exception is the text that says that the recorder cannot
+//! write; it holds nothing but constants and the exchange id.
+
+mod answer;
+mod exchange;
+mod outbox;
+mod request;
+mod stream;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+
+use self::exchange::Exchange;
+use self::outbox::{Emission, HeldOut};
+use super::env::Env;
+use crate::auth::token::TokenFault;
+use super::fault::{Fault, UpstreamFault};
+use super::metrics::Leg;
+use crate::guard::{Judged, Payload};
+use crate::limits::RECEIVE_BYTES;
+use crate::record::Released;
+use crate::types::{Era, Now};
+use crate::wire::body::Decoder;
+use crate::wire::head::{self, Fields, Framing, Method};
+use crate::wire::{Read, sse};
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The receive buffer comes back with what the client sent.
+    ClientBytes(BytesMut),
+    /// The client will send no more; the buffer comes back.
+    ClientEnd(BytesMut),
+    /// The client connection broke.
+    ClientBroken,
+    /// Everything handed over was taken by the kernel: so many bytes.
+    ClientSent(u64),
+    /// An upstream connection is there.
+    UpstreamReady,
+    /// None can be had.
+    UpstreamRefused(Fault),
+    /// The receive buffer comes back with what the upstream sent.
+    UpstreamBytes(BytesMut),
+    /// The upstream will send no more; the buffer comes back.
+    UpstreamEnd(BytesMut),
+    /// The upstream connection broke.
+    UpstreamBroken,
+    /// The request was taken by the kernel.
+    UpstreamSent,
+    /// The record went on, the snapshot changed, the drain began, or a deadline passed: look again.
+    Wake,
+}
+
+/// What leaves towards the client.
+#[derive(Debug)]
+pub enum ToClient {
+    /// Judged and recorded.
+    Payload(Released<Judged<Payload>>),
+    /// The constant text that the recorder cannot write.
+    Unavailable(Released<bytes::Bytes>),
+}
+
+/// What the worker shall do.
+#[derive(Debug)]
+pub enum Action {
+    /// Receive from the client into the spare capacity.
+    ReadClient(BytesMut),
+    /// Send all of this, then report [`Event::ClientSent`].
+    SendClient(Vec<ToClient>),
+    /// Send no more to the client (FIN), keep receiving.
+    ShutdownClient,
+    /// End the client connection; the machine is done when every operation came back.
+    CloseClient,
+    /// Get a connection to this upstream: a kept or a new one; `stream` when the caller may hold it
+    /// open for long.
+    OpenUpstream {
+        /// Index of the route.
+        route: u16,
+        /// Not counted against the cap of the upstream.
+        stream: bool,
+    },
+    /// Send this upstream, then report [`Event::UpstreamSent`].
+    SendUpstream(Released<Judged<Payload>>),
+    /// Receive from the upstream into the spare capacity.
+    ReadUpstream(BytesMut),
+    /// The exchange is done with the upstream connection (or with waiting for one).
+    DropUpstream {
+        /// It may serve another exchange: the answer was whole and nothing else arrived.
+        reusable: bool,
+    },
+}
+
+enum Phase {
+    Head,
+    Keys { deadline_ns: u64, fault: TokenFault },
+    Body { decoder: Option<Decoder>, body: BytesMut, deadline_ns: u64 },
+    Forward { deadline_ns: u64 },
+    AnswerHead { deadline_ns: u64 },
+    AnswerBody { decoder: Decoder, whole: Option<usize>, body: BytesMut, deadline_ns: u64 },
+    /// `payload` is what the decoder gave and the event reader has not read yet.
+    Stream { decoder: Decoder, payload: BytesMut, events: Box<sse::Reader>, deadline_ns: u64 },
+    Finish,
+    Linger { deadline_ns: u64, discarded: u64 },
+    Closed,
+}
+
+/// The upstream connection as far as the machine knows it.
+enum Link {
+    None,
+    Asked,
+    Open { rx: Option<BytesMut>, sending: bool, ended: bool, broken: bool },
+}
+
+/// One client connection.
+pub struct Connection {
+    source: SocketAddr,
+    source_text: String,
+    listener: u16,
+    /// `None` while the kernel fills it.
+    rx: Option<BytesMut>,
+    fields: Fields,
+    answer_fields: Fields,
+    phase: Phase,
+    exchange: Option<Box<Exchange>>,
+    link: Link,
+    unsubmitted: VecDeque<Emission>,
+    held: VecDeque<HeldOut>,
+    to_client: Vec<ToClient>,
+    to_upstream: Option<Released<Judged<Payload>>>,
+    sending_since_ns: Option<u64>,
+    record_since_ns: Option<u64>,
+    client_ended: bool,
+    client_broken: bool,
+    requests: u64,
+    idle_since_ns: u64,
+    head_since_ns: Option<u64>,
+    generation: u64,
+}
+
+/// One turn of the machine: the worker's tools, the time and the list of actions.
+struct Turn<'a> {
+    env: &'a mut Env,
+    now: Now,
+    out: &'a mut Vec<Action>,
+}
+
+impl Connection {
+    /// A connection from `source`, accepted by listener `listener` at `now`.
+    pub fn new(source: SocketAddr, listener: u16, now: Now) -> Connection {
+        Connection {
+            source,
+            source_text: source.to_string(),
+            listener,
+            rx: Some(BytesMut::new()),
+            fields: Fields::new(),
+            answer_fields: Fields::new(),
+            phase: Phase::Head,
+            exchange: None,
+            link: Link::None,
+            unsubmitted: VecDeque::new(),
+            held: VecDeque::new(),
+            to_client: Vec::new(),
+            to_upstream: None,
+            sending_since_ns: None,
+            record_since_ns: None,
+            client_ended: false,
+            client_broken: false,
+            requests: 0,
+            idle_since_ns: now.mono_ns,
+            head_since_ns: None,
+            generation: 0,
+        }
+    }
+
+    /// True when the machine is done; the worker drops it when its operations came back.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// True while the machine waits for the record to go on.
+    pub fn waits_for_record(&self) -> bool {
+        !self.unsubmitted.is_empty() || !self.held.is_empty()
+    }
+
+    /// Monotonic nanoseconds at which the machine wants to look again, whatever happens.
+    pub fn deadline_ns(&self, env: &Env, now: Now) -> Option<u64> {
+        let limits = &env.settings().limits;
+        let ms = |since: u64, ms: u64| since.saturating_add(ms.saturating_mul(1_000_000));
+        let phase = match &self.phase {
+            Phase::Head => Some(match self.head_since_ns {
+                Some(since) => ms(since, limits.head_ms_max),
+                None => ms(self.idle_since_ns, limits.idle_ms_max),
+            }),
+            Phase::Keys { deadline_ns, .. }
+            | Phase::Body { deadline_ns, .. }
+            | Phase::Forward { deadline_ns }
+            | Phase::AnswerHead { deadline_ns }
+            | Phase::AnswerBody { deadline_ns, .. }
+            | Phase::Stream { deadline_ns, .. }
+            | Phase::Linger { deadline_ns, .. } => Some(*deadline_ns),
+            Phase::Finish | Phase::Closed => None,
+        };
+        let record = self.record_since_ns.map(|since| ms(since, limits.recorder_ms_max));
+        let send = self.sending_since_ns.map(|since| ms(since, limits.send_ms_max));
+        let exchange = self.exchange.as_ref().and_then(|exchange| exchange.deadline_ns(now));
+        [phase, record, send, exchange].into_iter().flatten().min()
+    }
+
+    /// Takes one event at `now`; appends the operations to start to `out`.
+    pub fn input(&mut self, now: Now, event: Event, env: &mut Env, out: &mut Vec<Action>) {
+        let mut turn = Turn { env, now, out };
+        self.absorb(event, &mut turn);
+        self.watch(&mut turn);
+        while self.step(&mut turn) {}
+        self.read_on(&mut turn);
+        self.invariants();
+    }
+
+    fn invariants(&self) {
+        debug_assert!(self.exchange.is_some() || matches!(self.link, Link::None));
+        debug_assert!(self.to_upstream.is_none() || self.exchange.is_some());
+        debug_assert!(
+            self.exchange.is_some()
+                || matches!(self.phase, Phase::Head | Phase::Linger { .. } | Phase::Closed)
+        );
+    }
+
+    fn absorb(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::ClientBytes(buffer) => {
+                if let Phase::Linger { discarded, .. } = &mut self.phase {
+                    *discarded += buffer.len() as u64;
+                    self.rx = Some(BytesMut::new());
+                } else {
+                    if matches!(self.phase, Phase::Head) && self.head_since_ns.is_none() {
+                        self.head_since_ns = Some(turn.now.mono_ns);
+                    }
+                    self.rx = Some(buffer);
+                }
+            }
+            Event::ClientEnd(buffer) => {
+                self.rx = Some(buffer);
+                self.client_ended = true;
+            }
+            Event::ClientBroken => {
+                self.rx = Some(BytesMut::new());
+                self.client_ended = true;
+                self.client_broken = true;
+                self.sending_since_ns = None;
+            }
+            Event::ClientSent(bytes) => {
+                self.sending_since_ns = None;
+                turn.env.metrics.bytes(Leg::ClientOut, bytes);
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.sent_bytes += bytes;
+                }
+            }
+            Event::UpstreamReady => match self.link {
+                Link::Asked => {
+                    self.link = Link::Open {
+                        rx: Some(BytesMut::with_capacity(RECEIVE_BYTES)),
+                        sending: false,
+                        ended: false,
+                        broken: false,
+                    };
+                }
+                // Why: the exchange gave up waiting in the same turn in which the connection came.
+                _ => turn.out.push(Action::DropUpstream { reusable: true }),
+            },
+            Event::UpstreamRefused(fault) => {
+                if matches!(self.link, Link::Asked) {
+                    self.link = Link::None;
+                    self.to_upstream = None;
+                    self.refuse(fault, turn);
+                }
+            }
+            Event::UpstreamBytes(buffer) => {
+                if let Link::Open { rx, .. } = &mut self.link {
+                    *rx = Some(buffer);
+                }
+            }
+            Event::UpstreamEnd(buffer) => {
+                if let Link::Open { rx, ended, .. } = &mut self.link {
+                    *rx = Some(buffer);
+                    *ended = true;
+                }
+            }
+            Event::UpstreamBroken => {
+                if let Link::Open { rx, ended, broken, sending } = &mut self.link {
+                    rx.get_or_insert_default();
+                    *ended = true;
+                    *broken = true;
+                    *sending = false;
+                }
+            }
+            Event::UpstreamSent => {
+                if let Link::Open { sending, .. } = &mut self.link {
+                    *sending = false;
+                }
+            }
+            Event::Wake => {}
+        }
+    }
+
+    /// Looks at what may end an exchange from outside: time, access, recorder, drain, disconnect.
+    fn watch(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let settings = turn.env.settings().clone();
+        let limits = &settings.limits;
+        let over = |since: Option<u64>, ms: u64| {
+            since.is_some_and(|since| now_ns >= since.saturating_add(ms * 1_000_000))
+        };
+
+        if over(self.sending_since_ns, limits.send_ms_max) {
+            self.client_broken = true;
+            self.client_ended = true;
+            self.sending_since_ns = None;
+            self.abandon("client does not read", turn);
+            self.close(turn);
+            return;
+        }
+        if self.waits_for_record()
+            && (turn.env.recorder.progress().failed()
+                || over(self.record_since_ns, limits.recorder_ms_max))
+        {
+            self.recorder_unavailable(turn);
+            return;
+        }
+        self.watch_access(turn);
+        self.watch_client(turn);
+        self.watch_phase(turn, limits);
+    }
+
+    fn watch_client(&mut self, turn: &mut Turn<'_>) {
+        if !self.client_ended {
+            return;
+        }
+        let Some(exchange) = &mut self.exchange else { return };
+        if matches!(self.phase, Phase::Finish | Phase::Closed) {
+            return;
+        }
+        // Decided: a client's FIN is a disconnect. It cancels upstream from 2026-07-28 on; before, the
+        // answer is still read and recorded, within a bound. A stream opened by GET answers nothing.
+        let forwarded = !matches!(self.phase, Phase::Keys { .. } | Phase::Body { .. });
+        if exchange.era == Some(Era::Modern) || exchange.http == Method::Get {
+            if forwarded {
+                self.cut("client-disconnected", turn);
+            } else {
+                self.abandon("client-disconnected", turn);
+            }
+        } else if forwarded {
+            let orphan_ms_max = turn.env.settings().limits.orphan_ms_max;
+            let deadline = *exchange.orphan_ns.get_or_insert(turn.now.after_ms(orphan_ms_max));
+            if turn.now.mono_ns >= deadline {
+                self.cut("client-disconnected", turn);
+            }
+        }
+    }
+
+    fn watch_phase(&mut self, turn: &mut Turn<'_>, limits: &crate::limits::Limits) {
+        let now_ns = turn.now.mono_ns;
+        match &self.phase {
+            Phase::Head => {
+                let started = self.head_since_ns;
+                if let Some(since) = started {
+                    if now_ns >= since.saturating_add(limits.head_ms_max * 1_000_000) {
+                        self.refuse_unread(Fault::HeadTimeout, turn);
+                    }
+                } else if now_ns
+                    >= self.idle_since_ns.saturating_add(limits.idle_ms_max * 1_000_000)
+                    || turn.env.draining
+                {
+                    self.close(turn);
+                }
+            }
+            Phase::Keys { deadline_ns, fault } if now_ns >= *deadline_ns => {
+                let fault = match fault {
+                    TokenFault::NoKeys { .. } => Fault::KeysUnavailable,
+                    fault => Fault::Token(*fault),
+                };
+                self.refuse(fault, turn);
+            }
+            Phase::Body { deadline_ns, .. } if now_ns >= *deadline_ns => {
+                self.refuse(Fault::BodyTimeout, turn);
+            }
+            Phase::Forward { deadline_ns } if now_ns >= *deadline_ns => {
+                if matches!(self.link, Link::Asked) {
+                    self.drop_link(false, turn);
+                    self.refuse(Fault::UpstreamBusy, turn);
+                }
+            }
+            Phase::AnswerHead { deadline_ns } | Phase::AnswerBody { deadline_ns, .. }
+                if now_ns >= *deadline_ns =>
+            {
+                self.fail_upstream(UpstreamFault::AnswerTimeout, turn);
+            }
+            Phase::Stream { deadline_ns, .. } if now_ns >= *deadline_ns => {
+                self.fail_upstream(UpstreamFault::StreamTimeout, turn);
+            }
+            Phase::Linger { deadline_ns, discarded }
+                if now_ns >= *deadline_ns
+                    || self.client_ended
+                    || *discarded > limits.linger_bytes_max =>
+            {
+                self.close(turn);
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of the phase; true when there may be another at once.
+    fn step(&mut self, turn: &mut Turn<'_>) -> bool {
+        let moved = match self.phase {
+            Phase::Head => self.step_head(turn),
+            Phase::Keys { .. } => self.step_keys(turn),
+            Phase::Body { .. } => self.step_body(turn),
+            Phase::Forward { .. } => self.step_forward(turn),
+            Phase::AnswerHead { .. } => self.step_answer_head(turn),
+            Phase::AnswerBody { .. } => self.step_answer_body(turn),
+            Phase::Stream { .. } => self.step_stream(turn),
+            Phase::Finish => false,
+            Phase::Linger { .. } | Phase::Closed => return false,
+        };
+        self.pump(turn);
+        moved || (matches!(self.phase, Phase::Finish) && self.step_finish(turn))
+    }
+
+    fn step_head(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(rx) = &mut self.rx else { return false };
+        if rx.is_empty() {
+            if self.client_ended {
+                self.close(turn);
+            }
+            return false;
+        }
+        let limits = &turn.env.snapshot.settings.limits;
+        match head::read_request(rx, limits, &mut self.fields) {
+            Read::Done { value, used } => {
+                let head = rx.split_to(used);
+                self.head_since_ns = None;
+                self.requests += 1;
+                self.begin(head, value, turn);
+                true
+            }
+            Read::More => {
+                if self.client_ended {
+                    self.close(turn);
+                }
+                false
+            }
+            Read::Broken(fault) => {
+                self.refuse_unread(Fault::Head(fault), turn);
+                true
+            }
+        }
+    }
+
+    /// All answers of the exchange are emitted: once they are sent, end it and look for the next.
+    fn step_finish(&mut self, turn: &mut Turn<'_>) -> bool {
+        let drained = self.held.is_empty()
+            && self.unsubmitted.is_empty()
+            && self.to_client.is_empty()
+            && self.sending_since_ns.is_none();
+        if !drained {
+            return false;
+        }
+        let Some(exchange) = &mut self.exchange else { return false };
+        if !exchange.ended {
+            exchange.ended = true;
+            if let Some(emission) = exchange.end_emission(turn.now) {
+                // The end holds nothing back: it speaks of what is already sent.
+                self.emit(emission, turn);
+                self.pump(turn);
+                if !self.unsubmitted.is_empty() {
+                    return true;
+                }
+            }
+        }
+        let close = exchange_closes(self.exchange.as_deref(), self.requests, turn.env);
+        self.exchange = None;
+        self.record_since_ns = None;
+        self.idle_since_ns = turn.now.mono_ns;
+        if self.client_broken || (close && self.client_ended) {
+            self.close(turn);
+            return false;
+        }
+        if close {
+            turn.out.push(Action::ShutdownClient);
+            let linger_ms_max = turn.env.settings().limits.linger_ms_max;
+            self.phase = Phase::Linger { deadline_ns: turn.now.after_ms(linger_ms_max), discarded: 0 };
+            if let Some(rx) = &mut self.rx {
+                rx.clear();
+            }
+            return false;
+        }
+        self.phase = Phase::Head;
+        if self.rx.as_ref().is_some_and(|rx| !rx.is_empty()) {
+            self.head_since_ns = Some(turn.now.mono_ns);
+        }
+        true
+    }
+
+    /// Starts the reads that the state allows.
+    fn read_on(&mut self, turn: &mut Turn<'_>) {
+        let limits = &turn.env.snapshot.settings.limits;
+        let wanted = match &self.phase {
+            Phase::Closed => None,
+            Phase::Head => Some(RECEIVE_BYTES),
+            Phase::Linger { .. } => Some(RECEIVE_BYTES),
+            Phase::Body { .. } => Some(self.body_bytes_wanted()),
+            _ => {
+                let ahead = self.rx.as_ref().map_or(0, BytesMut::len) as u64;
+                (ahead < limits.pipelined_bytes_max).then_some(RECEIVE_BYTES)
+            }
+        };
+        if let Some(wanted) = wanted
+            && !self.client_ended
+            && let Some(mut rx) = self.rx.take()
+        {
+            if rx.capacity() - rx.len() < wanted.min(RECEIVE_BYTES / 4).max(1) {
+                rx.reserve(wanted);
+            }
+            turn.out.push(Action::ReadClient(rx));
+        }
+
+        let wanted = match &self.phase {
+            Phase::AnswerHead { .. } => Some(RECEIVE_BYTES),
+            Phase::AnswerBody { .. } => Some(self.answer_bytes_wanted()),
+            Phase::Stream { .. } => {
+                let held: u64 = self.held.iter().map(HeldOut::bytes).sum();
+                (held + outbox::payload_bytes(&self.to_client)
+                    < limits.connection_inflight_bytes_max
+                    && self.unsubmitted.is_empty())
+                .then_some(RECEIVE_BYTES)
+            }
+            _ => None,
+        };
+        if let Some(wanted) = wanted
+            && let Link::Open { rx, ended: false, .. } = &mut self.link
+            && let Some(mut buffer) = rx.take()
+        {
+            if buffer.capacity() - buffer.len() < wanted.min(RECEIVE_BYTES / 4).max(1) {
+                buffer.reserve(wanted);
+            }
+            turn.out.push(Action::ReadUpstream(buffer));
+        }
+    }
+
+    /// Gives the upstream connection back or away.
+    fn drop_link(&mut self, complete: bool, turn: &mut Turn<'_>) {
+        let reusable = match &self.link {
+            Link::None => return,
+            Link::Asked => false,
+            // Why: a connection that still sends, that ended, or on which anything stands behind the
+            // answer would carry bytes of this exchange into another.
+            Link::Open { rx, sending, ended, broken } => {
+                complete && rx.as_ref().is_some_and(BytesMut::is_empty) && !sending && !ended && !broken
+            }
+        };
+        self.link = Link::None;
+        self.to_upstream = None;
+        turn.out.push(Action::DropUpstream { reusable });
+    }
+
+    fn close(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_closed() {
+            self.drop_link(false, turn);
+            self.exchange = None;
+            self.phase = Phase::Closed;
+            turn.out.push(Action::CloseClient);
+        }
+    }
+}
+
+/// Whether the connection ends with this exchange.
+fn exchange_closes(exchange: Option<&Exchange>, requests: u64, env: &Env) -> bool {
+    exchange.is_none_or(|exchange| exchange.close)
+        || requests >= env.settings().limits.connection_requests_max
+        || env.draining
+}
+
+/// Framing of a request that has no body.
+fn is_empty(framing: Framing) -> bool {
+    matches!(framing, Framing::Empty | Framing::Length(0))
+}

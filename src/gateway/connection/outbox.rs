@@ -1,0 +1,217 @@
+//! What waits for the record, and what may leave because of it.
+//!
+//! Everything a connection says goes through here in order: an emission is an entry for the record
+//! and, with it, the bytes that may leave once that entry has reached its level. An entry that finds
+//! the writer's queue full comes back and is tried again when the record went on; meanwhile nothing
+//! more is read.
+
+use bytes::Bytes;
+
+use super::super::fault::Fault;
+use super::{Action, Connection, Link, Phase, ToClient, Turn};
+use crate::guard::{Judged, Payload};
+use crate::record::{Entry, Held, Released};
+
+/// Which side bytes go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Upstream,
+}
+
+/// An entry, and what may leave once it is recorded.
+pub(super) struct Emission {
+    entry: Entry,
+    out: Option<(Side, Judged<Payload>)>,
+}
+
+impl Emission {
+    /// An entry that releases nothing.
+    pub(super) fn entry(entry: Entry) -> Emission {
+        Emission { entry, out: None }
+    }
+
+    /// An entry that releases an answer, or a piece of one.
+    pub(super) fn answer(entry: Entry, payload: Judged<Payload>) -> Emission {
+        Emission { entry, out: Some((Side::Client, payload)) }
+    }
+
+    /// The same entry, releasing nothing.
+    pub(super) fn withheld(self) -> Emission {
+        Emission { entry: self.entry, out: None }
+    }
+
+    /// An entry that releases a request.
+    pub(super) fn request(entry: Entry, payload: Judged<Payload>) -> Emission {
+        Emission { entry, out: Some((Side::Upstream, payload)) }
+    }
+}
+
+/// Bytes whose entry is in the writer's hands.
+pub(super) struct HeldOut {
+    side: Side,
+    bytes: u64,
+    held: Held<Judged<Payload>>,
+}
+
+impl HeldOut {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn bytes_of(payload: &Payload) -> u64 {
+    payload.iter().map(|piece| piece.len() as u64).sum()
+}
+
+/// Bytes that wait to be sent.
+pub(super) fn payload_bytes(waiting: &[ToClient]) -> u64 {
+    waiting
+        .iter()
+        .map(|out| match out {
+            ToClient::Payload(payload) => bytes_of(payload),
+            ToClient::Unavailable(text) => text.len() as u64,
+        })
+        .sum()
+}
+
+impl Connection {
+    /// Hands an emission to the record, behind those that still wait.
+    pub(super) fn emit(&mut self, emission: Emission, turn: &mut Turn<'_>) {
+        self.unsubmitted.push_back(emission);
+        self.record_since_ns.get_or_insert(turn.now.mono_ns);
+    }
+
+    /// Holds bytes for the client behind what is already held.
+    pub(super) fn hold_client(&mut self, held: Held<Judged<Payload>>, turn: &mut Turn<'_>) {
+        self.held.push_back(HeldOut { side: Side::Client, bytes: 0, held });
+        self.record_since_ns.get_or_insert(turn.now.mono_ns);
+    }
+
+    /// Submits what waits, releases what is recorded, starts to send what is released.
+    pub(super) fn pump(&mut self, turn: &mut Turn<'_>) {
+        while let Some(Emission { entry, out }) = self.unsubmitted.pop_front() {
+            let level = entry.level;
+            match turn.env.recorder.submit(entry) {
+                Ok(ticket) => {
+                    if let Some((side, payload)) = out {
+                        let bytes = bytes_of(&payload);
+                        let held = turn.env.recorder.hold(ticket, level, payload);
+                        self.held.push_back(HeldOut { side, bytes, held });
+                    }
+                }
+                Err((entry, _)) => {
+                    self.unsubmitted.push_front(Emission { entry, out });
+                    break;
+                }
+            }
+        }
+        while let Some(HeldOut { side, bytes, held }) = self.held.pop_front() {
+            match held.release(turn.env.recorder.progress()) {
+                Ok(released) => match side {
+                    Side::Client if self.client_broken => {}
+                    Side::Client => self.to_client.push(ToClient::Payload(released)),
+                    Side::Upstream => self.to_upstream = Some(released),
+                },
+                Err(held) => {
+                    self.held.push_front(HeldOut { side, bytes, held });
+                    break;
+                }
+            }
+        }
+        if !self.waits_for_record() {
+            self.record_since_ns = None;
+        }
+        if self.sending_since_ns.is_none() && !self.to_client.is_empty() {
+            self.sending_since_ns = Some(turn.now.mono_ns);
+            turn.out.push(Action::SendClient(std::mem::take(&mut self.to_client)));
+        }
+    }
+
+    /// The recorder cannot write, or takes longer than its bound: nothing that waits leaves. The
+    /// caller gets the constant text, and the connection ends.
+    pub(super) fn recorder_unavailable(&mut self, turn: &mut Turn<'_>) {
+        turn.env.metrics.refused(Fault::Recorder.disposition().label);
+        let waiting_end = self.exchange.as_ref().is_some_and(|exchange| exchange.ended);
+        self.unsubmitted.clear();
+        self.held.clear();
+        self.to_client.clear();
+        self.record_since_ns = None;
+        self.drop_link(false, turn);
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.close = true;
+        exchange.terminal = true;
+        exchange.outcome = "recorder-unavailable";
+        if waiting_end || self.client_broken {
+            self.close(turn);
+            return;
+        }
+        let id = exchange.id;
+        let begun = exchange.sent_bytes > 0 || self.sending_since_ns.is_some();
+        let streaming = exchange.streaming && begun;
+        if begun && !streaming {
+            // A part of a whole answer is out already; nothing sensible can follow it.
+            self.close(turn);
+            return;
+        }
+        let text = unavailable(streaming, exchange.forwarded, id);
+        if self.sending_since_ns.is_none() {
+            self.sending_since_ns = Some(turn.now.mono_ns);
+            turn.out.push(Action::SendClient(vec![ToClient::Unavailable(text)]));
+        } else {
+            self.to_client.push(ToClient::Unavailable(text));
+        }
+        self.phase = Phase::Finish;
+        debug_assert!(matches!(self.link, Link::None));
+    }
+}
+
+const UNAVAILABLE_HEAD: &str = "HTTP/1.1 503 Service Unavailable\r\nStenograph-Exchange: ";
+const UNAVAILABLE_TAIL: &str = "\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
+Connection: close\r\nContent-Length: 140\r\n\r\n\
+{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-31005,\"message\":\"the record cannot be \
+written, so nothing was forwarded; try again later\"}}   ";
+const FORWARDED_TAIL: &str = "\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
+Connection: close\r\nContent-Length: 140\r\n\r\n\
+{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-31005,\"message\":\"the answer cannot be \
+recorded and is withheld; the call may have run\"}}     ";
+const STREAM_HEAD: &str = "b9\r\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\
+\"code\":-31005,\"message\":\"the record cannot be written; the stream ends\",\
+\"data\":{\"exchange\":\"";
+const STREAM_TAIL: &str = "\"}}}\n\n\r\n0\r\n\r\n";
+
+/// The text that the recorder cannot write: constants around the exchange id.
+fn unavailable(
+    streaming: bool,
+    forwarded: bool,
+    id: crate::types::ExchangeId,
+) -> Released<Bytes> {
+    match (streaming, forwarded) {
+        (true, _) => Released::unrecorded(STREAM_HEAD, id, STREAM_TAIL),
+        (false, false) => Released::unrecorded(UNAVAILABLE_HEAD, id, UNAVAILABLE_TAIL),
+        (false, true) => Released::unrecorded(UNAVAILABLE_HEAD, id, FORWARDED_TAIL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ExchangeId;
+
+    #[test]
+    fn the_constant_lengths_are_true() {
+        for tail in [UNAVAILABLE_TAIL, FORWARDED_TAIL] {
+            let body = tail.split_once("\r\n\r\n").unwrap().1;
+            assert!(tail.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+            let value: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(value["error"]["code"], -31005);
+        }
+        let text = format!("{STREAM_HEAD}{}{STREAM_TAIL}", ExchangeId::default());
+        let (size, rest) = text.split_once("\r\n").unwrap();
+        let chunk = rest.strip_suffix("\r\n0\r\n\r\n").unwrap();
+        assert_eq!(usize::from_str_radix(size, 16).unwrap(), chunk.len(), "{:x}", chunk.len());
+        let data = chunk.strip_prefix("event: message\ndata: ").unwrap();
+        let value: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(value["error"]["code"], -31005);
+    }
+}

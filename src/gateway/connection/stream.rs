@@ -1,0 +1,435 @@
+//! Answers that are event streams: every event is judged whole, recorded, then released.
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::entries::{Decision, Verdict};
+use super::super::fault::{Fault, UpstreamFault};
+use super::super::heads;
+use super::answer::{answer_head, answers, answer_head_record, mask_of, record_own_head};
+use super::exchange::Exchange;
+use super::outbox::{Emission, HeldOut};
+use super::request::{count_findings, pseudonym_key};
+use super::{Connection, Link, Phase, Turn};
+use crate::auth::handle::{self, Owner, Purpose};
+use crate::guard::{self, Judged, Outcome, Payload};
+use crate::record::{Kind, PartKind};
+use crate::types::{Direction, Era, Finding};
+use crate::wire::body::{Decoder, Step};
+use crate::wire::mcp::{self, Class};
+use crate::wire::sse::{self, Item, SseRule};
+use crate::wire::head::{self, Method};
+
+/// WHATWG HTML §9.2.6: how long a client waits before it connects again. Clamped to what neither
+/// hammers the server nor strands the client.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 100..=600_000;
+
+/// RFC 9112 §7.1: the chunk that ends the body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+impl Connection {
+    /// The head says that events follow.
+    pub(super) fn open_stream(
+        &mut self,
+        head: BytesMut,
+        answer: head::Response,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), UpstreamFault> {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        exchange.head = head;
+        let (head_in, mut findings) = answer_head_record(exchange, turn);
+        let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
+            .map_err(|_| UpstreamFault::Handle)?;
+        let head_out = record_own_head(&head, &mut findings, turn);
+        count_findings(&findings, turn);
+        exchange.answering = true;
+        exchange.streaming = true;
+        let mut verdict =
+            exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
+        verdict.findings = &findings;
+        let verdict = verdict.part();
+        let entry = exchange
+            .entry(Kind::StreamOpen, turn.now)
+            .part(PartKind::Verdict, verdict)
+            .part(PartKind::HeadIn, head_in)
+            .part(PartKind::HeadOut, head_out);
+        let idle_ms_max = exchange.settings.limits.stream_idle_ms_max;
+        let payload = own_piece(head, Bytes::new(), Bytes::new());
+        self.phase = Phase::Stream {
+            decoder: Decoder::of_response(answer.framing),
+            payload: BytesMut::new(),
+            events: Box::new(sse::Reader::new()),
+            deadline_ns: turn.now.after_ms(idle_ms_max),
+        };
+        self.emit(Emission::answer(entry, payload), turn);
+        Ok(())
+    }
+
+    pub(super) fn step_stream(&mut self, turn: &mut Turn<'_>) -> bool {
+        match self.next_item(turn) {
+            Ok(Next::Item(item)) => {
+                if let Err(fault) = self.on_item(item, turn) {
+                    self.drop_link(false, turn);
+                    self.end_stream(Some(fault), turn);
+                }
+                true
+            }
+            Ok(Next::More) => false,
+            Ok(Next::End { keeps }) => {
+                self.drop_link(keeps, turn);
+                // MCP 2025-11-25: a server may end a stream before the answer; the client comes back
+                // with Last-Event-ID. In the modern era that is a lost call, which the client sees by
+                // itself.
+                self.end_stream(None, turn);
+                true
+            }
+            Err(Fault::Upstream(fault)) => {
+                self.fail_upstream(fault, turn);
+                true
+            }
+            Err(fault) => {
+                self.drop_link(false, turn);
+                self.end_stream(Some(fault), turn);
+                true
+            }
+        }
+    }
+
+    /// Takes one event (or comment) off what arrived.
+    fn next_item(&mut self, turn: &mut Turn<'_>) -> Result<Next, Fault> {
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        let limits = &exchange.settings.limits;
+        let held: u64 = self.held.iter().map(HeldOut::bytes).sum();
+        if !self.unsubmitted.is_empty() || held > limits.connection_inflight_bytes_max {
+            return Ok(Next::More);
+        }
+        let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
+            return Ok(Next::More);
+        };
+        let Phase::Stream { decoder, payload, events, deadline_ns } = &mut self.phase else {
+            unreachable!("only called in this phase")
+        };
+        if !rx.is_empty() {
+            *deadline_ns = turn.now.after_ms(limits.stream_idle_ms_max);
+        }
+        loop {
+            if !payload.is_empty() {
+                let (used, item) =
+                    events.read(payload, limits).map_err(|fault| match fault.rule {
+                        SseRule::EventTooLong | SseRule::BlockTooLong => {
+                            Fault::AnswerTooLarge { allowed: limits.event_bytes_max }
+                        }
+                        _ => Fault::Upstream(UpstreamFault::Events(fault)),
+                    })?;
+                let _ = payload.split_to(used);
+                if let Some(item) = item {
+                    return Ok(Next::Item(item));
+                }
+                continue;
+            }
+            let step = decoder
+                .step(rx)
+                .map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
+            match step {
+                Step::Data(span) => {
+                    exchange.upstream_bytes += span.end() as u64;
+                    *payload = rx.split_to(span.end());
+                    let _ = payload.split_to(span.start as usize);
+                }
+                Step::Skip(used) => {
+                    exchange.upstream_bytes += used as u64;
+                    let _ = rx.split_to(used);
+                }
+                Step::End { used } => {
+                    exchange.upstream_bytes += used as u64;
+                    let _ = rx.split_to(used);
+                    return Ok(Next::End { keeps: exchange.upstream_keeps });
+                }
+                Step::More if *ended => {
+                    if *broken || decoder.at_close().is_err() {
+                        return Err(Fault::Upstream(UpstreamFault::Closed));
+                    }
+                    return Ok(Next::End { keeps: false });
+                }
+                Step::More => return Ok(Next::More),
+            }
+        }
+    }
+
+    fn on_item(&mut self, item: Item, turn: &mut Turn<'_>) -> Result<(), Fault> {
+        let event = match item {
+            Item::Event(event) => event,
+            Item::Comment => {
+                let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+                // Heartbeats keep proxies and clients alive; what the server wrote in them stays here.
+                let entry = exchange.entry(Kind::Event, turn.now);
+                let (head, tail) = chunk(BytesMut::from(sse::COMMENT), 0, b"");
+                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+                return Ok(());
+            }
+        };
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        for field in [event.name.as_deref(), event.id.as_deref()].into_iter().flatten() {
+            // Never masked, because they come back: a hit stops the stream.
+            if turn
+                .env
+                .scanner
+                .judge_field(field, Direction::Response)
+                .is_some_and(|(_, action)| action != crate::types::RuleAction::Alert)
+            {
+                return Err(Fault::Upstream(UpstreamFault::Handle));
+            }
+        }
+        let id = match &event.id {
+            Some(id) if exchange.era != Some(Era::Modern) && !id.is_empty() => {
+                Some(wrap_event_id(exchange, id)?)
+            }
+            // An empty id resets the client's Last-Event-ID (WHATWG HTML §9.2.6); the modern era has
+            // no resumption.
+            _ => None,
+        };
+        let retry_ms = event.retry_ms.map(|ms| ms.clamp(*RETRY_MS.start(), *RETRY_MS.end()));
+        let mut prefix = BytesMut::with_capacity(256);
+        sse::write_event_prefix(
+            &mut prefix,
+            event.name.as_deref(),
+            id.as_deref().map(str::as_bytes),
+            retry_ms,
+        );
+        match event.data {
+            None => Ok(()),
+            Some(data) if data.is_empty() => {
+                // A priming event: an id to come back with, and nothing yet.
+                let entry = exchange.entry(Kind::Event, turn.now);
+                let (head, tail) = chunk(prefix, 0, sse::EVENT_SUFFIX);
+                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+                Ok(())
+            }
+            Some(data) => self.on_message(data, prefix, turn),
+        }
+    }
+
+    /// One event, one JSON-RPC message.
+    fn on_message(
+        &mut self,
+        mut data: BytesMut,
+        prefix: BytesMut,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Fault> {
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        let settings = exchange.settings.clone();
+        let limits = &settings.limits;
+        if !exchange.answer_memory.grow_to(data.len() as u64) {
+            return Err(Fault::Memory);
+        }
+        let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
+        let mut message =
+            mcp::read(&data, Direction::Response, limits, &mut turn.env.json).map_err(nonsense)?;
+        // Why: our canonical form has one data line for each event. In valid JSON a line end is white
+        // space between tokens, so a space in its place keeps every position and every value.
+        sse::join_lines(&mut data);
+        let caller = exchange.caller.as_ref().expect("a call was authenticated");
+        let (permit, filtered) = settings
+            .policy
+            .judge_answer(&caller.access, &message, &mut data)
+            .map_err(|denial| Fault::NotGranted(denial.reason))?;
+        if filtered {
+            message = mcp::read(&data, Direction::Response, limits, &mut turn.env.json)
+                .map_err(nonsense)?;
+        }
+        let answers_call = exchange.http == Method::Post
+            && matches!(message.class, Class::Answer | Class::Error)
+            && answers(exchange, &message, &data);
+        let class = message.class;
+        let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&data)));
+        let method = message.method.as_ref().map(|text| text.decode(&data).into_owned());
+        let key = pseudonym_key(exchange);
+        let mask = mask_of(exchange);
+        let outcome = turn.env.scanner.judge_message(
+            data,
+            message,
+            &permit,
+            Direction::Response,
+            mask,
+            &key,
+            &mut turn.env.json,
+            limits,
+        );
+        match outcome {
+            Outcome::Pass(judgement) => {
+                exchange.answered |= answers_call;
+                let decision =
+                    if judgement.edited { Decision::Masked } else { Decision::Allowed };
+                let findings = judgement.findings;
+                count_findings(&findings, turn);
+                let mut verdict = event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
+                verdict.edited = judgement.edited;
+                verdict.filtered = filtered;
+                let verdict = verdict.part();
+                let entry = exchange
+                    .entry(Kind::Event, turn.now)
+                    .part(PartKind::Verdict, verdict)
+                    .part(PartKind::Body, (*judgement.bytes).clone());
+                let (head, tail) = chunk(prefix, judgement.bytes.len(), sse::EVENT_SUFFIX);
+                let payload = guard::join(guard::own(head), judgement.bytes, guard::own(tail));
+                self.emit(Emission::answer(entry, payload), turn);
+                Ok(())
+            }
+            Outcome::Blocked { findings, masked, .. } => {
+                self.block_event(class, id, answers_call, method, findings, masked, turn);
+                Ok(())
+            }
+            Outcome::Refused(fault) => Err(Fault::Guard(fault)),
+        }
+    }
+
+    /// A blocked event: an answer's place takes an error with its id, anything else is kept back.
+    #[expect(clippy::too_many_arguments, reason = "what is known of one event, used once")]
+    fn block_event(
+        &mut self,
+        class: Class,
+        id: Option<Bytes>,
+        answers_call: bool,
+        method: Option<String>,
+        findings: Vec<Finding>,
+        masked: Bytes,
+        turn: &mut Turn<'_>,
+    ) {
+        count_findings(&findings, turn);
+        let fault = Fault::AnswerBlocked;
+        let disposition = fault.disposition();
+        turn.env.metrics.refused(disposition.label);
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        exchange.answered |= answers_call;
+        let mut verdict =
+            event_verdict(Decision::Blocked, method.as_deref(), id.as_deref(), &findings);
+        verdict.reason = Some(disposition.label);
+        let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some();
+        verdict.code = takes_place.then_some(disposition.code);
+        let verdict = verdict.part();
+        let entry = exchange
+            .entry(Kind::Event, turn.now)
+            .part(PartKind::Verdict, verdict)
+            .part(PartKind::Body, masked);
+        let emission = if takes_place {
+            Emission::answer(entry, error_event(exchange, id.as_deref(), fault, false))
+        } else {
+            Emission::entry(entry)
+        };
+        self.emit(emission, turn);
+    }
+
+    /// Ends the stream towards the client; with a fault, its error takes the place of an answer that
+    /// is still owed.
+    pub(super) fn end_stream(&mut self, fault: Option<Fault>, turn: &mut Turn<'_>) {
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        let unterminated = match &self.phase {
+            Phase::Stream { events, .. } => events.unterminated_bytes(),
+            _ => 0,
+        };
+        self.phase = Phase::Finish;
+        let Some(fault) = fault else {
+            if unterminated > 0 {
+                exchange.outcome = "upstream-unterminated-event";
+            }
+            // The chunk that ends the body rides on an entry of its own, as every byte does.
+            let entry = exchange.entry(Kind::Event, turn.now);
+            let last = own_piece(Bytes::from_static(LAST_CHUNK), Bytes::new(), Bytes::new());
+            self.emit(Emission::answer(entry, last), turn);
+            return;
+        };
+        let disposition = fault.disposition();
+        turn.env.metrics.refused(disposition.label);
+        exchange.outcome = disposition.label;
+        exchange.close |= disposition.close;
+        let owed = exchange.http == Method::Post && !exchange.answered && exchange.rpc_id.is_some();
+        let mut verdict = exchange.verdict(Direction::Response, Decision::Failed, &self.source_text);
+        if fault == Fault::AccessEnded {
+            verdict.decision = Decision::Denied;
+        }
+        verdict.reason = Some(disposition.label);
+        verdict.code = owed.then_some(disposition.code);
+        let verdict = verdict.part();
+        let entry = exchange.entry(Kind::Refusal, turn.now).part(PartKind::Verdict, verdict);
+        let payload = if owed {
+            exchange.answered = true;
+            let id = exchange.rpc_id.clone();
+            error_event(exchange, id.as_deref(), fault, true)
+        } else {
+            own_piece(Bytes::from_static(LAST_CHUNK), Bytes::new(), Bytes::new())
+        };
+        self.emit(Emission::answer(entry, payload), turn);
+    }
+
+    /// Bytes that were judged but not yet released when access ended stay inside; their entries
+    /// remain in the record, and the cut that follows says that they were not released.
+    pub(super) fn withhold(&mut self) {
+        self.held.clear();
+        self.to_client.clear();
+        let waiting = std::mem::take(&mut self.unsubmitted);
+        self.unsubmitted = waiting.into_iter().map(Emission::withheld).collect();
+    }
+}
+
+enum Next {
+    Item(Item),
+    More,
+    End { keeps: bool },
+}
+
+fn event_verdict<'a>(
+    decision: Decision,
+    method: Option<&'a str>,
+    id: Option<&'a [u8]>,
+    findings: &'a [Finding],
+) -> Verdict<'a> {
+    let mut verdict = Verdict::new(Direction::Response, decision);
+    verdict.method = method;
+    verdict.id = id.and_then(|id| std::str::from_utf8(id).ok());
+    verdict.findings = findings;
+    verdict
+}
+
+fn wrap_event_id(exchange: &Exchange, id: &[u8]) -> Result<String, Fault> {
+    let unusable = Fault::Upstream(UpstreamFault::Handle);
+    let (Some(caller), Some((session, _))) = (&exchange.caller, exchange.session) else {
+        return Err(unusable);
+    };
+    let owner = Owner {
+        issuer: &caller.identity.issuer,
+        subject: &caller.identity.subject,
+        upstream: &exchange.route().name,
+    };
+    handle::wrap(&exchange.settings.handle_key, owner, Purpose::Event, session, id).ok_or(unusable)
+}
+
+/// RFC 9112 §7.1: one chunk. What stands before the data of the event, and what stands behind it.
+fn chunk(prefix: BytesMut, data_bytes: usize, suffix: &'static [u8]) -> (Bytes, Bytes) {
+    let bytes = prefix.len() + data_bytes + suffix.len();
+    let mut head = BytesMut::with_capacity(prefix.len() + 12);
+    head.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+    head.extend_from_slice(&prefix);
+    let mut tail = BytesMut::with_capacity(suffix.len() + 2);
+    tail.extend_from_slice(suffix);
+    tail.extend_from_slice(b"\r\n");
+    (head.freeze(), tail.freeze())
+}
+
+/// An error in the place of an answer, as an event; with `last` the stream ends behind it.
+fn error_event(
+    exchange: &Exchange,
+    id: Option<&[u8]>,
+    fault: Fault,
+    last: bool,
+) -> Judged<Payload> {
+    let error = heads::rpc_error(id, fault.disposition().code, &fault.message(), exchange.id);
+    let mut prefix = BytesMut::with_capacity(64);
+    sse::write_event_prefix(&mut prefix, Some(b"message"), None, None);
+    let (head, tail) = chunk(prefix, error.len(), sse::EVENT_SUFFIX);
+    let tail = if last { Bytes::from([&tail[..], LAST_CHUNK].concat()) } else { tail };
+    own_piece(head, error, tail)
+}
+
+/// A piece of an answer that the gateway wrote itself.
+pub(super) fn own_piece(head: Bytes, body: Bytes, tail: Bytes) -> Judged<Payload> {
+    guard::join(guard::own(head), guard::own(body), guard::own(tail))
+}

@@ -1,0 +1,330 @@
+//! What the record says of an exchange: subject, verdict and end, as JSON parts of log entries.
+//!
+//! The texts are written straight into their buffers; the readers are in `audit`. Nothing here holds
+//! payload: findings carry positions and fingerprints, never values.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::session::SessionRule;
+use crate::types::{Direction, Era, Finding, Identity};
+
+/// The decision an entry records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Passed as it came.
+    Allowed,
+    /// Passed with edits.
+    Masked,
+    /// Stopped by a rule.
+    Blocked,
+    /// Stopped because no grant allows it, or because the caller is nobody we know.
+    Denied,
+    /// Stopped because it cannot be trusted or is over a bound.
+    Refused,
+    /// The upstream, the recorder or the host failed.
+    Failed,
+}
+
+impl Decision {
+    /// The word in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decision::Allowed => "allowed",
+            Decision::Masked => "masked",
+            Decision::Blocked => "blocked",
+            Decision::Denied => "denied",
+            Decision::Refused => "refused",
+            Decision::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SubjectText<'a> {
+    issuer: &'a str,
+    subject: &'a str,
+    client: Option<&'a str>,
+    token_id: Option<&'a str>,
+    key_id: &'a str,
+    key_thumbprint: &'a str,
+    expires: String,
+    upstream: &'a str,
+}
+
+/// The subject part of every entry of one caller at one upstream.
+pub fn subject(identity: &Identity, upstream: &str) -> Bytes {
+    let expires = i64::try_from(identity.expires_s)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| identity.expires_s.to_string(), |time| time.to_string());
+    json(&SubjectText {
+        issuer: &identity.issuer,
+        subject: &identity.subject,
+        client: identity.client.as_deref(),
+        token_id: identity.token_id.as_deref(),
+        key_id: &identity.key_id,
+        key_thumbprint: &identity.key_thumbprint,
+        expires,
+        upstream,
+    })
+}
+
+#[derive(Serialize)]
+struct FindingText<'a> {
+    rule: &'a str,
+    action: &'static str,
+    start: u32,
+    len: u32,
+    level: u8,
+    fingerprint: Hex,
+}
+
+struct Hex([u8; 16]);
+
+impl Serialize for Hex {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (index, byte) in self.0.iter().enumerate() {
+            text[2 * index] = DIGITS[(byte >> 4) as usize];
+            text[2 * index + 1] = DIGITS[(byte & 15) as usize];
+        }
+        serializer.serialize_str(std::str::from_utf8(&text).expect("hex is ASCII"))
+    }
+}
+
+/// A target of the method: kind and decoded name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TargetText {
+    /// `tool`, `prompt`, `resource` or `task`.
+    pub kind: &'static str,
+    /// Decoded.
+    pub name: String,
+}
+
+/// What was decided about one message, and on which ground.
+#[derive(Debug)]
+pub struct Verdict<'a> {
+    /// Which way the message travels.
+    pub direction: Direction,
+    /// The decision.
+    pub decision: Decision,
+    /// Why, as a fixed word.
+    pub reason: Option<&'a str>,
+    /// HTTP status towards the client, when one was chosen.
+    pub status: Option<u16>,
+    /// JSON-RPC code towards the client, when one was chosen.
+    pub code: Option<i32>,
+    /// Byte offset of a fault.
+    pub at: Option<u32>,
+    /// Protocol era.
+    pub era: Option<Era>,
+    /// HTTP method.
+    pub http: Option<&'a str>,
+    /// JSON-RPC method.
+    pub method: Option<&'a str>,
+    /// What the method names.
+    pub targets: &'a [TargetText],
+    /// JSON-RPC id as it stood.
+    pub id: Option<&'a str>,
+    /// Index of the grant that allowed it.
+    pub grant: Option<u16>,
+    /// Name of the upstream.
+    pub upstream: Option<&'a str>,
+    /// Where the connection came from.
+    pub source: Option<&'a str>,
+    /// What stitched the exchange to its session.
+    pub session_rule: Option<SessionRule>,
+    /// What the scanner found.
+    pub findings: &'a [Finding],
+    /// The bytes that went on differ from those that came.
+    pub edited: bool,
+    /// Elements removed from lists.
+    pub filtered: bool,
+}
+
+impl<'a> Verdict<'a> {
+    /// A verdict with nothing said yet.
+    pub fn new(direction: Direction, decision: Decision) -> Verdict<'a> {
+        Verdict {
+            direction,
+            decision,
+            reason: None,
+            status: None,
+            code: None,
+            at: None,
+            era: None,
+            http: None,
+            method: None,
+            targets: &[],
+            id: None,
+            grant: None,
+            upstream: None,
+            source: None,
+            session_rule: None,
+            findings: &[],
+            edited: false,
+            filtered: false,
+        }
+    }
+
+    /// The verdict part.
+    pub fn part(&self) -> Bytes {
+        #[derive(Serialize)]
+        struct VerdictText<'a> {
+            direction: &'static str,
+            decision: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reason: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: Option<u16>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            code: Option<i32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            at: Option<u32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            era: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            http: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            method: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            targets: &'a [TargetText],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            grant: Option<u16>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            upstream: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            session_rule: Option<&'static str>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            findings: Vec<FindingText<'a>>,
+            edited: bool,
+            filtered: bool,
+        }
+        json(&VerdictText {
+            direction: self.direction.as_str(),
+            decision: self.decision.as_str(),
+            reason: self.reason,
+            status: self.status,
+            code: self.code,
+            at: self.at,
+            era: self.era.map(|era| match era {
+                Era::Handshake => "handshake",
+                Era::Modern => "modern",
+            }),
+            http: self.http,
+            method: self.method,
+            targets: self.targets,
+            id: self.id,
+            grant: self.grant,
+            upstream: self.upstream,
+            source: self.source,
+            session_rule: self.session_rule.map(SessionRule::as_str),
+            findings: self
+                .findings
+                .iter()
+                .map(|finding| FindingText {
+                    rule: &finding.rule,
+                    action: finding.action.as_str(),
+                    start: finding.span.start,
+                    len: finding.span.len,
+                    level: finding.level,
+                    fingerprint: Hex(finding.fingerprint),
+                })
+                .collect(),
+            edited: self.edited,
+            filtered: self.filtered,
+        })
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, Serialize)]
+pub struct End<'a> {
+    /// HTTP status sent to the client, if any.
+    pub status: Option<u16>,
+    /// `complete`, or why it ended before it was whole.
+    pub outcome: &'a str,
+    /// Bytes of the answer handed to the kernel.
+    pub sent_bytes: u64,
+    /// Bytes received from the client for this exchange: head and body.
+    pub client_bytes: u64,
+    /// Bytes received from the upstream for this exchange.
+    pub upstream_bytes: u64,
+    /// Entries of this exchange, this one included.
+    pub entries: u32,
+    /// Time from the first byte of the head to the end, in nanoseconds.
+    pub duration_ns: u64,
+}
+
+impl End<'_> {
+    /// The detail part.
+    pub fn part(&self) -> Bytes {
+        json(self)
+    }
+}
+
+/// The detail part of counted refusals.
+pub fn counted(counted: &super::refusals::Counted) -> Bytes {
+    #[derive(Serialize)]
+    struct CountedText<'a> {
+        source: Option<String>,
+        reason: &'a str,
+        count: u64,
+        first: String,
+        last: String,
+    }
+    json(&CountedText {
+        source: counted.source.map(|source| source.to_string()),
+        reason: counted.reason,
+        count: counted.count,
+        first: time(counted.first_utc_ns),
+        last: time(counted.last_utc_ns),
+    })
+}
+
+/// RFC 3339, UTC, nanoseconds.
+fn time(utc_ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(utc_ns))
+        .map_or_else(|_| utc_ns.to_string(), |time| format!("{time:.9}"))
+}
+
+/// Writes a JSON part.
+pub fn json<T: Serialize>(value: &T) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    serde_json::to_writer(&mut out, value).expect("writing to memory does not fail");
+    Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::{RuleAction, Span};
+
+    #[test]
+    fn a_verdict_says_what_was_found_and_never_the_value() {
+        let findings = [Finding {
+            rule: Arc::from("github-token"),
+            action: RuleAction::Mask,
+            span: Span::new(10, 50),
+            fingerprint: [0xab; 16],
+            level: 1,
+        }];
+        let mut verdict = Verdict::new(Direction::Response, Decision::Masked);
+        verdict.findings = &findings;
+        verdict.edited = true;
+        let part = verdict.part();
+        let value: serde_json::Value = serde_json::from_slice(&part).unwrap();
+        assert_eq!(value["decision"], "masked");
+        assert_eq!(value["findings"][0]["rule"], "github-token");
+        assert_eq!(value["findings"][0]["fingerprint"], "ab".repeat(16));
+        assert_eq!(value["findings"][0]["start"], 10);
+    }
+}

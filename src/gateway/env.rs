@@ -1,0 +1,202 @@
+//! What the machines of one worker share: the read-only snapshot and the worker's own tools.
+//!
+//! A [`Snapshot`] is swapped whole (configuration, key sets, deny list, rules); its generation number
+//! tells machines that hold something derived from an older one to judge again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::Budget;
+use super::metrics::{Counters, Metrics};
+use super::refusals::Refusals;
+use super::session::{SessionSlot, SessionTable};
+use crate::auth::cache::Cache;
+use crate::auth::deny::DenyList;
+use crate::auth::handle::HandleKey;
+use crate::auth::keys::KeySets;
+use crate::auth::token::Issuer;
+use crate::guard::policy::{Access, Policy};
+use crate::guard::{Mask, RuleSet, Scanner};
+use crate::limits::Limits;
+use crate::record::{Level, Recorder};
+use crate::types::{ExchangeId, Identity, Now};
+use crate::wire::json;
+
+/// One upstream as the machines see it.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// Path prefix that callers use, without a slash at its end (`""` for the root).
+    pub path: String,
+    /// Value of `Host` towards the upstream.
+    pub host: String,
+    /// Path of the MCP endpoint at the upstream.
+    pub target: String,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Required audience and public URL.
+    pub resource: Arc<str>,
+    /// URL of the protected-resource metadata (RFC 9728 §3.1).
+    pub metadata_url: String,
+    /// Path at which that document is served.
+    pub metadata_path: String,
+    /// The document.
+    pub metadata: Bytes,
+    /// Field name and value that authenticate the gateway to the upstream.
+    pub credential: Option<(String, Vec<u8>)>,
+    /// Connections to this upstream, of all workers together; streams that callers hold open are not
+    /// counted, they are bounded by `connections_max`.
+    pub connections: u32,
+}
+
+/// The configuration in the form that the machines use.
+#[derive(Debug)]
+pub struct Settings {
+    /// All bounds.
+    pub limits: Limits,
+    /// Upstreams, longest path first.
+    pub routes: Vec<Route>,
+    /// Accepted issuers.
+    pub issuers: Vec<Issuer>,
+    /// Grants.
+    pub policy: Policy,
+    /// Release level of each grant, where it sets one.
+    pub grant_levels: Vec<Option<Level>>,
+    /// Browser origins let in, per listener.
+    pub origins: Vec<Vec<String>>,
+    /// How far the record must be before bytes go on.
+    pub level: Level,
+    /// Masking style.
+    pub mask: Mask,
+    /// Key of the session and event handles.
+    pub handle_key: HandleKey,
+    /// Key of the visible pseudonyms.
+    pub pseudonym_key: [u8; 32],
+}
+
+/// Everything that may change while the process runs, as one value.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows with every change.
+    pub generation: u64,
+    /// Configuration.
+    pub settings: Arc<Settings>,
+    /// Key sets of all issuers.
+    pub keys: Arc<KeySets>,
+    /// Who is out.
+    pub deny: Arc<DenyList>,
+    /// Compiled rules.
+    pub rules: Arc<RuleSet>,
+}
+
+/// A verified caller at one upstream, kept beside the token in the cache of the worker.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// Which grants apply.
+    pub access: Access,
+    /// Idle-window session.
+    pub slot: Arc<SessionSlot>,
+    /// The subject part of every entry of this caller, encoded once.
+    pub subject: Bytes,
+}
+
+/// Makes exchange ids of one worker.
+#[derive(Debug)]
+pub struct Ids {
+    worker: u8,
+    counter: u32,
+    state: u64,
+}
+
+impl Ids {
+    /// Ids of worker `worker`; `seed` comes from the system's random source.
+    pub fn new(worker: u8, seed: u64) -> Ids {
+        Ids { worker, counter: 0, state: seed }
+    }
+
+    /// Random bits for ids. Not for keys: SplitMix64 (Steele, Lea, Flood 2014) only keeps ids of
+    /// several processes apart.
+    pub fn random(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The next exchange id.
+    pub fn exchange(&mut self, now: Now) -> ExchangeId {
+        self.counter = self.counter.wrapping_add(1);
+        let random = self.random();
+        ExchangeId::new(now.utc_ns, self.worker, self.counter, random)
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug, Clone)]
+pub struct WorkerCounters {
+    /// Counters of all workers.
+    pub all: Arc<Metrics>,
+    /// Which of them is ours.
+    pub worker: usize,
+}
+
+impl std::ops::Deref for WorkerCounters {
+    type Target = Counters;
+    fn deref(&self) -> &Counters {
+        self.all.worker(self.worker)
+    }
+}
+
+/// The tools of one worker, lent to its machines for each event.
+pub struct Env {
+    /// The snapshot in force.
+    pub snapshot: Arc<Snapshot>,
+    /// The scanner with this worker's scratch memory.
+    pub scanner: Scanner,
+    /// Memory of the strict JSON pass.
+    pub json: json::Scratch,
+    /// Verified tokens.
+    pub tokens: Cache<Caller>,
+    /// The way to the writer.
+    pub recorder: Recorder,
+    /// Exchange ids.
+    pub ids: Ids,
+    /// Idle-window sessions of all workers.
+    pub sessions: Arc<SessionTable>,
+    /// Payload memory of the process.
+    pub budget: Arc<Budget>,
+    /// Counters of this worker.
+    pub metrics: WorkerCounters,
+    /// Refusals before authentication.
+    pub refusals: Refusals,
+    /// Issuers whose keys are wanted; the worker passes them on and empties the list.
+    pub keys_wanted: Vec<u16>,
+    /// The process is draining: no new exchange begins.
+    pub draining: bool,
+}
+
+impl Env {
+    /// The settings in force.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.snapshot.settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_within_one_instant() {
+        let mut ids = Ids::new(3, 42);
+        let now = Now { utc_ns: 1_700_000_000_000_000_000, mono_ns: 0 };
+        let made: std::collections::HashSet<_> = (0..1000).map(|_| ids.exchange(now)).collect();
+        assert_eq!(made.len(), 1000);
+    }
+}

@@ -1,0 +1,474 @@
+//! Every fault the gateway can meet, and the only place that turns one into an answer.
+//!
+//! A fault says who is to blame; [`Fault::disposition`] says, in one exhaustive match, with which
+//! status or JSON-RPC code it is answered, whether the connection can be trusted afterwards, how loud
+//! it is logged and under which label it is counted. No text of a message, token or path of the host
+//! ever enters a fault.
+//!
+//! JSON-RPC codes of our own lie outside -32768..-32000, which JSON-RPC 2.0 §5.1 reserves:
+//! -31001 not granted, -31002 blocked by a rule, -31003 over a bound, -31004 upstream failed,
+//! -31005 recorder unavailable.
+
+use crate::auth::deny::DenyReason;
+use crate::auth::token::TokenFault;
+use crate::guard::GuardFault;
+use crate::guard::policy::DenialReason;
+use crate::wire::body::BodyFault;
+use crate::wire::head::{HeadFault, HeadRule};
+use crate::wire::mcp::McpFault;
+use crate::wire::sse::SseFault;
+
+/// JSON-RPC code: no grant allows this.
+pub const CODE_NOT_GRANTED: i32 = -31001;
+/// JSON-RPC code: a rule blocks this message.
+pub const CODE_BLOCKED: i32 = -31002;
+/// JSON-RPC code: a bound is exceeded.
+pub const CODE_OVER_BOUND: i32 = -31003;
+/// JSON-RPC code: the upstream server failed.
+pub const CODE_UPSTREAM: i32 = -31004;
+/// JSON-RPC code: the recorder cannot write.
+pub const CODE_RECORDER: i32 = -31005;
+/// JSON-RPC code of MCP 2026-07-28: header and body disagree.
+pub const CODE_HEADER_MISMATCH: i32 = -32020;
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// What the caller sent.
+    Client,
+    /// What the MCP server sent, or that it did not.
+    Server,
+    /// The host: disk, bounds, configuration.
+    Operator,
+}
+
+/// How the upstream server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// No connection could be made.
+    Unreachable,
+    /// Connecting took longer than `connect_ms_max`.
+    ConnectTimeout,
+    /// The answer took longer than `answer_ms_max`.
+    AnswerTimeout,
+    /// An event stream was silent for longer than `stream_idle_ms_max`.
+    StreamTimeout,
+    /// The connection ended before the answer was whole. The call may have run; it is not sent again.
+    Closed,
+    /// The answer head breaks a rule.
+    Head(HeadFault),
+    /// The answer framing breaks a rule.
+    Body(BodyFault),
+    /// The event stream breaks a rule.
+    Events(SseFault),
+    /// The answer is no JSON-RPC message.
+    Message(McpFault),
+    /// The answer carries another id than the call.
+    WrongId,
+    /// The answer is neither JSON nor an event stream.
+    MediaType,
+    /// The answer is encoded although identity was asked for.
+    Encoded,
+    /// A redirect, an upgrade or the upstream's own authentication challenge.
+    Status(u16),
+    /// The session handle, an event id or an event name of the answer holds what a rule forbids.
+    Handle,
+}
+
+/// Everything that can go wrong with an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request head breaks a rule.
+    Head(HeadFault),
+    /// The head took longer than `head_ms_max`.
+    HeadTimeout,
+    /// The request body framing breaks a rule.
+    Body(BodyFault),
+    /// The body took longer than `body_ms_max`.
+    BodyTimeout,
+    /// No upstream has this path.
+    PathUnknown,
+    /// The Origin is not in the listener's list.
+    OriginForeign,
+    /// The method does not fit this path.
+    MethodUnfit,
+    /// The token is missing or not good.
+    Token(TokenFault),
+    /// The caller is on the deny list.
+    Denied(DenyReason),
+    /// The issuer's keys cannot be had, so that no token of it can be judged.
+    KeysUnavailable,
+    /// A session or event handle that is not the caller's.
+    HandleForeign,
+    /// A POST without Content-Length or Transfer-Encoding.
+    LengthMissing,
+    /// The body is longer than `body_bytes_max`.
+    BodyTooLarge {
+        /// Bytes announced or received.
+        seen: u64,
+        /// The bound.
+        allowed: u64,
+    },
+    /// The body is not `application/json`.
+    MediaUnfit,
+    /// The body is encoded.
+    Encoded,
+    /// The body is no single, unambiguous JSON-RPC message.
+    Message(McpFault),
+    /// A routing field and the body disagree, or one is missing.
+    HeaderMismatch(&'static str),
+    /// No grant allows it.
+    NotGranted(DenialReason),
+    /// A rule blocks the request.
+    RequestBlocked,
+    /// A rule blocks the answer.
+    AnswerBlocked,
+    /// The message exceeds a bound of the scanner.
+    Guard(GuardFault),
+    /// The answer, or one event of it, is longer than its bound.
+    AnswerTooLarge {
+        /// The bound.
+        allowed: u64,
+    },
+    /// The upstream failed.
+    Upstream(UpstreamFault),
+    /// The queue for an upstream connection is full, or waiting in it took too long.
+    UpstreamBusy,
+    /// The payload memory of the process is used up.
+    Memory,
+    /// The recorder cannot write.
+    Recorder,
+    /// Access ended while the exchange was open.
+    AccessEnded,
+    /// The process is draining.
+    Draining,
+}
+
+/// How loud a fault is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loud {
+    /// Everyday: counted and recorded.
+    Quiet,
+    /// Worth a line.
+    Notice,
+    /// Somebody should look now.
+    Alarm,
+}
+
+/// What is done about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disposition {
+    /// Whose fault.
+    pub blame: Blame,
+    /// HTTP status when the answer has not begun.
+    pub status: u16,
+    /// JSON-RPC code, in the body of the answer or in place of the answer.
+    pub code: i32,
+    /// The client connection cannot be trusted or used any longer.
+    pub close: bool,
+    /// `Retry-After`, in seconds.
+    pub retry_after_s: Option<u32>,
+    /// How loud it is logged.
+    pub loud: Loud,
+    /// Label in metrics and reason in the record.
+    pub label: &'static str,
+}
+
+impl Fault {
+    /// The one mapping from faults to answers.
+    pub fn disposition(self) -> Disposition {
+        use Blame::{Client, Operator, Server};
+        use Loud::{Alarm, Notice, Quiet};
+        let d = |blame, status, code, close, loud, label| Disposition {
+            blame,
+            status,
+            code,
+            close,
+            retry_after_s: None,
+            loud,
+            label,
+        };
+        let retry = |mut disposition: Disposition| {
+            disposition.retry_after_s = Some(1);
+            disposition
+        };
+        match self {
+            Fault::Head(fault) => {
+                let (status, close) = head_status(fault.rule);
+                d(Client, status, -32600, close, Quiet, fault.rule.as_str())
+            }
+            Fault::HeadTimeout => d(Client, 408, -32600, true, Quiet, "head-timeout"),
+            Fault::Body(_) => d(Client, 400, -32600, true, Quiet, "body-framing"),
+            Fault::BodyTimeout => d(Client, 408, -32600, true, Quiet, "body-timeout"),
+            Fault::PathUnknown => d(Client, 404, -32600, false, Quiet, "path-unknown"),
+            Fault::OriginForeign => d(Client, 403, CODE_NOT_GRANTED, false, Notice, "origin"),
+            Fault::MethodUnfit => d(Client, 405, -32600, false, Quiet, "method"),
+            Fault::Token(fault) => d(Client, 401, CODE_NOT_GRANTED, false, Quiet, fault.as_str()),
+            Fault::Denied(reason) => {
+                d(Client, 401, CODE_NOT_GRANTED, false, Notice, reason.by.as_str())
+            }
+            Fault::KeysUnavailable => {
+                retry(d(Operator, 503, CODE_NOT_GRANTED, false, Alarm, "keys-unavailable"))
+            }
+            Fault::HandleForeign => {
+                d(Client, 404, CODE_NOT_GRANTED, false, Notice, "handle-foreign")
+            }
+            Fault::LengthMissing => d(Client, 411, -32600, true, Quiet, "length-missing"),
+            Fault::BodyTooLarge { .. } => {
+                d(Client, 413, CODE_OVER_BOUND, true, Quiet, "body-too-large")
+            }
+            Fault::MediaUnfit => d(Client, 415, -32600, false, Quiet, "media-type"),
+            Fault::Encoded => d(Client, 415, -32600, false, Quiet, "content-encoding"),
+            Fault::Message(fault) => {
+                d(Client, 400, fault.rule.code(), false, Quiet, fault.rule.as_str())
+            }
+            Fault::HeaderMismatch(_) => {
+                d(Client, 400, CODE_HEADER_MISMATCH, false, Notice, "header-mismatch")
+            }
+            Fault::NotGranted(reason) => {
+                d(Client, 200, CODE_NOT_GRANTED, false, Quiet, reason.as_str())
+            }
+            Fault::RequestBlocked => {
+                d(Client, 200, CODE_BLOCKED, false, Notice, "request-blocked")
+            }
+            Fault::AnswerBlocked => d(Server, 200, CODE_BLOCKED, false, Notice, "answer-blocked"),
+            Fault::Guard(fault) => d(Client, 200, CODE_OVER_BOUND, false, Notice, fault.as_str()),
+            Fault::AnswerTooLarge { .. } => {
+                d(Server, 200, CODE_OVER_BOUND, false, Notice, "answer-too-large")
+            }
+            Fault::Upstream(fault) => match fault {
+                UpstreamFault::ConnectTimeout => {
+                    d(Server, 504, CODE_UPSTREAM, false, Notice, "upstream-connect-timeout")
+                }
+                UpstreamFault::AnswerTimeout => {
+                    d(Server, 504, CODE_UPSTREAM, false, Notice, "upstream-timeout")
+                }
+                UpstreamFault::StreamTimeout => {
+                    d(Server, 504, CODE_UPSTREAM, false, Quiet, "upstream-silent")
+                }
+                UpstreamFault::Unreachable => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-unreachable")
+                }
+                UpstreamFault::Closed => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-closed")
+                }
+                UpstreamFault::Head(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-head")
+                }
+                UpstreamFault::Body(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-framing")
+                }
+                UpstreamFault::Events(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-events")
+                }
+                UpstreamFault::Message(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-message")
+                }
+                UpstreamFault::WrongId => {
+                    d(Server, 502, CODE_UPSTREAM, false, Alarm, "upstream-wrong-id")
+                }
+                UpstreamFault::MediaType => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-media-type")
+                }
+                UpstreamFault::Encoded => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-encoding")
+                }
+                UpstreamFault::Status(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-status")
+                }
+                UpstreamFault::Handle => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-handle")
+                }
+            },
+            Fault::UpstreamBusy => {
+                retry(d(Operator, 503, CODE_UPSTREAM, false, Notice, "upstream-busy"))
+            }
+            Fault::Memory => retry(d(Operator, 503, CODE_OVER_BOUND, true, Notice, "memory")),
+            Fault::Recorder => retry(d(Operator, 503, CODE_RECORDER, true, Alarm, "recorder")),
+            Fault::AccessEnded => {
+                d(Client, 401, CODE_NOT_GRANTED, true, Notice, "access-ended")
+            }
+            Fault::Draining => retry(d(Operator, 503, CODE_UPSTREAM, true, Quiet, "draining")),
+        }
+    }
+
+    /// What the caller is told: who refused, where, what was seen and allowed, what to do.
+    pub fn message(self) -> String {
+        match self {
+            Fault::Head(fault) => format!(
+                "the request head breaks {} at byte {} ({})",
+                fault.rule.as_str(),
+                fault.at,
+                fault.rule.source()
+            ),
+            Fault::HeadTimeout => "the request head did not arrive in time".into(),
+            Fault::Body(fault) => format!("the request body is framed wrongly: {}", fault.rule.as_str()),
+            Fault::BodyTimeout => "the request body did not arrive in time".into(),
+            Fault::PathUnknown => "no MCP server is served at this path".into(),
+            Fault::OriginForeign => {
+                "this browser origin is not allowed; the gateway's operator can add it to `origins`"
+                    .into()
+            }
+            Fault::MethodUnfit => "this method is not served here".into(),
+            Fault::Token(fault) => format!("the access token was not accepted: {}", fault.as_str()),
+            Fault::Denied(_) => "access was revoked".into(),
+            Fault::KeysUnavailable => {
+                "the identity provider's keys cannot be fetched; try again later".into()
+            }
+            Fault::HandleForeign => {
+                "no such session for this caller; start a new one with initialize".into()
+            }
+            Fault::LengthMissing => "a body needs Content-Length or chunked framing".into(),
+            Fault::BodyTooLarge { seen, allowed } => {
+                format!("the body is {seen} bytes, allowed are {allowed} (body_bytes_max)")
+            }
+            Fault::MediaUnfit => "the body must be application/json in UTF-8".into(),
+            Fault::Encoded => "an encoded body is not read; send it without Content-Encoding".into(),
+            Fault::Message(fault) => format!(
+                "the message was refused: {} at byte {}",
+                fault.rule.as_str(),
+                fault.at
+            ),
+            Fault::HeaderMismatch(field) => {
+                format!("the field {field} and the body disagree, or one is missing")
+            }
+            Fault::NotGranted(reason) => {
+                format!("no grant allows this call ({})", reason.as_str())
+            }
+            Fault::RequestBlocked => {
+                "a rule of the gateway blocks this request because of what it holds".into()
+            }
+            Fault::AnswerBlocked => {
+                "a rule of the gateway blocks the server's answer because of what it holds".into()
+            }
+            Fault::Guard(fault) => format!("the message cannot be inspected: {}", fault.as_str()),
+            Fault::AnswerTooLarge { allowed } => {
+                format!("the server's answer is over the bound of {allowed} bytes")
+            }
+            Fault::Upstream(fault) => match fault {
+                UpstreamFault::Unreachable => "the MCP server cannot be reached".into(),
+                UpstreamFault::ConnectTimeout => "the MCP server did not accept in time".into(),
+                UpstreamFault::AnswerTimeout => {
+                    "the MCP server did not answer in time; the call may have run".into()
+                }
+                UpstreamFault::StreamTimeout => "the MCP server's stream fell silent".into(),
+                UpstreamFault::Closed => {
+                    "the MCP server closed the connection before its answer was whole; the call \
+                     may have run and is not sent again"
+                        .into()
+                }
+                UpstreamFault::Head(_)
+                | UpstreamFault::Body(_)
+                | UpstreamFault::Events(_)
+                | UpstreamFault::Message(_)
+                | UpstreamFault::WrongId
+                | UpstreamFault::MediaType
+                | UpstreamFault::Encoded
+                | UpstreamFault::Status(_)
+                | UpstreamFault::Handle => {
+                    format!("the MCP server's answer is not usable ({})", self.disposition().label)
+                }
+            },
+            Fault::UpstreamBusy => "too many calls to this MCP server; try again later".into(),
+            Fault::Memory => "the gateway has no memory left for this message; try again later".into(),
+            Fault::Recorder => "the record cannot be written, so nothing passes; try again later".into(),
+            Fault::AccessEnded => "access ended while the exchange was open".into(),
+            Fault::Draining => "the gateway is stopping; try again".into(),
+        }
+    }
+
+    /// Byte offset of the fault in what was read, for the record.
+    pub fn at(self) -> Option<u32> {
+        match self {
+            Fault::Head(fault) | Fault::Upstream(UpstreamFault::Head(fault)) => Some(fault.at),
+            Fault::Message(fault) | Fault::Upstream(UpstreamFault::Message(fault)) => {
+                Some(fault.at)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Status of a broken head rule, and whether the connection ends. A head that breaks a rule may mean
+/// that the sender and we disagree on where it ends, so nothing behind it is trusted; a whole head that
+/// only asks for what is not served is the exception, and even there a body may follow.
+fn head_status(rule: HeadRule) -> (u16, bool) {
+    let status = match rule {
+        HeadRule::TooLong | HeadRule::TooManyFields => 431,
+        HeadRule::TargetTooLong => 414,
+        HeadRule::MethodNotAllowed => 405,
+        HeadRule::MethodUnknown | HeadRule::TransferEncoding => 501,
+        HeadRule::VersionOld | HeadRule::Version => 505,
+        HeadRule::Expect => 417,
+        HeadRule::LengthTooLong => 413,
+        HeadRule::RequestLine
+        | HeadRule::StatusLine
+        | HeadRule::BareCr
+        | HeadRule::BareLf
+        | HeadRule::ControlByte
+        | HeadRule::ObsFold
+        | HeadRule::FieldName
+        | HeadRule::SpaceBeforeColon
+        | HeadRule::FieldBytes
+        | HeadRule::TargetForm
+        | HeadRule::TargetBytes
+        | HeadRule::TargetEscape
+        | HeadRule::TargetSegments
+        | HeadRule::HostMissing
+        | HeadRule::HostForm
+        | HeadRule::DuplicateField
+        | HeadRule::DuplicateRouting
+        | HeadRule::LookAlikeField
+        | HeadRule::LengthForm
+        | HeadRule::LengthWithEncoding
+        | HeadRule::BodyForbidden
+        | HeadRule::Upgrade
+        | HeadRule::ConnectionOption
+        | HeadRule::ConnectionForm
+        | HeadRule::Status
+        | HeadRule::SwitchingProtocols => 400,
+    };
+    (status, true)
+}
+
+/// The labels of faults that name no rule of a lower floor, for counters.
+pub const LABELS: &[&str] = &[
+    "head-timeout",
+    "body-framing",
+    "body-timeout",
+    "path-unknown",
+    "origin",
+    "method",
+    "keys-unavailable",
+    "handle-foreign",
+    "length-missing",
+    "body-too-large",
+    "media-type",
+    "content-encoding",
+    "header-mismatch",
+    "request-blocked",
+    "answer-blocked",
+    "answer-too-large",
+    "upstream-connect-timeout",
+    "upstream-timeout",
+    "upstream-silent",
+    "upstream-unreachable",
+    "upstream-closed",
+    "upstream-head",
+    "upstream-framing",
+    "upstream-events",
+    "upstream-message",
+    "upstream-wrong-id",
+    "upstream-media-type",
+    "upstream-encoding",
+    "upstream-status",
+    "upstream-handle",
+    "upstream-busy",
+    "memory",
+    "recorder",
+    "access-ended",
+    "draining",
+    "denied-subject",
+    "denied-client",
+    "denied-token",
+];

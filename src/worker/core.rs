@@ -1,0 +1,285 @@
+//! The worker thread: a pinned core, a ring, listeners, and the tasks of its connections.
+
+use std::cell::{RefCell, RefMut};
+use std::future::Future;
+use std::net::{Shutdown, TcpListener as StdListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_uring::net::TcpListener;
+
+use super::ring::Flags;
+use super::shared::{Shared, Signals};
+use super::upstream::{Pools, Upstream};
+use super::{client, socket};
+use crate::auth::cache::Cache;
+use crate::gateway::entries;
+use crate::gateway::env::{Env, Ids, WorkerCounters};
+use crate::gateway::fault::Fault;
+use crate::gateway::metrics::Counters;
+use crate::gateway::refusals::Refusals;
+use crate::guard::Scanner;
+use crate::record::{Entry, Kind, PartKind, Recorder};
+use crate::types::Now;
+use crate::wire::json;
+
+/// How often a worker looks at what is due: counted refusals, idle upstream connections.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What one worker is started with.
+pub struct Start {
+    /// Number of the worker.
+    pub index: u8,
+    /// Core it is pinned to.
+    pub core: Option<usize>,
+    /// Submission queue entries.
+    pub ring_depth: u32,
+    /// Flags that the kernel takes.
+    pub flags: Flags,
+    /// One listening socket for each configured listener.
+    pub listeners: Vec<StdListener>,
+    /// The way to the writer.
+    pub recorder: Recorder,
+    /// Fingerprint key of the record.
+    pub fingerprint_key: [u8; 32],
+    /// Random bits for ids.
+    pub seed: u64,
+}
+
+/// One worker, as its tasks see it.
+pub struct Worker {
+    shared: Arc<Shared>,
+    signals: Arc<Signals>,
+    env: RefCell<Env>,
+    pools: Rc<Pools>,
+    counters: WorkerCounters,
+    fingerprint_key: [u8; 32],
+    workers: usize,
+}
+
+impl Worker {
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        (self.shared.clock)()
+    }
+
+    /// Signals to the tasks of this worker.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Kept upstream connections.
+    pub fn pools(&self) -> &Rc<Pools> {
+        &self.pools
+    }
+
+    /// Counters of this worker.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The tools of the machines, with the snapshot in force.
+    pub fn env(&self, now: Now) -> RefMut<'_, Env> {
+        let mut env = self.env.borrow_mut();
+        env.draining = self.shared.draining();
+        if env.snapshot.generation != self.shared.generation() {
+            let next = self.shared.snapshot();
+            if !Arc::ptr_eq(&env.snapshot.rules, &next.rules) {
+                // A compiled set that gives no scratch memory changes nothing: the old rules stay.
+                if let Ok(scanner) = Scanner::new(
+                    next.rules.clone(),
+                    self.fingerprint_key,
+                    &next.settings.limits,
+                ) {
+                    env.scanner = scanner;
+                }
+            }
+            env.snapshot = next;
+        }
+        let _ = now;
+        env
+    }
+
+    /// Passes on what the machines left for others.
+    pub fn pass_on(&self, env: &mut Env) {
+        for issuer in env.keys_wanted.drain(..) {
+            (self.shared.keys_wanted)(issuer);
+        }
+    }
+
+    /// Gets a connection to the upstream of `route`.
+    pub fn open_upstream(
+        &self,
+        route: u16,
+        stream: bool,
+    ) -> impl Future<Output = Result<Upstream, Fault>> + use<> {
+        let env = self.env.borrow();
+        let settings = env.settings();
+        let found = settings.routes.get(usize::from(route)).cloned();
+        let limits = settings.limits.clone();
+        let pools = self.pools.clone();
+        let workers = self.workers;
+        async move {
+            let route = found.ok_or(Fault::PathUnknown)?;
+            let cap = (route.connections as usize / workers).max(1);
+            pools.checkout(route, stream, cap, limits).await
+        }
+    }
+
+    /// Records the refusals that were only counted.
+    fn record_counted(&self, all: bool) {
+        let now = self.now();
+        let mut env = self.env.borrow_mut();
+        for counted in env.refusals.due(now, all) {
+            let detail = entries::counted(&counted);
+            let entry = Entry::new(Kind::Refusals, now).part(PartKind::Detail, detail);
+            if env.recorder.submit(entry).is_err() {
+                // The queue is full: the count is kept and tried again.
+                env.refusals.put_back(counted, now);
+            }
+        }
+    }
+}
+
+/// Runs a worker until the drain is over. Blocks the thread.
+pub fn run(start: Start, shared: Arc<Shared>) -> Result<(), String> {
+    if let Some(core) = start.core {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        rustix::thread::sched_setaffinity(None, &set)
+            .map_err(|error| format!("worker {} cannot be pinned to core {core}: {error}", start.index))?;
+    }
+    let mut builder = tokio_uring::builder();
+    builder.entries(start.ring_depth);
+    builder.uring_builder(&start.flags.builder(start.ring_depth));
+    let runtime = tokio_uring::Runtime::new(&builder)
+        .map_err(|error| format!("worker {}: no ring: {error}", start.index))?;
+    runtime.block_on(work(start, shared))
+}
+
+async fn work(start: Start, shared: Arc<Shared>) -> Result<(), String> {
+    let snapshot = shared.snapshot();
+    let limits = snapshot.settings.limits.clone();
+    let scanner = Scanner::new(snapshot.rules.clone(), start.fingerprint_key, &limits)
+        .map_err(|fault| format!("worker {}: scanner: {fault}", start.index))?;
+    let index = usize::from(start.index);
+    let counters = WorkerCounters { all: shared.metrics.clone(), worker: index };
+    let env = Env {
+        scanner,
+        json: json::Scratch::new(),
+        tokens: Cache::new(&limits),
+        recorder: start.recorder,
+        ids: Ids::new(start.index, start.seed),
+        sessions: shared.sessions.clone(),
+        budget: shared.budget.clone(),
+        metrics: counters.clone(),
+        refusals: Refusals::default(),
+        keys_wanted: Vec::new(),
+        draining: false,
+        snapshot,
+    };
+    let worker = Rc::new(Worker {
+        signals: shared.signals[index].clone(),
+        workers: shared.signals.len(),
+        env: RefCell::new(env),
+        pools: Pools::new(counters.clone()),
+        counters,
+        fingerprint_key: start.fingerprint_key,
+        shared: shared.clone(),
+    });
+    let mut accepting = Vec::new();
+    for (listener, socket) in start.listeners.into_iter().enumerate() {
+        accepting.push(tokio_uring::spawn(accept(worker.clone(), socket, listener as u16)));
+    }
+    let mut drained_at: Option<Instant> = None;
+    loop {
+        let changed = worker.signals.changed.notified();
+        let open = shared.connections.load(Ordering::Acquire);
+        if shared.draining() {
+            let until = *drained_at
+                .get_or_insert_with(|| Instant::now() + Duration::from_millis(limits.drain_ms_max));
+            if open == 0 || Instant::now() >= until {
+                break;
+            }
+        }
+        let pause = if drained_at.is_some() { Duration::from_millis(20) } else { TICK };
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        worker.record_counted(false);
+        worker.pools.prune(&limits);
+    }
+    for task in accepting {
+        let _ = task.await;
+    }
+    worker.record_counted(true);
+    Ok(())
+}
+
+/// Accepts until the drain.
+async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
+    let listener_socket = TcpListener::from_std(socket);
+    let connections_max = worker.shared.snapshot().settings.limits.connections_max;
+    let mut accepting = pin!(None);
+    loop {
+        if worker.shared.draining() {
+            break;
+        }
+        let mut changed = pin!(worker.signals.changed.notified());
+        if accepting.is_none() {
+            accepting.set(Some(listener_socket.accept()));
+        }
+        let accepted = tokio::select! {
+            accepted = async { accepting.as_mut().as_pin_mut().unwrap().await } => accepted,
+            () = changed.as_mut() => continue,
+        };
+        accepting.set(None);
+        match accepted {
+            Ok((stream, source)) => {
+                let shared = &worker.shared;
+                let open = shared.connections.fetch_add(1, Ordering::AcqRel);
+                let guard = Open { shared: shared.clone(), worker: worker.clone() };
+                worker.counters().client_opened();
+                if open >= connections_max {
+                    // Bound: beyond it a connection costs nothing but its handshake.
+                    drop((stream, guard));
+                    continue;
+                }
+                let worker = worker.clone();
+                tokio_uring::spawn(async move {
+                    client::serve(worker, stream, source, listener).await;
+                    drop(guard);
+                });
+            }
+            // Out of descriptors, or a connection that was gone before it was taken: a short pause
+            // keeps a full table from becoming a busy loop.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    // Why: the kernel keeps the port bound while an accept is under way, even after the process.
+    socket::shutdown(&listener_socket, Shutdown::Both);
+    if let Some(last) = accepting.as_mut().as_pin_mut() {
+        let _ = tokio::time::timeout(Duration::from_millis(200), last).await;
+    }
+}
+
+/// Counts a connection as open until it is dropped.
+struct Open {
+    shared: Arc<Shared>,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.set_broken();
+        }
+        self.shared.connections.fetch_sub(1, Ordering::AcqRel);
+        self.worker.counters().client_closed();
+    }
+}

@@ -1,0 +1,127 @@
+//! What all workers and the control threads share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::gateway::budget::Budget;
+use crate::gateway::env::Snapshot;
+use crate::gateway::metrics::Metrics;
+use crate::gateway::session::SessionTable;
+use crate::types::Now;
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// Signals to the tasks of one worker.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// The record went on, or failed.
+    pub recorded: Notify,
+    /// The snapshot changed, or the drain began.
+    pub changed: Notify,
+}
+
+/// What all workers share.
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    generation: AtomicU64,
+    /// Payload memory.
+    pub budget: Arc<Budget>,
+    /// Idle-window sessions.
+    pub sessions: Arc<SessionTable>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Client connections of all workers.
+    pub connections: AtomicU64,
+    /// Both clocks.
+    pub clock: Clock,
+    /// Asks for the keys of an issuer; must not block.
+    pub keys_wanted: Box<dyn Fn(u16) + Send + Sync>,
+    /// One for each worker.
+    pub signals: Vec<Arc<Signals>>,
+    draining: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Shared {
+    /// Shared state that starts with this snapshot.
+    pub fn new(
+        snapshot: Snapshot,
+        metrics: Arc<Metrics>,
+        signals: Vec<Arc<Signals>>,
+        clock: Clock,
+        keys_wanted: Box<dyn Fn(u16) + Send + Sync>,
+    ) -> Shared {
+        let limits = &snapshot.settings.limits;
+        Shared {
+            generation: AtomicU64::new(snapshot.generation),
+            budget: Budget::new(limits.inflight_bytes_max),
+            sessions: SessionTable::new(limits.token_cache_entries_max as usize),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            metrics,
+            connections: AtomicU64::new(0),
+            clock,
+            keys_wanted,
+            signals,
+            draining: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Number of the snapshot in force: one relaxed load to see whether anything changed.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Changes the snapshot: `change` gets the one in force and gives the next. All open connections
+    /// look at it at once.
+    pub fn change(&self, change: impl Fn(&Snapshot) -> Snapshot) {
+        let mut generation = 0;
+        self.snapshot.rcu(|current| {
+            let mut next = change(current);
+            next.generation = current.generation + 1;
+            generation = next.generation;
+            next
+        });
+        self.generation.fetch_max(generation, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// The drain has begun.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Begins the drain: listeners close, idle connections close, open exchanges may end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// A task panicked. The process must stop: the runtime keeps the panic inside the task, and a core
+    /// that has lost one may have lost more.
+    pub fn set_broken(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
+    /// See [`Shared::set_broken`].
+    pub fn broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        for signals in &self.signals {
+            signals.changed.notify_waiters();
+            // A listener or a worker that was not waiting at this moment sees it when it waits next.
+            signals.changed.notify_one();
+        }
+    }
+}

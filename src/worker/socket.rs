@@ -1,0 +1,48 @@
+//! The few socket calls that the ring does not do.
+//!
+//! tokio-uring 0.5 gives its sockets out as raw descriptors only; [`borrow`] turns one into a borrowed
+//! one, which is what safe wrappers take. This is the only unsafe code of the worker.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::net::RecvFlags;
+
+/// The descriptor of `socket`, for as long as `socket` is borrowed.
+fn borrow<S: AsRawFd>(socket: &S) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open for at least as long as `socket` lives (tokio-uring closes it in
+    // the drop of its last handle), and the result cannot outlive the borrow of `socket`. It is not -1:
+    // tokio-uring only makes handles of open sockets.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}
+
+/// True when a kept connection may carry another request: open, and nothing unasked has arrived.
+pub fn is_quiet<S: AsRawFd>(socket: &S) -> bool {
+    let mut byte = [0u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(borrow(socket), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+}
+
+/// Ends one or both ways of a connection; operations of the ring on it complete.
+pub fn shutdown<S: AsRawFd>(socket: &S, how: Shutdown) {
+    let how = match how {
+        Shutdown::Read => rustix::net::Shutdown::Read,
+        Shutdown::Write => rustix::net::Shutdown::Write,
+        Shutdown::Both => rustix::net::Shutdown::Both,
+    };
+    // Why the result does not matter: a connection that is already gone has the wanted state.
+    let _ = rustix::net::shutdown(borrow(socket), how);
+}
+
+/// A listening socket for one worker. `SO_REUSEPORT` lets every worker have its own; `SO_REUSEADDR`
+/// lets a restart bind while old connections time out.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
