@@ -24,7 +24,7 @@ pub fn run(path: &Path, json: bool, out: &mut dyn Write) -> io::Result<Exit> {
     }
     writeln!(
         out,
-        "{}: good: {} listeners, {} issuers, {} upstreams, {} grants",
+        "{}: good: listen {}, issuer {}, upstream {}, grant {}",
         path.display(),
         config.listens.len(),
         config.issuers.len(),

@@ -224,7 +224,7 @@ impl Config {
     /// of the file.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
         let whole_file = |seen: String, allowed: &str| {
-            let key = path.display().to_string();
+            let key = "file".to_owned();
             vec![Problem { line: None, key, seen, allowed: allowed.to_owned() }]
         };
         let about = std::fs::metadata(path)
