@@ -249,11 +249,12 @@ fn check_left_over(tokens: &[Token]) -> Vec<Complaint> {
                 let instead = "write what it stands for";
                 complaints.push(complaint(token.line, "left-over macro", instead));
             }
-            What::Name(name) if is_mark(at.checked_sub(1).and_then(|at| tokens.get(at)), '[') => {
-                if name == "ignore" {
-                    let instead = "run the test, or delete it";
-                    complaints.push(complaint(token.line, "ignored test", instead));
-                }
+            What::Name(name) if name == "ignore" && at > 0 && is_mark(tokens.get(at - 1), '[') => {
+                complaints.push(complaint(
+                    token.line,
+                    "ignored test",
+                    "run the test, or delete it",
+                ));
             }
             _ => {}
         }

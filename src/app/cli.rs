@@ -115,12 +115,13 @@ struct DoctorArgs {
 ///
 /// `log` makes the key that signs the record's checkpoints (Ed25519). The verifier key is printed
 /// and written beside it as FILE.pub, in the form of C2SP signed notes: auditors need it, and
-/// nothing else, to verify the record.
+/// nothing else, to verify the record. `fingerprint` makes the key under which found secrets are
+/// fingerprinted; serve makes one too where it may write.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  stenograph keygen log --out /etc/stenograph/log.key\n  \
     stenograph keygen log --out log.key --name example.com/gateway")]
 struct KeygenArgs {
-    /// Which key: the log's signing key (an auditor's key is not in this version)
+    /// Which key (an auditor's key is not in this version)
     #[arg(value_name = "KIND")]
     kind: KeyKind,
     /// Where it goes; an existing file is never replaced
@@ -134,6 +135,7 @@ struct KeygenArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum KeyKind {
     Log,
+    Fingerprint,
     Auditor,
 }
 
@@ -174,6 +176,7 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Doctor(args) => doctor_command(&args, out, err),
         Command::Keygen(args) => match args.kind {
             KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
+            KeyKind::Fingerprint => keygen::fingerprint(&args.out, err),
             KeyKind::Auditor => {
                 let text = "stenograph: keygen auditor is not in this version: masked originals \
                             are not kept, so there is nothing an auditor's key could open";

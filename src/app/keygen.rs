@@ -1,4 +1,4 @@
-//! `keygen`: makes the log's signing key. The verifier key, which auditors need, is printed and written
+//! `keygen`: makes the log's signing key and the fingerprint key. The verifier key, which auditors need, is printed and written
 //! beside it; the signing key itself is never printed.
 
 use std::io::{self, Write};
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::app::cli::Exit;
 use crate::record::keys::{self, KeyFault};
+use zeroize::Zeroizing;
 
 /// Name of the key when none is given: this program at this host, as far as the host's name can stand in
 /// a key name.
@@ -39,16 +40,38 @@ pub fn log(
             writeln!(err, "verifier key: {} (give it to auditors)", public.display())?;
             Ok(Exit::Done)
         }
-        Err(KeyFault::File(path, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let path = path.display();
-            writeln!(err, "stenograph: {path} is there already; a key is never overwritten")?;
-            Ok(Exit::Usage)
-        }
         Err(KeyFault::Name) => {
             writeln!(err, "stenograph: --name: {}", KeyFault::Name)?;
             Ok(Exit::Usage)
         }
-        Err(fault) => {
+        Err(fault) => refuse(&fault, err),
+    }
+}
+
+/// Makes a fingerprint key in the file `path`.
+pub fn fingerprint(path: &Path, err: &mut dyn Write) -> io::Result<Exit> {
+    let mut key = Zeroizing::new([0; 32]);
+    if let Err(error) = getrandom::fill(&mut *key) {
+        writeln!(err, "stenograph: the kernel gives no randomness: {error}")?;
+        return Ok(Exit::Host);
+    }
+    match keys::create_fingerprint_key(path, &key) {
+        Ok(()) => {
+            writeln!(err, "fingerprint key: {} (mode 600; back it up)", path.display())?;
+            Ok(Exit::Done)
+        }
+        Err(fault) => refuse(&fault, err),
+    }
+}
+
+fn refuse(fault: &KeyFault, err: &mut dyn Write) -> io::Result<Exit> {
+    match fault {
+        KeyFault::File(path, error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let path = path.display();
+            writeln!(err, "stenograph: {path} is there already; a key is never overwritten")?;
+            Ok(Exit::Usage)
+        }
+        fault => {
             writeln!(err, "stenograph: cannot write the key: {fault}")?;
             Ok(Exit::Incomplete)
         }
