@@ -8,6 +8,7 @@
 //! accepted is written in one canonical form only.
 
 pub mod body;
+pub mod check;
 pub mod head;
 pub mod json;
 pub mod mcp;

@@ -18,7 +18,7 @@ macro_rules! names {
     ($($name:ident = $text:literal, $times:ident;)*) => {
         /// A field name the gateway knows. `McpParam` stands for every name that begins so.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the names are the fields' own")]
+        #[expect(missing_docs, reason = "the names are the fields' own")]
         pub enum Name { $($name,)* McpParam }
 
         impl Name {

@@ -1,3 +1,5 @@
+//! Tests of heads: parts, framing, refusals, and what is written. The long lists of refusals are in `tests/vectors/http1`.
+
 use super::*;
 
 fn read(text: &str) -> Read<Request, HeadFault> {

@@ -1,3 +1,5 @@
+//! Tests of the JSON pass: grammar, duplicate names, bounds.
+
 use super::*;
 
 fn judge(text: &str) -> Result<(), (JsonRule, u32)> {

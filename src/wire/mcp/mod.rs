@@ -189,6 +189,40 @@ pub struct Message {
 }
 
 impl Message {
+    /// Nothing read yet.
+    fn empty() -> Message {
+        Message {
+            class: Class::Request,
+            id: None,
+            method: None,
+            known: None,
+            targets: Vec::new(),
+            targets_unclear: false,
+            params: None,
+            arguments: None,
+            protocol_version: None,
+            initialize_version: None,
+            client_name: None,
+            client_version: None,
+            server_name: None,
+            server_version: None,
+            progress_token: None,
+            progress_of: None,
+            cancelled: None,
+            subscription: None,
+            trace_parent: None,
+            request_state: None,
+            task_ids: Vec::new(),
+            lists: Vec::new(),
+            result: None,
+            result_empty: false,
+            cache_scope: None,
+            result_type: None,
+            error_code: None,
+            error_message: None,
+        }
+    }
+
     /// The decoded method, `""` when there is none.
     pub fn method_name<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
         self.method.map_or(Cow::Borrowed(""), |text| text.decode(bytes))

@@ -328,6 +328,8 @@ impl Walk {
     /// To be called with every member name, before its value.
     pub(super) fn key(&mut self, bytes: &[u8], depth: u32, text: Text) -> Result<(), McpRule> {
         let Some(inside) = self.innermost(depth) else { return Ok(()) };
+        // Why first: after a refused name the value must not be taken for the member before it.
+        self.named = Slot::Refused;
         self.named = match inside.every() {
             Some(slot) => slot,
             None => routed_slot(inside.routed(), bytes, text)?,

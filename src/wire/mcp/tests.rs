@@ -1,3 +1,5 @@
+//! Tests of the envelope: classes, targets, lists, places.
+
 use super::*;
 use crate::types::Direction::{Request, Response};
 

@@ -1,3 +1,5 @@
+//! Tests of event streams: lines, fields, bounds, canonical form.
+
 use super::*;
 
 /// Items and the fault that ended them, reading pieces of `size` bytes.

@@ -1,0 +1,130 @@
+//! Tests of bodies: chunk framing, trailers, lengths, closing.
+
+use super::*;
+
+/// Payload, bytes consumed, and whether it ended; by pieces of `size`.
+fn decode(
+    decoder: &mut Decoder,
+    input: &[u8],
+    size: usize,
+) -> Result<(Vec<u8>, usize, bool), BodyFault> {
+    let mut payload = Vec::new();
+    let mut at = 0;
+    while at < input.len() {
+        let end = input.len().min(at + size);
+        match decoder.step(&input[at..end])? {
+            Step::Data(span) => {
+                payload.extend_from_slice(span.of(&input[at..end]));
+                at += span.end();
+            }
+            Step::Skip(used) => at += used,
+            Step::More => panic!("there was input"),
+            Step::End { used } => return Ok((payload, at + used, true)),
+        }
+    }
+    let done = decoder.is_done();
+    Ok((payload, at, done))
+}
+
+fn chunked(input: &str, response: bool) -> Result<(Vec<u8>, usize, bool), (BodyRule, u64)> {
+    let make = if response { Decoder::of_response } else { Decoder::new };
+    let whole = decode(&mut make(Framing::Chunked), input.as_bytes(), usize::MAX >> 1);
+    for size in 1..input.len() {
+        assert_eq!(decode(&mut make(Framing::Chunked), input.as_bytes(), size), whole, "{size}");
+    }
+    whole.map_err(|fault| (fault.rule, fault.at))
+}
+
+#[test]
+fn chunks_are_put_together() {
+    let body = "5\r\nhello\r\n00A\r\n0123456789\r\n0\r\n\r\nGET";
+    assert_eq!(chunked(body, false), Ok((b"hello0123456789".to_vec(), 32, true)));
+    assert_eq!(chunked("0\r\n\r\n", false), Ok((vec![], 5, true)));
+    assert_eq!(chunked("3\r\nab", false), Ok((b"ab".to_vec(), 5, false)));
+    let max = "ffffffffffffffff\r\nab";
+    assert_eq!(chunked(max, false), Ok((b"ab".to_vec(), 20, false)));
+}
+
+// Checked against the mutants: 17 digits; LF alone after the size; no CR asked for after data;
+// trailers of requests taken.
+#[test]
+fn chunk_lines_are_exact() {
+    use BodyRule::*;
+    for (body, rule, at) in [
+        ("\r\n", ChunkSize, 0),
+        ("+5\r\nhello", ChunkSize, 0),
+        ("-1\r\n", ChunkSize, 0),
+        ("0x5\r\nhello", ChunkSize, 1),
+        (" 5\r\nhello", ChunkSize, 0),
+        ("5 \r\nhello", ChunkSize, 1),
+        ("5_0\r\n", ChunkSize, 1),
+        ("00000000000000005\r\nhello", ChunkSize, 16),
+        ("5;a=b\r\nhello", ChunkExtension, 1),
+        ("5;\r\nhello", ChunkExtension, 1),
+        ("5\nhello", ChunkEnd, 1),
+        ("5\r\rhello", ChunkEnd, 2),
+        ("5\r\nhelloX", ChunkEnd, 8),
+        ("5\r\nhello\n0\r\n", ChunkEnd, 8),
+        ("5\r\nhello\rX", ChunkEnd, 9),
+        ("0\r\nA: b\r\n\r\n", Trailer, 3),
+        ("0\r\n\rX", TrailerForm, 4),
+    ] {
+        assert_eq!(chunked(body, false), Err((rule, at)), "{body:?}");
+    }
+}
+
+#[test]
+fn trailers_of_responses_are_dropped_unless_they_frame() {
+    use BodyRule::*;
+    let body = "1\r\nx\r\n0\r\nServer-Timing: a\r\nX: \t\r\n\r\n";
+    assert_eq!(chunked(body, true), Ok((b"x".to_vec(), body.len(), true)));
+    for (body, rule, at) in [
+        ("0\r\nContent-Length: 5\r\n\r\n", TrailerField, 21),
+        ("0\r\nTransfer-encoding: x\r\n\r\n", TrailerField, 24),
+        ("0\r\nno colon\r\n\r\n", TrailerForm, 12),
+        ("0\r\n: x\r\n\r\n", TrailerForm, 7),
+        ("0\r\nA : x\r\n\r\n", TrailerForm, 9),
+        ("0\r\nA: \0\r\n\r\n", TrailerForm, 6),
+        ("0\r\nA: x\n\r\n", TrailerForm, 7),
+    ] {
+        assert_eq!(chunked(body, true), Err((rule, at)), "{body:?}");
+    }
+    let endless = format!("0\r\n{}", "A: b\r\n".repeat(2000));
+    let fault = decode(&mut Decoder::of_response(Framing::Chunked), endless.as_bytes(), 999);
+    let at = 3 + TRAILER_BYTES_MAX as u64;
+    assert_eq!(fault, Err(BodyFault { rule: TrailerTooLong, at }));
+}
+
+#[test]
+fn lengths_and_closing_end_bodies() {
+    let mut decoder = Decoder::new(Framing::Length(3));
+    assert_eq!(decoder.step(b""), Ok(Step::More));
+    assert_eq!(decoder.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+    assert!(!decoder.is_done());
+    assert_eq!(decoder.step(b"cGET"), Ok(Step::Data(Span::new(0, 1))));
+    assert!(decoder.is_done());
+    assert_eq!(decoder.step(b"GET"), Ok(Step::End { used: 0 }));
+    assert_eq!(Decoder::new(Framing::Empty).step(b"x"), Ok(Step::End { used: 0 }));
+    let mut short = Decoder::new(Framing::Length(3));
+    assert_eq!(short.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+    let fault = BodyFault { rule: BodyRule::Truncated, at: 2 };
+    assert_eq!((short.at_close(), short.step(b"c")), (Err(fault), Err(fault)));
+    let mut open = Decoder::new(Framing::UntilClose);
+    assert_eq!(open.step(b"ab"), Ok(Step::Data(Span::new(0, 2))));
+    assert!(!open.is_done());
+    assert_eq!(open.at_close(), Ok(()));
+    assert!(open.is_done());
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let mut out = BytesMut::new();
+    for size in [1usize, 15, 16, 4096, 70_000] {
+        write_chunk_prefix(&mut out, size);
+        out.put_bytes(b'x', size);
+        out.put_slice(CHUNK_SUFFIX);
+    }
+    out.put_slice(CHUNKS_END);
+    let read = decode(&mut Decoder::new(Framing::Chunked), &out, 1000).expect("good");
+    assert_eq!((read.0.len(), read.1, read.2), (74_128, out.len(), true));
+}
