@@ -309,9 +309,11 @@ fn files_are_there_and_keys_are_private() {
         "deny.file",
         "record.fingerprint_key",
         "record.signing_key",
+        "guard.rules",
         "guard.secret[0].file",
     ];
     assert_eq!(keys(), unprivate);
+    write(&file("own.toml"), b"schema = 1\n[pack]\nid = \"own\"\nversion = \"1\"\n", 0o644);
     write(&file("c"), b"two\nlines\n", 0o600);
     fs::remove_file(file("deny.toml")).unwrap();
     fs::remove_file(file("log.key")).unwrap();

@@ -15,9 +15,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::config::Config;
+use crate::app::denyfile::{self, RevokeFault};
+use crate::app::explain::{self, Asked, Question};
 use crate::app::{check, doctor, keygen, serve};
 use crate::limits::Limits;
 
@@ -62,6 +64,8 @@ enum Command {
     Check(CheckArgs),
     Doctor(DoctorArgs),
     Keygen(KeygenArgs),
+    Revoke(RevokeArgs),
+    Explain(ExplainArgs),
 }
 
 /// Run the gateway in the foreground
@@ -139,6 +143,96 @@ enum KeyKind {
     Auditor,
 }
 
+/// Put a caller out at once, whatever his token says
+///
+/// Adds to the deny file of the configuration. A running gateway cuts the caller's open streams and
+/// refuses new calls within a second; the entry works until it is taken out of the file. Doing it
+/// again changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    stenograph revoke --config stenograph.toml --subject contractor-7 --reason \"left on 20 Nov\"\n  \
+    stenograph revoke --config stenograph.toml --issuer https://login.example.com --client ci-runner")]
+#[command(group(ArgGroup::new("whom").required(true).multiple(true)
+    .args(["subject", "client", "jti"])))]
+struct RevokeArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Issuer of the tokens, as configured [default: the only one]
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Subject (`sub`) to put out; may be given several times
+    #[arg(long)]
+    subject: Vec<String>,
+    /// Client (`client_id` or `azp`) to put out; may be given several times
+    #[arg(long)]
+    client: Vec<String>,
+    /// One token (`jti`) to put out; may be given several times
+    #[arg(long)]
+    jti: Vec<String>,
+    /// Why, for people who read the file
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Would this call be allowed, and why
+///
+/// Judges a call by the grants and the deny file of the configuration, as the gateway would, and
+/// says what each grant on the upstream makes of it. Groups and claims are those that the caller's
+/// token would carry. Exits with 0 when the call is allowed, 1 when it is refused.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    stenograph explain --config stenograph.toml --subject ada --group engineering --tool generate_code\n  \
+    stenograph explain --config stenograph.toml --subject ada --claim team=x --upstream files \\\n      \
+    --resource file:///public/readme.md")]
+#[command(group(ArgGroup::new("asked").required(true)
+    .args(["tool", "prompt", "resource", "method"])))]
+struct ExplainArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Subject (`sub`) of the caller
+    #[arg(long)]
+    subject: String,
+    /// Issuer of the token, as configured [default: the only one]
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Client (`client_id`) of the token
+    #[arg(long)]
+    client: Option<String>,
+    /// A group of the caller; may be given several times
+    #[arg(long)]
+    group: Vec<String>,
+    /// A further claim of the token; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    claim: Vec<(String, String)>,
+    /// Name of the upstream [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    /// The tool that is called
+    #[arg(long, value_name = "NAME")]
+    tool: Option<String>,
+    /// The prompt that is fetched
+    #[arg(long, value_name = "NAME")]
+    prompt: Option<String>,
+    /// The resource that is read
+    #[arg(long, value_name = "URI")]
+    resource: Option<String>,
+    /// The method that is called
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// One JSON object: allowed, reason, grants
+    #[arg(long)]
+    json: bool,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
 /// Where the record is.
 #[derive(Debug, Args)]
 struct RecordArgs {
@@ -174,6 +268,8 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Serve(args) => Ok(serve::run(&args.config)),
         Command::Check(args) => check::run(&args.config, args.json, out),
         Command::Doctor(args) => doctor_command(&args, out, err),
+        Command::Revoke(args) => revoke_command(&args, out, err),
+        Command::Explain(args) => explain_command(args, out, err),
         Command::Keygen(args) => match args.kind {
             KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
             KeyKind::Fingerprint => keygen::fingerprint(&args.out, err),
@@ -215,6 +311,73 @@ fn doctor_command(args: &DoctorArgs, out: &mut dyn Write, err: &mut dyn Write) -
     }
     let failed = findings.iter().any(|finding| finding.state == doctor::State::Fail);
     Ok(if failed { Exit::Host } else { Exit::Done })
+}
+
+fn revoke_command(args: &RevokeArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let config = match load(&args.config, err)? {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let Some(path) = &config.deny_file else {
+        writeln!(err, "stenograph: the configuration has no deny file: add [deny] file = \"…\"")?;
+        return Ok(Exit::Usage);
+    };
+    let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+    let issuer = match (&args.issuer, &issuers[..]) {
+        (Some(issuer), known) if known.contains(&issuer.as_str()) => issuer.as_str(),
+        (None, [only]) => only,
+        _ => {
+            let known = issuers.join(", ");
+            writeln!(err, "stenograph: --issuer has to be one that is configured: {known}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    fn texts(list: &[String]) -> Vec<&str> {
+        list.iter().map(String::as_str).collect()
+    }
+    let (subjects, clients, tokens) = (texts(&args.subject), texts(&args.client), texts(&args.jti));
+    match denyfile::revoke(path, issuer, &subjects, &clients, &tokens, args.reason.as_deref()) {
+        Ok(revoked) => {
+            let (added, already) = (revoked.added, revoked.already);
+            writeln!(out, "{}: {added} added, {already} there already", path.display())?;
+            Ok(Exit::Done)
+        }
+        Err(fault @ RevokeFault::Name) => {
+            writeln!(err, "stenograph: {fault}")?;
+            Ok(Exit::Usage)
+        }
+        Err(fault) => {
+            writeln!(err, "stenograph: {}: {fault}", path.display())?;
+            Ok(Exit::Incomplete)
+        }
+    }
+}
+
+fn explain_command(
+    args: ExplainArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let config = match load(&args.config, err)? {
+        Ok(config) => config,
+        Err(exit) => return Ok(exit),
+    };
+    let asked = match (args.tool, args.prompt, args.resource, args.method) {
+        (Some(tool), ..) => Asked::Tool(tool),
+        (_, Some(prompt), ..) => Asked::Prompt(prompt),
+        (_, _, Some(uri), _) => Asked::Resource(uri),
+        (_, _, _, method) => Asked::Method(method.unwrap_or_default()),
+    };
+    let question = Question {
+        issuer: args.issuer,
+        subject: args.subject,
+        client: args.client,
+        groups: args.group,
+        claims: args.claim,
+        upstream: args.upstream,
+        asked,
+    };
+    explain::run(&config, &question, args.json, out, err)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod denyfile;
 pub mod doctor;
+pub mod explain;
 pub mod keyfetch;
 pub mod keygen;
 pub mod log;

@@ -29,7 +29,6 @@ use crate::auth::metadata;
 use crate::gateway::env::{Route, Settings, Snapshot};
 use crate::gateway::fault;
 use crate::gateway::metrics::Metrics;
-use crate::guard::glob::Glob;
 use crate::guard::policy::{self, Policy};
 use crate::guard::{Mask, RuleSet};
 use crate::record::disk::{Disk, RealDisk};
@@ -206,8 +205,9 @@ fn credential(upstream: &config::Upstream) -> Result<Credential, Problem> {
     let key = format!("upstream {} credential.file", upstream.name);
     let bytes = config::read_private(&credential.file)
         .map_err(|fault| problem(key.clone(), fault.seen, fault.allowed))?;
-    let value = config::one_secret(&bytes)
-        .ok_or_else(|| problem(key, "no single line of text", "one line: the value of the field"))?;
+    let value = config::one_secret(&bytes).ok_or_else(|| {
+        problem(key, "no single line of text", "one line: the value of the field")
+    })?;
     Ok(Some((credential.header.clone(), value.to_vec())))
 }
 
@@ -218,7 +218,8 @@ fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>
     let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
     for upstream in &config.upstreams {
         let url = &upstream.url;
-        let address = (url.host.as_str(), url.port).to_socket_addrs().ok().and_then(|mut all| all.next());
+        let address =
+            (url.host.as_str(), url.port).to_socket_addrs().ok().and_then(|mut all| all.next());
         let Some(address) = address else {
             problems.push(problem(
                 format!("upstream {} url", upstream.name),
@@ -272,24 +273,10 @@ fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>
     let place = |upstream: u16| {
         routes.iter().position(|(index, _)| *index == upstream).unwrap_or_default() as u16
     };
-    let globs =
-        |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect::<Vec<_>>();
     let mut grants = Vec::new();
     let mut grant_levels = Vec::new();
     for grant in &config.grants {
-        grants.push(policy::Grant {
-            upstream: place(grant.upstream),
-            groups: grant.groups.clone(),
-            subjects: grant.subjects.clone(),
-            claims: grant.claims.clone(),
-            issuer: grant.issuer.clone(),
-            tools: globs(&grant.tools),
-            prompts: globs(&grant.prompts),
-            resources: globs(&grant.resources),
-            methods: globs(&grant.methods),
-            mask: grant.mask.map(mask),
-            release: None,
-        });
+        grants.push(policy::Grant { upstream: place(grant.upstream), ..grant.to_policy() });
         grant_levels.push(grant.release.map(level));
     }
     Ok(Settings {
@@ -321,9 +308,12 @@ fn load_keys(config: &Config) -> Result<(keys::LogKey, Secrets), StartFault> {
         getrandom::fill(&mut key).map_err(|error| StartFault::Host(error.to_string()))?;
         keys::create_fingerprint_key(path, &key)
             .map_err(|fault| StartFault::Io(format!("{}: {fault}", path.display())))?;
-        log::info("fingerprint-key", "a fingerprint key was made; keep a copy: without it echoed cannot find masked values")
-            .field("file", path.display().to_string())
-            .write();
+        log::info(
+            "fingerprint-key",
+            "a fingerprint key was made; keep a copy: without it echoed cannot find masked values",
+        )
+        .field("file", path.display().to_string())
+        .write();
     }
     let fingerprint_key = keys::load_fingerprint_key(path).map_err(|fault| {
         StartFault::Config(vec![problem(
@@ -433,7 +423,8 @@ impl Gateway {
             signals,
             clock,
             Box::new(move |issuer| {
-                if let Some(handle) = &*ask.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+                if let Some(handle) = &*ask.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+                {
                     handle.want(usize::from(issuer));
                 }
             }),
@@ -536,16 +527,30 @@ impl Gateway {
         let mut current = self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let next = Config::load(&current.path)?;
         let fixed = [
-            ("listen", next.listens.iter().map(|listen| listen.address).ne(current.listens.iter().map(|listen| listen.address))),
+            (
+                "listen",
+                next.listens
+                    .iter()
+                    .map(|listen| listen.address)
+                    .ne(current.listens.iter().map(|listen| listen.address)),
+            ),
             ("workers", next.workers != current.workers),
             ("issuer", next.issuers != current.issuers),
-            ("record", next.record != config::Record { release: next.record.release, ..current.record.clone() }),
+            (
+                "record",
+                next.record
+                    != config::Record { release: next.record.release, ..current.record.clone() },
+            ),
             ("admin", next.admin != current.admin),
             ("limits", next.limits != current.limits),
             ("deny", next.deny_file != current.deny_file),
         ];
         for (section, _) in fixed.iter().filter(|(_, changed)| *changed) {
-            log::warn("reload", format!("[{section}] changed; that takes effect at the next start")).write();
+            log::warn(
+                "reload",
+                format!("[{section}] changed; that takes effect at the next start"),
+            )
+            .write();
         }
         let mut next = next;
         next.issuers.clone_from(&current.issuers);
@@ -642,7 +647,9 @@ fn watch_deny(
     denyfile::watch(path, first, move |change| match change {
         denyfile::Change::List(list) => {
             let detail = json!({ "entries": list.entries().len() });
-            log::info("deny", "the deny file changed").field("entries", list.entries().len()).write();
+            log::info("deny", "the deny file changed")
+                .field("entries", list.entries().len())
+                .write();
             shared.change(|snapshot| Snapshot { deny: list.clone(), ..copy(snapshot) });
             record_control(&control, Kind::Deny, detail);
         }
@@ -667,7 +674,8 @@ fn record_control(control: &Mutex<Recorder>, kind: Kind, detail: Value) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    log::error("record", format!("an entry of kind {} could not be recorded", kind.as_str())).write();
+    log::error("record", format!("an entry of kind {} could not be recorded", kind.as_str()))
+        .write();
 }
 
 fn record_policy(control: &Mutex<Recorder>, config: &Config, rules: &RuleSet) {
@@ -770,11 +778,8 @@ pub fn run(path: &Path) -> Exit {
     for warning in &config.warnings {
         log::warn("config", warning.clone()).write();
     }
-    log::info(
-        "unsealed",
-        "the originals of masked spans are not kept: seal_to is not configured",
-    )
-    .write();
+    log::info("unsealed", "the originals of masked spans are not kept: seal_to is not configured")
+        .write();
     let signals = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGINT,

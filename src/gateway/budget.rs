@@ -45,11 +45,10 @@ impl Reservation {
         if more == 0 {
             return true;
         }
-        let taken = self.budget.used_bytes.fetch_update(
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-            |used| used.checked_add(more).filter(|&sum| sum <= self.budget.bytes_max),
-        );
+        let taken =
+            self.budget.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(more).filter(|&sum| sum <= self.budget.bytes_max)
+            });
         if taken.is_ok() {
             self.bytes = bytes;
         }

@@ -228,9 +228,7 @@ impl Fault {
             Fault::NotGranted(reason) => {
                 d(Client, 200, CODE_NOT_GRANTED, false, Quiet, reason.as_str())
             }
-            Fault::RequestBlocked => {
-                d(Client, 200, CODE_BLOCKED, false, Notice, "request-blocked")
-            }
+            Fault::RequestBlocked => d(Client, 200, CODE_BLOCKED, false, Notice, "request-blocked"),
             Fault::AnswerBlocked => d(Server, 200, CODE_BLOCKED, false, Notice, "answer-blocked"),
             Fault::Guard(fault) => d(Client, 200, CODE_OVER_BOUND, false, Notice, fault.as_str()),
             Fault::AnswerTooLarge { .. } => {
@@ -285,9 +283,7 @@ impl Fault {
             }
             Fault::Memory => retry(d(Operator, 503, CODE_OVER_BOUND, true, Notice, "memory")),
             Fault::Recorder => retry(d(Operator, 503, CODE_RECORDER, true, Alarm, "recorder")),
-            Fault::AccessEnded => {
-                d(Client, 401, CODE_NOT_GRANTED, true, Notice, "access-ended")
-            }
+            Fault::AccessEnded => d(Client, 401, CODE_NOT_GRANTED, true, Notice, "access-ended"),
             Fault::Draining => retry(d(Operator, 503, CODE_UPSTREAM, true, Quiet, "draining")),
         }
     }
@@ -302,7 +298,9 @@ impl Fault {
                 fault.rule.source()
             ),
             Fault::HeadTimeout => "the request head did not arrive in time".into(),
-            Fault::Body(fault) => format!("the request body is framed wrongly: {}", fault.rule.as_str()),
+            Fault::Body(fault) => {
+                format!("the request body is framed wrongly: {}", fault.rule.as_str())
+            }
             Fault::BodyTimeout => "the request body did not arrive in time".into(),
             Fault::PathUnknown => "no MCP server is served at this path".into(),
             Fault::OriginForeign => {
@@ -323,12 +321,12 @@ impl Fault {
                 format!("the body is {seen} bytes, allowed are {allowed} (body_bytes_max)")
             }
             Fault::MediaUnfit => "the body must be application/json in UTF-8".into(),
-            Fault::Encoded => "an encoded body is not read; send it without Content-Encoding".into(),
-            Fault::Message(fault) => format!(
-                "the message was refused: {} at byte {}",
-                fault.rule.as_str(),
-                fault.at
-            ),
+            Fault::Encoded => {
+                "an encoded body is not read; send it without Content-Encoding".into()
+            }
+            Fault::Message(fault) => {
+                format!("the message was refused: {} at byte {}", fault.rule.as_str(), fault.at)
+            }
             Fault::HeaderMismatch(field) => {
                 format!("the field {field} and the body disagree, or one is missing")
             }
@@ -370,8 +368,12 @@ impl Fault {
                 }
             },
             Fault::UpstreamBusy => "too many calls to this MCP server; try again later".into(),
-            Fault::Memory => "the gateway has no memory left for this message; try again later".into(),
-            Fault::Recorder => "the record cannot be written, so nothing passes; try again later".into(),
+            Fault::Memory => {
+                "the gateway has no memory left for this message; try again later".into()
+            }
+            Fault::Recorder => {
+                "the record cannot be written, so nothing passes; try again later".into()
+            }
             Fault::AccessEnded => "access ended while the exchange was open".into(),
             Fault::Draining => "the gateway is stopping; try again".into(),
         }

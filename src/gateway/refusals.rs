@@ -133,7 +133,10 @@ mod tests {
         assert!(refusals.due(at(30), false).is_empty());
         let due = refusals.due(at(62), false);
         assert_eq!(due.len(), 1);
-        assert_eq!((due[0].count, due[0].first_utc_ns, due[0].last_utc_ns), (2, 3_000_000_000, 4_000_000_000));
+        assert_eq!(
+            (due[0].count, due[0].first_utc_ns, due[0].last_utc_ns),
+            (2, 3_000_000_000, 4_000_000_000)
+        );
         assert!(refusals.each(source, "token-missing", at(63), &limits));
     }
 

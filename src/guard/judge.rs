@@ -56,7 +56,11 @@ pub fn own<T>(value: T) -> Judged<T> {
 pub type Payload = [Bytes; 3];
 
 /// Puts a payload together; each piece has been judged by itself.
-pub fn join(before: Judged<Bytes>, message: Judged<Bytes>, behind: Judged<Bytes>) -> Judged<Payload> {
+pub fn join(
+    before: Judged<Bytes>,
+    message: Judged<Bytes>,
+    behind: Judged<Bytes>,
+) -> Judged<Payload> {
     Judged([before.0, message.0, behind.0])
 }
 

@@ -90,11 +90,9 @@ impl Worker {
             let next = self.shared.snapshot();
             if !Arc::ptr_eq(&env.snapshot.rules, &next.rules) {
                 // A compiled set that gives no scratch memory changes nothing: the old rules stay.
-                if let Ok(scanner) = Scanner::new(
-                    next.rules.clone(),
-                    self.fingerprint_key,
-                    &next.settings.limits,
-                ) {
+                if let Ok(scanner) =
+                    Scanner::new(next.rules.clone(), self.fingerprint_key, &next.settings.limits)
+                {
                     env.scanner = scanner;
                 }
             }
@@ -150,8 +148,9 @@ pub fn run(start: Start, shared: Arc<Shared>) -> Result<(), String> {
     if let Some(core) = start.core {
         let mut set = rustix::thread::CpuSet::new();
         set.set(core);
-        rustix::thread::sched_setaffinity(None, &set)
-            .map_err(|error| format!("worker {} cannot be pinned to core {core}: {error}", start.index))?;
+        rustix::thread::sched_setaffinity(None, &set).map_err(|error| {
+            format!("worker {} cannot be pinned to core {core}: {error}", start.index)
+        })?;
     }
     let mut builder = tokio_uring::builder();
     builder.entries(start.ring_depth);

@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_cause_and_what_to_type() {
-        assert!(text(Errno::PERM, Some(2), Some(0)).contains("sysctl -w kernel.io_uring_disabled=0"));
+        assert!(
+            text(Errno::PERM, Some(2), Some(0)).contains("sysctl -w kernel.io_uring_disabled=0")
+        );
         assert!(text(Errno::PERM, Some(0), Some(2)).contains("seccomp.json"));
         assert!(text(Errno::NOSYS, None, Some(0)).contains("Linux 5.11"));
         assert!(text(Errno::NOMEM, Some(0), Some(0)).contains("RLIMIT_MEMLOCK"));

@@ -19,6 +19,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::auth::token::Issuer;
+use crate::guard::Mask;
+use crate::guard::glob::Glob;
+use crate::guard::policy;
 use crate::limits::Limits;
 
 mod files;
@@ -146,10 +149,12 @@ impl MaskStyle {
         &[("fill", MaskStyle::Fill), ("label", MaskStyle::Label)];
 }
 
-/// `[[grant]]`. A caller it applies to has one of the groups, or is one of the subjects, or has the
-/// claims; at least one of the three is given.
+/// `[[grant]]`. It applies to a caller who has one of the groups or is one of the subjects, where any
+/// are given, and who has all of the claims; at least one of the three is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
+    /// Line of the configuration on which it begins.
+    pub line: u32,
     /// Index into [`Config::upstreams`].
     pub upstream: u16,
     /// The issuer whose callers are meant, byte for byte; always given when two are configured.
@@ -172,6 +177,29 @@ pub struct Grant {
     pub mask: Option<MaskStyle>,
     /// Instead of `[record] release`.
     pub release: Option<Release>,
+}
+
+impl Grant {
+    /// The grant as the guard judges by it. Release levels are not the guard's: they stay here.
+    pub fn to_policy(&self) -> policy::Grant {
+        let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
+        policy::Grant {
+            upstream: self.upstream,
+            groups: self.groups.clone(),
+            subjects: self.subjects.clone(),
+            claims: self.claims.clone(),
+            issuer: self.issuer.clone(),
+            tools: globs(&self.tools),
+            prompts: globs(&self.prompts),
+            resources: globs(&self.resources),
+            methods: globs(&self.methods),
+            mask: self.mask.map(|style| match style {
+                MaskStyle::Fill => Mask::Fill,
+                MaskStyle::Label => Mask::Label,
+            }),
+            release: None,
+        }
+    }
 }
 
 /// `[guard]`.

@@ -18,6 +18,8 @@ use super::{
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
 use crate::auth::token::{Algorithm, Issuer};
+use crate::guard::RuleSet;
+use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
 use crate::record::keys;
 
@@ -113,10 +115,6 @@ fn warnings(config: &Config) -> Vec<String> {
     if !config.guard.builtin && config.guard.rule_files.is_empty() {
         warnings.push("no scan rules are configured: only known secrets are found".to_owned());
     }
-    warnings.push(
-        "masked originals are not kept (no seal_to): what was masked cannot be read back"
-            .to_owned(),
-    );
     warnings
 }
 
@@ -544,6 +542,7 @@ fn grants(
     issuer_urls.dedup_by(|one, other| one.is_some() && one == other);
     let mut grants = Vec::new();
     for mut section in sections.into_iter().take(ENTRIES_MAX) {
+        let line = section.place().line;
         let upstream = section.required("upstream", "upstream = \"codegen\"", problems);
         let issuer = match issuer_urls.len() {
             0 | 1 => section.string("issuer", problems),
@@ -587,6 +586,7 @@ fn grants(
             upstreams.iter().position(|named| named.name.as_deref() == Some(at.value))
         });
         grants.extend(position.map(|upstream| Grant {
+            line,
             upstream: upstream as u16,
             issuer: issuer.map(|at| at.value.to_owned()),
             groups: groups.unwrap_or_default(),
@@ -672,14 +672,32 @@ fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
     let mut guard =
         Guard { builtin: true, rule_files: Vec::new(), mask: MaskStyle::Fill, secrets: Vec::new() };
     let Some(mut section) = root.section("guard", &mut reading.problems) else { return guard };
-    if let Some(rules) = section.strings("rules", &mut reading.problems) {
+    if let Some(at) = section.value("rules", &reading.problems)
+        && let Some(rules) = as_strings(&at, &mut reading.problems)
+    {
+        let mut texts = Vec::new();
         guard.builtin = rules.iter().any(|at| at.value == "builtin");
         for at in rules.iter().filter(|at| at.value != "builtin") {
             let path = reading.path(at);
-            if reading.checks_files() {
-                files::readable(&path.with(path.value.as_path()), &mut reading.problems);
+            if reading.checks_files()
+                && files::readable(&path.with(path.value.as_path()), &mut reading.problems)
+            {
+                match std::fs::read_to_string(&path.value) {
+                    Ok(text) => texts.push((path.value.display().to_string(), text)),
+                    Err(error) => {
+                        let seen = format!("{}: {error}", path.value.display());
+                        reading.problems.at(&path, seen, "a rule file in UTF-8");
+                    }
+                }
             }
             guard.rule_files.push(path.value);
+        }
+        // The built-in pack alone has no faults of the operator's.
+        if !texts.is_empty() {
+            let faults = RuleSet::compile(&texts, guard.builtin, &[]).err().unwrap_or_default();
+            for fault in faults {
+                reading.problems.at(&at, fault.to_string(), "rules without faults");
+            }
         }
         let written: Vec<_> = rules.iter().map(|at| at.with(at.value.to_owned())).collect();
         distinct(&written, &mut reading.problems);
@@ -701,10 +719,11 @@ fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
             let place = at.with(at.value.as_path());
             let remedy = "a file with the secret, mode 600";
             if let Some(bytes) = files::private(&place, remedy, &mut reading.problems) {
-                // Bound: shorter values would be found everywhere.
-                if files::one_secret(&bytes).is_none_or(|secret| secret.len() < 6) {
-                    let seen = format!("{}: holds less than 6 bytes", at.value.display());
-                    reading.problems.at(at, seen, "a secret of at least 6 bytes");
+                let length = files::one_secret(&bytes).map_or(0, <[u8]>::len);
+                if length < KNOWN_BYTES_MIN {
+                    let seen = format!("{}: holds {length} bytes", at.value.display());
+                    let allowed = format!("a secret of at least {KNOWN_BYTES_MIN} bytes");
+                    reading.problems.at(at, seen, allowed);
                 }
             }
         }

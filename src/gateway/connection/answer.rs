@@ -15,10 +15,10 @@ use crate::guard::{self, Outcome};
 use crate::limits::RECEIVE_BYTES;
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Era};
+use crate::wire::Read;
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
 use crate::wire::mcp::{self, Class};
-use crate::wire::Read;
 
 impl Connection {
     pub(super) fn step_answer_head(&mut self, turn: &mut Turn<'_>) -> bool {
@@ -64,9 +64,11 @@ impl Connection {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         exchange.upstream_keeps = answer.keep_alive;
         let status = answer.status;
-        if self.answer_fields.get(&head, Name::ContentEncoding).is_some_and(|coding| {
-            !coding.eq_ignore_ascii_case(b"identity")
-        }) {
+        if self
+            .answer_fields
+            .get(&head, Name::ContentEncoding)
+            .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        {
             return Err(UpstreamFault::Encoded);
         }
         // The upstream's own challenge and redirects are not the caller's business: its credential is
@@ -252,11 +254,8 @@ impl Connection {
             .part(PartKind::Verdict, verdict)
             .part(PartKind::HeadIn, head_in)
             .part(PartKind::HeadOut, head_out);
-        let payload = guard::join(
-            guard::own(head),
-            guard::own(Bytes::new()),
-            guard::own(Bytes::new()),
-        );
+        let payload =
+            guard::join(guard::own(head), guard::own(Bytes::new()), guard::own(Bytes::new()));
         self.emit(Emission::answer(entry, payload), turn);
         self.phase = Phase::Finish;
         Ok(())
@@ -276,8 +275,8 @@ impl Connection {
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
         let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
-        let mut message = mcp::read(&body, Direction::Response, limits, &mut turn.env.json)
-            .map_err(nonsense)?;
+        let mut message =
+            mcp::read(&body, Direction::Response, limits, &mut turn.env.json).map_err(nonsense)?;
         own_answer_id(exchange, &message, &body)?;
         let caller = exchange.caller.as_ref().expect("a call was authenticated");
         let (permit, filtered) = settings
@@ -315,8 +314,7 @@ impl Connection {
                 count_findings(&findings, turn);
                 exchange.answering = true;
                 exchange.answered = true;
-                let decision =
-                    if judgement.edited { Decision::Masked } else { Decision::Allowed };
+                let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
                 let mut verdict =
                     exchange.verdict(Direction::Response, decision, &self.source_text);
                 verdict.findings = &findings;
@@ -329,11 +327,8 @@ impl Connection {
                     .part(PartKind::HeadIn, head_in)
                     .part(PartKind::HeadOut, head_out)
                     .part(PartKind::Body, (*judgement.bytes).clone());
-                let payload = guard::join(
-                    guard::own(head),
-                    judgement.bytes,
-                    guard::own(Bytes::new()),
-                );
+                let payload =
+                    guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
                 self.emit(Emission::answer(entry, payload), turn);
                 self.phase = Phase::Finish;
                 Ok(())

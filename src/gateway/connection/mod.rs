@@ -46,9 +46,9 @@ use bytes::BytesMut;
 use self::exchange::Exchange;
 use self::outbox::{Emission, HeldOut};
 use super::env::Env;
-use crate::auth::token::TokenFault;
 use super::fault::{Fault, UpstreamFault};
 use super::metrics::Leg;
+use crate::auth::token::TokenFault;
 use crate::guard::{Judged, Payload};
 use crate::limits::RECEIVE_BYTES;
 use crate::record::Released;
@@ -125,15 +125,39 @@ pub enum Action {
 
 enum Phase {
     Head,
-    Keys { deadline_ns: u64, fault: TokenFault },
-    Body { decoder: Option<Decoder>, body: BytesMut, deadline_ns: u64 },
-    Forward { deadline_ns: u64 },
-    AnswerHead { deadline_ns: u64 },
-    AnswerBody { decoder: Decoder, whole: Option<usize>, body: BytesMut, deadline_ns: u64 },
+    Keys {
+        deadline_ns: u64,
+        fault: TokenFault,
+    },
+    Body {
+        decoder: Option<Decoder>,
+        body: BytesMut,
+        deadline_ns: u64,
+    },
+    Forward {
+        deadline_ns: u64,
+    },
+    AnswerHead {
+        deadline_ns: u64,
+    },
+    AnswerBody {
+        decoder: Decoder,
+        whole: Option<usize>,
+        body: BytesMut,
+        deadline_ns: u64,
+    },
     /// `payload` is what the decoder gave and the event reader has not read yet.
-    Stream { decoder: Decoder, payload: BytesMut, events: Box<sse::Reader>, deadline_ns: u64 },
+    Stream {
+        decoder: Decoder,
+        payload: BytesMut,
+        events: Box<sse::Reader>,
+        deadline_ns: u64,
+    },
     Finish,
-    Linger { deadline_ns: u64, discarded: u64 },
+    Linger {
+        deadline_ns: u64,
+        discarded: u64,
+    },
     Closed,
 }
 
@@ -520,7 +544,8 @@ impl Connection {
         if close {
             turn.out.push(Action::ShutdownClient);
             let linger_ms_max = turn.env.settings().limits.linger_ms_max;
-            self.phase = Phase::Linger { deadline_ns: turn.now.after_ms(linger_ms_max), discarded: 0 };
+            self.phase =
+                Phase::Linger { deadline_ns: turn.now.after_ms(linger_ms_max), discarded: 0 };
             if let Some(rx) = &mut self.rx {
                 rx.clear();
             }
@@ -587,7 +612,11 @@ impl Connection {
             // Why: a connection that still sends, that ended, or on which anything stands behind the
             // answer would carry bytes of this exchange into another.
             Link::Open { rx, sending, ended, broken } => {
-                complete && rx.as_ref().is_some_and(BytesMut::is_empty) && !sending && !ended && !broken
+                complete
+                    && rx.as_ref().is_some_and(BytesMut::is_empty)
+                    && !sending
+                    && !ended
+                    && !broken
             }
         };
         self.link = Link::None;

@@ -181,11 +181,7 @@ const STREAM_HEAD: &str = "b9\r\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id
 const STREAM_TAIL: &str = "\"}}}\n\n\r\n0\r\n\r\n";
 
 /// The text that the recorder cannot write: constants around the exchange id.
-fn unavailable(
-    streaming: bool,
-    forwarded: bool,
-    id: crate::types::ExchangeId,
-) -> Released<Bytes> {
+fn unavailable(streaming: bool, forwarded: bool, id: crate::types::ExchangeId) -> Released<Bytes> {
     match (streaming, forwarded) {
         (true, _) => Released::unrecorded(STREAM_HEAD, id, STREAM_TAIL),
         (false, false) => Released::unrecorded(UNAVAILABLE_HEAD, id, UNAVAILABLE_TAIL),
@@ -202,7 +198,11 @@ mod tests {
     fn the_constant_lengths_are_true() {
         for tail in [UNAVAILABLE_TAIL, FORWARDED_TAIL] {
             let body = tail.split_once("\r\n\r\n").unwrap().1;
-            assert!(tail.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+            assert!(
+                tail.contains(&format!("Content-Length: {}\r\n", body.len())),
+                "{}",
+                body.len()
+            );
             let value: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(value["error"]["code"], -31005);
         }

@@ -161,14 +161,13 @@ impl Connection {
         };
         let sessions = &turn.env.sessions;
         let upstream = route_index as u16;
-        let checked = turn.env.tokens.check(token, upstream, &route.resource, setting, |identity| {
-            Caller {
+        let checked =
+            turn.env.tokens.check(token, upstream, &route.resource, setting, |identity| Caller {
                 identity: identity.clone(),
                 access: settings.policy.access(identity, upstream),
                 slot: sessions.slot(identity, upstream),
                 subject: entries::subject(identity, &route.name),
-            }
-        });
+            });
         match checked {
             Ok((identity, caller)) => {
                 if let Some(reason) = snapshot.deny.denies(identity) {
@@ -229,9 +228,8 @@ impl Connection {
         let caller = exchange.caller.as_ref().expect("the caller was just judged");
 
         let version = self.fields.get(head, Name::McpProtocolVersion);
-        exchange.era = version.map(|version| {
-            if version >= MODERN { Era::Modern } else { Era::Handshake }
-        });
+        exchange.era =
+            version.map(|version| if version >= MODERN { Era::Modern } else { Era::Handshake });
 
         let owner = Owner {
             issuer: &caller.identity.issuer,
@@ -261,17 +259,19 @@ impl Connection {
                 if !is_empty(exchange.request.framing) {
                     return Err(Fault::MethodUnfit);
                 }
-                let permit =
-                    settings.policy.judge_http(&caller.access).map_err(|denial| {
-                        Fault::NotGranted(denial.reason)
-                    })?;
+                let permit = settings
+                    .policy
+                    .judge_http(&caller.access)
+                    .map_err(|denial| Fault::NotGranted(denial.reason))?;
                 self.stitch(turn);
                 self.forward_bodyless(&permit, turn)
             }
             Method::Post => {
-                if self.fields.get(head, Name::ContentEncoding).is_some_and(|coding| {
-                    !coding.eq_ignore_ascii_case(b"identity")
-                }) {
+                if self
+                    .fields
+                    .get(head, Name::ContentEncoding)
+                    .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+                {
                     return Err(Fault::Encoded);
                 }
                 match self.fields.get(head, Name::ContentType).map(head::media) {
@@ -403,8 +403,8 @@ impl Connection {
         let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
-        let message = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
-            .map_err(|fault| {
+        let message =
+            mcp::read(&body, Direction::Request, limits, &mut turn.env.json).map_err(|fault| {
                 exchange.rpc_id =
                     fault.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&body)));
                 Fault::Message(fault)
@@ -414,8 +414,8 @@ impl Connection {
             .flatten();
         exchange.rpc_method = message.method.as_ref().map(|text| text.decode(&body).into_owned());
         exchange.targets = target_texts(&message, &body);
-        exchange.initialize = message.class == Class::Request
-            && exchange.rpc_method.as_deref() == Some("initialize");
+        exchange.initialize =
+            message.class == Class::Request && exchange.rpc_method.as_deref() == Some("initialize");
         agree(&self.fields, exchange, &message, &body)?;
         self.stitch(turn);
 
@@ -433,7 +433,10 @@ impl Connection {
                     &mut turn.env.json,
                     limits,
                 );
-                let (recorded, findings) = masked.map_or_else(|_| (None, Vec::new()), |(bytes, findings)| (Some(bytes), findings));
+                let (recorded, findings) = masked.map_or_else(
+                    |_| (None, Vec::new()),
+                    |(bytes, findings)| (Some(bytes), findings),
+                );
                 self.refuse_with(Fault::NotGranted(denial.reason), recorded, findings, turn);
                 return Ok(());
             }
@@ -469,10 +472,8 @@ impl Connection {
                 findings.extend(head_findings);
                 findings.extend(judgement.findings);
                 count_findings(&findings, turn);
-                let decision =
-                    if judgement.edited { Decision::Masked } else { Decision::Allowed };
-                let mut verdict =
-                    exchange.verdict(Direction::Request, decision, &self.source_text);
+                let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
+                let mut verdict = exchange.verdict(Direction::Request, decision, &self.source_text);
                 verdict.findings = &findings;
                 verdict.edited = judgement.edited;
                 let verdict = verdict.part();
@@ -485,11 +486,8 @@ impl Connection {
                     .part(PartKind::HeadIn, head_in)
                     .part(PartKind::HeadOut, head_record)
                     .part(PartKind::Body, body);
-                let payload = guard::join(
-                    guard::own(head),
-                    judgement.bytes,
-                    guard::own(Bytes::new()),
-                );
+                let payload =
+                    guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
                 self.forward(Emission::request(entry, payload), turn);
                 Ok(())
             }
@@ -523,11 +521,8 @@ impl Connection {
             .part(PartKind::Verdict, verdict)
             .part(PartKind::HeadIn, head_in)
             .part(PartKind::HeadOut, head_record);
-        let payload = guard::join(
-            guard::own(head),
-            guard::own(Bytes::new()),
-            guard::own(Bytes::new()),
-        );
+        let payload =
+            guard::join(guard::own(head), guard::own(Bytes::new()), guard::own(Bytes::new()));
         self.forward(Emission::request(entry, payload), turn);
         Ok(())
     }
@@ -577,11 +572,11 @@ impl Connection {
                 }
                 Some((_, RuleAction::Mask)) if param => {
                     // Decided: a mirrored argument gets the value that the masked argument got.
-                    let value =
-                        scanner.fill_field(field.value, Direction::Request, pseudonym_key);
+                    let value = scanner.fill_field(field.value, Direction::Request, pseudonym_key);
                     text.field_bytes(field.name, &value);
                 }
-                Some((_, RuleAction::Mask)) if !matches!(field.known, Some(Name::McpName | Name::McpMethod)) => {}
+                Some((_, RuleAction::Mask))
+                    if !matches!(field.known, Some(Name::McpName | Name::McpMethod)) => {}
                 Some(_) => return Err(Fault::RequestBlocked),
             }
         }
@@ -628,8 +623,7 @@ impl Connection {
             Link::None => {
                 self.link = Link::Asked;
                 let connect_ms_max = exchange.settings.limits.connect_ms_max;
-                self.phase =
-                    Phase::Forward { deadline_ns: turn.now.after_ms(2 * connect_ms_max) };
+                self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(2 * connect_ms_max) };
                 turn.out.push(Action::OpenUpstream {
                     route: exchange.route.expect("the path was matched") as u16,
                     stream: exchange.http == Method::Get,
@@ -688,8 +682,12 @@ impl Connection {
         let fresh = exchange.ordinal == 0;
 
         let decision = match fault {
-            Fault::Token(_) | Fault::Denied(_) | Fault::NotGranted(_) | Fault::OriginForeign
-            | Fault::HandleForeign | Fault::AccessEnded => Decision::Denied,
+            Fault::Token(_)
+            | Fault::Denied(_)
+            | Fault::NotGranted(_)
+            | Fault::OriginForeign
+            | Fault::HandleForeign
+            | Fault::AccessEnded => Decision::Denied,
             Fault::RequestBlocked | Fault::AnswerBlocked => Decision::Blocked,
             Fault::Upstream(_) | Fault::UpstreamBusy | Fault::Recorder | Fault::KeysUnavailable => {
                 Decision::Failed
@@ -766,10 +764,8 @@ impl Connection {
     fn answer_continue(&mut self, turn: &mut Turn<'_>) {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         let entry = exchange.entry(Kind::Interim, turn.now);
-        let payload = own_payload(
-            Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"),
-            Bytes::new(),
-        );
+        let payload =
+            own_payload(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"), Bytes::new());
         self.emit(Emission::answer(entry, payload), turn);
     }
 
@@ -830,8 +826,7 @@ impl Connection {
             exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
         verdict.reason = Some(outcome);
         let verdict = verdict.part();
-        let each =
-            turn.env.refusals.each(source, outcome, turn.now, &exchange.settings.limits);
+        let each = turn.env.refusals.each(source, outcome, turn.now, &exchange.settings.limits);
         let entry = exchange.entry(Kind::Answer, turn.now).part(PartKind::Verdict, verdict);
         let payload = own_payload(head, body);
         if each {
@@ -857,10 +852,7 @@ fn own_payload(head: Bytes, body: Bytes) -> Judged<Payload> {
 }
 
 /// Adds what lets a listed browser origin read the answer (Fetch standard, CORS protocol).
-pub(super) fn push_cors<'a>(
-    origin: Option<&'a Bytes>,
-    fields: &mut Vec<(&'static str, &'a [u8])>,
-) {
+pub(super) fn push_cors<'a>(origin: Option<&'a Bytes>, fields: &mut Vec<(&'static str, &'a [u8])>) {
     if let Some(origin) = origin {
         fields.push(("Access-Control-Allow-Origin", &origin[..]));
         fields.push((
@@ -942,9 +934,9 @@ fn record_head(
     let secret: Vec<_> = fields
         .iter(&head)
         .filter(|field| match field.known {
-            Some(
-                Name::Authorization | Name::ProxyAuthorization | Name::Cookie | Name::Dpop,
-            ) => true,
+            Some(Name::Authorization | Name::ProxyAuthorization | Name::Cookie | Name::Dpop) => {
+                true
+            }
             Some(_) => false,
             None => names_a_credential(field.name),
         })
@@ -1017,7 +1009,14 @@ fn agree(
     }
     let routed = matches!(
         exchange.rpc_method.as_deref(),
-        Some("tools/call" | "prompts/get" | "resources/read" | "tasks/get" | "tasks/update" | "tasks/cancel")
+        Some(
+            "tools/call"
+                | "prompts/get"
+                | "resources/read"
+                | "tasks/get"
+                | "tasks/update"
+                | "tasks/cancel"
+        )
     );
     let target = exchange.targets.first().filter(|_| routed);
     match (fields.get(head, Name::McpName), target) {
@@ -1068,9 +1067,8 @@ fn metadata_at(settings: &Settings, path: &[u8]) -> Option<Bytes> {
 /// The route with the longest path that is `path` or a whole-segment prefix of it.
 fn route_at(settings: &Settings, path: &[u8]) -> Option<usize> {
     settings.routes.iter().position(|route| {
-        path.strip_prefix(route.path.as_bytes()).is_some_and(|rest| {
-            rest.is_empty() || (rest[0] == b'/' && suffix_is_plain(rest))
-        })
+        path.strip_prefix(route.path.as_bytes())
+            .is_some_and(|rest| rest.is_empty() || (rest[0] == b'/' && suffix_is_plain(rest)))
     })
 }
 
@@ -1087,7 +1085,10 @@ fn suffix_target(exchange: &Exchange, route: &super::super::env::Route) -> Strin
     let path = exchange.request.path.of(&exchange.head);
     let rest = &path[route.path.len()..];
     let rest = std::str::from_utf8(rest).expect("the suffix is plain ASCII");
-    format!("{}{rest}", if rest.is_empty() { &route.target } else { route.target.trim_end_matches('/') })
+    format!(
+        "{}{rest}",
+        if rest.is_empty() { &route.target } else { route.target.trim_end_matches('/') }
+    )
 }
 
 #[cfg(test)]
@@ -1105,7 +1106,10 @@ mod tests {
     #[test]
     fn a_base64_field_is_decoded_before_it_is_compared() {
         assert_eq!(decode_field(b"=?base64?ZWNobw==?=").as_deref(), Some(&b"echo"[..]));
-        assert_eq!(decode_field(b"=?BASE64?ZWNobw==?=").as_deref(), Some(&b"=?BASE64?ZWNobw==?="[..]));
+        assert_eq!(
+            decode_field(b"=?BASE64?ZWNobw==?=").as_deref(),
+            Some(&b"=?BASE64?ZWNobw==?="[..])
+        );
         assert_eq!(decode_field(b"=?base64?ZWNobw?="), None);
         assert_eq!(decode_field(b"echo").as_deref(), Some(&b"echo"[..]));
     }

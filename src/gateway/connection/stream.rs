@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::heads;
-use super::answer::{answer_head, answers, answer_head_record, mask_of, record_own_head};
+use super::answer::{answer_head, answer_head_record, answers, mask_of, record_own_head};
 use super::exchange::Exchange;
 use super::outbox::{Emission, HeldOut};
 use super::request::{count_findings, pseudonym_key};
@@ -15,9 +15,9 @@ use crate::guard::{self, Judged, Outcome, Payload};
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
+use crate::wire::head::{self, Method};
 use crate::wire::mcp::{self, Class};
 use crate::wire::sse::{self, Item, SseRule};
-use crate::wire::head::{self, Method};
 
 /// WHATWG HTML §9.2.6: how long a client waits before it connects again. Clamped to what neither
 /// hammers the server nor strands the client.
@@ -126,9 +126,8 @@ impl Connection {
                 }
                 continue;
             }
-            let step = decoder
-                .step(rx)
-                .map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
+            let step =
+                decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
             match step {
                 Step::Data(span) => {
                     exchange.upstream_bytes += span.end() as u64;
@@ -257,11 +256,11 @@ impl Connection {
         match outcome {
             Outcome::Pass(judgement) => {
                 exchange.answered |= answers_call;
-                let decision =
-                    if judgement.edited { Decision::Masked } else { Decision::Allowed };
+                let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
                 let findings = judgement.findings;
                 count_findings(&findings, turn);
-                let mut verdict = event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
+                let mut verdict =
+                    event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
                 verdict.edited = judgement.edited;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
@@ -342,7 +341,8 @@ impl Connection {
         exchange.outcome = disposition.label;
         exchange.close |= disposition.close;
         let owed = exchange.http == Method::Post && !exchange.answered && exchange.rpc_id.is_some();
-        let mut verdict = exchange.verdict(Direction::Response, Decision::Failed, &self.source_text);
+        let mut verdict =
+            exchange.verdict(Direction::Response, Decision::Failed, &self.source_text);
         if fault == Fault::AccessEnded {
             verdict.decision = Decision::Denied;
         }
