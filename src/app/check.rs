@@ -9,7 +9,7 @@ use crate::app::config::{Config, Problem};
 /// Checks the configuration at `path` and writes what was found. The problems are the answer of
 /// this command, so they go to `out`.
 pub fn run(path: &Path, json: bool, out: &mut dyn Write) -> io::Result<Exit> {
-    let config = match Config::load(path) {
+    let config = match Config::check(path) {
         Ok(config) => config,
         Err(problems) => {
             write_problems(path, &problems, json, out)?;

@@ -238,10 +238,14 @@ pub struct Record {
 }
 
 /// Whether the files that a configuration names are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Files {
-    Check,
+    /// The text alone.
     Skip,
+    /// Are they there and private, and are keys keys.
+    Check,
+    /// The rule files are compiled too.
+    Compile,
 }
 
 /// Largest configuration file. Bound: it is read whole.
@@ -249,21 +253,15 @@ const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 impl Config {
     /// Reads and checks the file and the files it names. The error holds every problem, in the order
-    /// of the file.
+    /// of the file. Rule files are not compiled: that takes up to a second, and who needs the rules
+    /// compiles them.
     pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
-        let whole_file = |seen: String, allowed: &str| {
-            let key = "file".to_owned();
-            vec![Problem { line: None, key, seen, allowed: allowed.to_owned() }]
-        };
-        let about = std::fs::metadata(path)
-            .map_err(|error| whole_file(format!("cannot be read ({error})"), "a readable file"))?;
-        if about.len() > CONFIG_BYTES_MAX {
-            let allowed = format!("at most {CONFIG_BYTES_MAX} bytes");
-            return Err(whole_file(format!("is {} bytes", about.len()), &allowed));
-        }
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| whole_file(format!("cannot be read ({error})"), "UTF-8 text"))?;
-        sections::config(&text, path, Files::Check)
+        sections::config(&read_whole(path)?, path, Files::Check)
+    }
+
+    /// Like [`Config::load`], and compiles the rule files for their faults.
+    pub fn check(path: &Path) -> Result<Config, Vec<Problem>> {
+        sections::config(&read_whole(path)?, path, Files::Compile)
     }
 
     /// Reads the text alone; `path` is where it is said to come from. Touches no file.
@@ -287,4 +285,19 @@ impl Config {
         let candidates = self.upstreams.iter().enumerate().filter(|(_, one)| covers(one));
         candidates.max_by_key(|(_, one)| one.path.len()).map(|(index, _)| index as u16)
     }
+}
+
+fn read_whole(path: &Path) -> Result<String, Vec<Problem>> {
+    let whole_file = |seen: String, allowed: &str| {
+        let key = "file".to_owned();
+        vec![Problem { line: None, key, seen, allowed: allowed.to_owned() }]
+    };
+    let about = std::fs::metadata(path)
+        .map_err(|error| whole_file(format!("cannot be read ({error})"), "a readable file"))?;
+    if about.len() > CONFIG_BYTES_MAX {
+        let allowed = format!("at most {CONFIG_BYTES_MAX} bytes");
+        return Err(whole_file(format!("is {} bytes", about.len()), &allowed));
+    }
+    std::fs::read_to_string(path)
+        .map_err(|error| whole_file(format!("cannot be read ({error})"), "UTF-8 text"))
 }

@@ -39,7 +39,7 @@ impl Reading<'_> {
     }
 
     fn checks_files(&self) -> bool {
-        self.files == Files::Check
+        self.files >= Files::Check
     }
 }
 
@@ -693,7 +693,7 @@ fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
             guard.rule_files.push(path.value);
         }
         // The built-in pack alone has no faults of the operator's.
-        if !texts.is_empty() {
+        if !texts.is_empty() && reading.files == Files::Compile {
             let faults = RuleSet::compile(&texts, guard.builtin, &[]).err().unwrap_or_default();
             for fault in faults {
                 reading.problems.at(&at, fault.to_string(), "rules without faults");
