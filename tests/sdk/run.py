@@ -25,9 +25,10 @@ import time
 import zlib
 from pathlib import Path
 
+import hostile
 import parts
 from parts import HERE, NODE, PY1, PY2, ROOT, Checks, OpenStream, Process, Tee, bearer, post, request, rpc, shows
-from suites import EVERYTHING_GRANT, PY_GRANT, everything_steps, judge, py_steps
+from suites import EVERYTHING_GRANT, PY_GRANT, TS_GRANT, everything_steps, judge, py_steps, ts_steps
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 CLIENTS = {
@@ -36,10 +37,15 @@ CLIENTS = {
     "typescript 2": ([NODE, "client_ts2.mjs"], ("legacy", "modern")),
     "typescript 1": ([NODE, "client_ts1.mjs"], ("legacy",)),
 }
+INSPECTOR_2 = ["node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli", "--protocol-era"]
 INSPECTORS = {
-    "inspector 1": ["node_modules/inspector-v1/cli/build/cli.js", "--cli"],
-    "inspector 2": ["node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", "--cli"],
+    "inspector 1": (["node_modules/inspector-v1/cli/build/cli.js", "--cli"], ("py", "ts", "everything")),
+    "inspector 2, legacy": ([*INSPECTOR_2, "legacy"], ("py", "ts", "everything")),
+    "inspector 2, modern": ([*INSPECTOR_2, "modern"], ("py", "ts")),
 }
+TOOLS = {"py": ("add", "wipe"), "ts": ("add", "wipe"), "everything": ("get-sum", "gzip-file-as-resource")}
+SERVERS = {"py": py_steps, "ts": ts_steps, "everything": everything_steps}
+VISIT_S = 4
 VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28"}
 
 
@@ -72,9 +78,10 @@ class World:
             {"id": name, "secret": f"{name}-pass", "groups": groups, "alg": alg}
             for name, groups, alg in [
                 ("engineer", ["engineering"], "RS256"), ("contractor", ["contractors"], "ES256"),
-                ("nobody", [], "RS256"),
+                ("nobody", [], "RS256"), ("visitor", ["engineering"], "ES256"),
             ]
         ]
+        self.clients[-1]["ttl_s"] = VISIT_S
 
     def start(self, name, command, env=None):
         process = Process(name, command, self.directory, env)
@@ -82,23 +89,24 @@ class World:
         return process
 
     def start_servers(self):
-        self.ports = {"py": parts.free_port(), "everything": parts.free_port()}
+        self.ports = {name: parts.free_port() for name in SERVERS}
         env = {"PLANTED": json.dumps(self.planted)}
         py = self.start("server-py", [PY2, "server_py2.py", self.ports["py"]], env)
+        ts = self.start("server-ts", [NODE, "server_ts2.mjs", self.ports["ts"]], env)
         everything = self.start(
             "server-everything",
             [NODE, "node_modules/@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"],
             {"PORT": str(self.ports["everything"]), "STENOGRAPH_PLANTED": json.dumps(self.planted)},
         )
-        py.wait_port(self.ports["py"])
-        everything.wait_port(self.ports["everything"])
+        for process, port in ((py, self.ports["py"]), (ts, self.ports["ts"]), (everything, self.ports["everything"])):
+            process.wait_port(port)
         self.to_server = {name: Tee(port) for name, port in self.ports.items()}
         # The public address is the tee's: that is what clients are told and what tokens are for.
         self.to_gateway = Tee()
         self.url = {name: f"http://127.0.0.1:{self.to_gateway.port}/{name}" for name in self.ports}
 
     def start_idp(self):
-        plan = {"port": 0, "clients": self.clients, "resources": [self.url["py"], self.url["everything"]]}
+        plan = {"port": 0, "clients": self.clients, "resources": list(self.url.values())}
         idp = self.start("idp", [NODE, "idp.mjs", json.dumps(plan)])
         self.issuer = idp.wait_for(r"ready (\S+)")[1]
 
@@ -139,6 +147,12 @@ resource = "{self.url['py']}"
 credential = {{ header = "authorization", file = "{self.directory}/credential" }}
 
 [[upstream]]
+name = "ts"
+path = "/ts"
+url = "http://127.0.0.1:{self.to_server['ts'].port}/mcp"
+resource = "{self.url['ts']}"
+
+[[upstream]]
 name = "everything"
 path = "/everything"
 url = "http://127.0.0.1:{self.to_server['everything'].port}/mcp"
@@ -148,6 +162,11 @@ resource = "{self.url['everything']}"
 upstream = "py"
 groups = ["engineering"]
 {values(engineer_py or PY_GRANT)}
+
+[[grant]]
+upstream = "ts"
+groups = ["engineering"]
+{values(TS_GRANT)}
 
 [[grant]]
 upstream = "everything"
@@ -171,6 +190,9 @@ release = "written"
 signing_key = "{self.directory}/log.key"
 fingerprint_key = "{self.directory}/fingerprint.key"
 
+[limits]
+token_leeway_ms_max = "0ms"
+
 [admin]
 address = "127.0.0.1:{self.admin_port}"
 """)
@@ -181,8 +203,6 @@ address = "127.0.0.1:{self.admin_port}"
         for name, content in (("credential", self.upstream_credential), ("deny.toml", "")):
             (self.directory / name).write_text(content)
             (self.directory / name).chmod(0o600)
-        (self.directory / "fingerprint.key").write_bytes(os.urandom(32).hex().encode() + b"\n")
-        (self.directory / "fingerprint.key").chmod(0o600)
         made = self.command("keygen", "log", "--out", self.directory / "log.key")
         if made.returncode:
             raise RuntimeError(f"keygen: {made}")
@@ -200,28 +220,35 @@ address = "127.0.0.1:{self.admin_port}"
             process.stop()
 
 
-def run_client(program, plan, timeout_s=120):
+def run_client(program, plan, timeout_s=60):
     """The lines a client printed."""
-    done = subprocess.run(
-        [*map(str, program)], input=json.dumps(plan), capture_output=True, text=True, timeout=timeout_s, cwd=HERE
+    child = subprocess.Popen(
+        [*map(str, program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE
     )
-    lines = [json.loads(line) for line in done.stdout.split("\n") if line.startswith("{")]
-    if not lines:
-        lines = [{"step": "connection", "error": done.stderr[-2000:]}]
+    late = ""
+    try:
+        out, err = child.communicate(json.dumps(plan), timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, err = child.communicate()
+        late = f"still running after {timeout_s} s; "
+    lines = [json.loads(line) for line in out.split("\n") if line.startswith("{")]
+    if late or not lines:
+        lines.append({"step": "connection", "error": late + err[-2000:]})
     return lines
 
 
 def suites(world, checks, only, control):
     """Every client with every server that speaks its era. `control`: straight at the servers."""
     for client, (program, eras) in CLIENTS.items():
-        for server, make in (("py", py_steps), ("everything", everything_steps)):
+        for server, make in SERVERS.items():
             for era in eras:
                 label = f"{'control: ' if control else ''}{client}, {server}, {era}"
                 if only and only not in label:
                     continue
                 # server-everything has the handshake era only: a client that asks for the newer
                 # one must fall back through the gateway as it does without it.
-                spoken = era if server == "py" else "legacy"
+                spoken = "legacy" if server == "everything" else era
                 steps = [step for step in make(world.planted, world.sent) if spoken in step.eras]
                 plan = {"era": era, "steps": [step.words for step in steps]}
                 if control:
@@ -241,7 +268,11 @@ def suites(world, checks, only, control):
                 up = world.to_gateway.since(mark, "up")
                 for kind, secret in world.planted.items():
                     checks.check(f"{label}: planted {kind} secret is nowhere in the bytes", not shows(down, secret))
-                if spoken == "legacy":
+                if server == "ts" and spoken == "legacy":
+                    refused = [s for s, a in zip(down, up) if b"GET /" in a]
+                    checks.check(f"{label}: the server's 405 to GET comes through",
+                                 refused and all(b"HTTP/1.1 405" in s for s in refused), refused[:1])
+                elif spoken == "legacy":
                     opened = sum(stream.count(b"GET /") for stream in up if b"text/event-stream" in stream)
                     checks.check(f"{label}: GET stream asked for", opened > 0)
                     deleted = [s for s, a in zip(down, up) if b"DELETE /" in a]
@@ -250,11 +281,10 @@ def suites(world, checks, only, control):
 
 
 def inspectors(world, checks, only):
-    for name, command in INSPECTORS.items():
-        for server, tool, arguments, wanted in (
-            ("py", "add", ["a=2", "b=3"], "5"), ("everything", "get-sum", ["a=2", "b=3"], "5"),
-        ):
-            label = f"{name}, {server}"
+    """The inspector's command line, of each generation and era."""
+    for name, (command, servers) in INSPECTORS.items():
+        for server in servers:
+            label, (tool, hidden) = f"{name}, {server}", TOOLS[server]
             if only and only not in label:
                 continue
             base = [NODE, *command, world.url[server], "--transport", "http",
@@ -262,17 +292,16 @@ def inspectors(world, checks, only):
             env = {**os.environ, "HOME": str(world.directory)}
 
             def inspect(*words):
-                return subprocess.run([*map(str, base), *words], capture_output=True, text=True, timeout=60, cwd=HERE, env=env)
+                done = subprocess.run([*map(str, base), *words], capture_output=True, text=True, timeout=60, cwd=HERE, env=env)
+                return done.returncode, done.stdout, done.stderr
 
-            listed = inspect("--method", "tools/list")
-            hidden = "wipe" if server == "py" else "gzip-file-as-resource"
-            checks.check(f"{label}: tools/list", listed.returncode == 0 and f'"{tool}"' in listed.stdout and hidden not in listed.stdout,
-                         listed.stdout[:200] + listed.stderr[-300:])
-            called = inspect("--method", "tools/call", "--tool-name", tool, *[w for a in arguments for w in ("--tool-arg", a)])
-            checks.check(f"{label}: tools/call", called.returncode == 0 and wanted in called.stdout, called.stdout[:200] + called.stderr[-300:])
-            refused = inspect("--method", "tools/call", "--tool-name", hidden)
-            checks.check(f"{label}: tool not granted", "wiped" not in refused.stdout and "31001" in refused.stdout + refused.stderr or
-                         "not found" in (refused.stdout + refused.stderr).lower(), refused.stdout[:200] + refused.stderr[-300:])
+            code, out, err = inspect("--method", "tools/list")
+            checks.check(f"{label}: tools/list", code == 0 and f'"{tool}"' in out and f'"{hidden}"' not in out, out[:200] + err[-300:])
+            code, out, err = inspect("--method", "tools/call", "--tool-name", tool, "--tool-arg", "a=2", "b=3")
+            checks.check(f"{label}: tools/call", code == 0 and "5" in out, out[:200] + err[-300:])
+            code, out, err = inspect("--method", "tools/call", "--tool-name", hidden)
+            # The older one asks the gateway; the newer one looks into the list first.
+            checks.check(f"{label}: tool not granted", code != 0 and ("31001" in err or "tool_not_found" in err), out[:200] + err[-300:])
 
 
 def who_calls(world, checks):
@@ -371,6 +400,22 @@ def out_means_out(world, checks):
     checks.check("revoked: 401 with a challenge", again.status == 401 and again.header("www-authenticate"), again)
 
 
+def expiry(world, checks):
+    """A token that expires ends its calls and its open stream by itself."""
+    url = world.url["py"]
+    # The token is signed in the second before this moment: it ends between VISIT_S - 1 and VISIT_S s from now.
+    token, begun = world.token("visitor", "py"), time.monotonic()
+    session = parts.open_session(url, token)
+    stream = OpenStream("GET", url, {**session, **bearer(token), "Accept": "text/event-stream"})
+    checks.check("expiry: the stream opens", stream.wait(b"HTTP/1.1 200"), bytes(stream.data))
+    closed = stream.wait_closed(VISIT_S + 4)
+    lived = closed and closed - begun
+    checks.check("expiry: the stream is cut within 1 s of it", lived and VISIT_S - 1.2 <= lived <= VISIT_S + 1.2, lived)
+    answer = post(url, token, rpc("tools/list"), session)
+    checks.check("expiry: 401 after it", answer.status == 401, answer)
+    stream.close()
+
+
 def reload(world, checks):
     """SIGHUP brings new grants to a running gateway."""
     url, token = world.url["py"], world.token("engineer", "py")
@@ -398,7 +443,7 @@ def wires(world, checks):
         if name == "py":
             checks.check("py: every request carries the gateway's credential", heads and len(carries) == len(heads), (len(carries), len(heads)))
         else:
-            checks.check("everything: no request carries a credential",
+            checks.check(f"{name}: no request carries a credential",
                          heads and not any(b"authorization" in head.lower() for head in heads), (len(carries), len(heads)))
         checks.check(f"{name}: the secret a client sent did not reach the server", not shows(up, world.sent))
         checks.check(f"{name}: the leak did cross this wire", any(shows(tee.all("down"), s) for s in world.planted.values()))
@@ -488,7 +533,10 @@ def main():
             inspectors(world, checks, asked.only)
             if not asked.only:
                 who_calls(world, checks)
+                hostile.framing(world, checks)
+                hostile.refusals(world, checks)
                 out_means_out(world, checks)
+                expiry(world, checks)
                 reload(world, checks)
                 wires(world, checks)
                 read_back(world, checks, "running")

@@ -114,6 +114,23 @@ PY_GRANT = {
 }
 
 
+TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "leak", "route", "slow"]
+TS_GRANT = {"tools": TS_TOOLS, "prompts": ["review"], "resources": ["notes://*", "notes://by-day/*"]}
+
+
+def ts_steps(planted, sent):
+    """Steps for server_ts2.mjs: those of the Python server that it has a part in."""
+    missing = {"tools again", "tools are private to caches", "sampling", "leak in progress", "leak in an error"}
+    steps = [step for step in py_steps(planted, sent) if step.name not in missing]
+    for step in steps:
+        if step.name == "tools":
+            step.expect = lambda line: names(line["result"], "tools") == TS_TOOLS
+        if step.name in ("listening", "elicitation"):
+            # Without a session there is nobody to ask and nothing to listen to in the handshake era.
+            step.eras = ("modern",)
+    return steps
+
+
 def everything_steps(planted, sent):
     """Steps for server-everything (handshake era only)."""
 
