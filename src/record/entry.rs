@@ -403,10 +403,11 @@ pub fn read_entry(plain: &[u8], commitments: bool) -> EntryRead<'_> {
     }
     let mut views = Vec::with_capacity(parts.len());
     for (index, (kind_number, length, stated, bytes)) in parts.into_iter().enumerate() {
-        if let Some((salt, bytes)) = bytes {
-            if commitments && commitment(&salt, bytes) != stated {
-                return EntryRead::Broken(EntryFault::Commitment(index as u8));
-            }
+        if let Some((salt, bytes)) = bytes
+            && commitments
+            && commitment(&salt, bytes) != stated
+        {
+            return EntryRead::Broken(EntryFault::Commitment(index as u8));
         }
         let bytes = bytes.map(|(_, bytes)| bytes);
         views.push(PartView { kind_number, length, commitment: stated, bytes });

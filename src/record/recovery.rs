@@ -131,10 +131,10 @@ fn refusal(
     scanned: &Scanned,
 ) -> StartFault {
     // Why: another key looks like damage everywhere; one plain sentence is better.
-    if let Ok((header, _)) = super::reader::read_header(files, segment) {
-        if header.origin != key.name() {
-            return StartFault::OtherLog(header.origin);
-        }
+    if let Ok((header, _)) = super::reader::read_header(files, segment)
+        && header.origin != key.name()
+    {
+        return StartFault::OtherLog(header.origin);
     }
     let (offset, what) = match scanned.damage.first() {
         Some(damage) => (damage.offset, damage.what.clone()),

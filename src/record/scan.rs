@@ -350,10 +350,10 @@ impl Scan<'_> {
         if header.segment != self.task.segment {
             return broken(format!("file holds segment {}", header.segment));
         }
-        if let Some(key) = self.task.key {
-            if header.origin != key.name() {
-                return broken(format!("segment belongs to the log {:?}", header.origin));
-            }
+        if let Some(key) = self.task.key
+            && header.origin != key.name()
+        {
+            return broken(format!("segment belongs to the log {:?}", header.origin));
         }
         self.consume(frame_bytes);
         self.extent = Sha256::new().chain_update(chain);

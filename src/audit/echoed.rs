@@ -1,0 +1,248 @@
+//! `echoed`: was this secret ever seen, in which exchanges, in which direction, was it masked; and how
+//! much of the record the answer covers.
+//!
+//! Two ways to find it, both over every entry: its fingerprint among the findings (that is how a masked
+//! value is found again), and its text in every stored head, body and detail (that is how a value is
+//! found that no rule knew). The secret itself is never printed.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::find::Needle;
+use super::text::{escape, json_line};
+use super::{Exit, parts, read};
+use crate::record::entry::EntryView;
+use crate::record::fingerprint;
+use crate::record::note::time_text;
+use crate::record::reader::Reading;
+use crate::record::scan::{Place, Sink};
+use crate::record::{Kind, PartKind};
+
+/// What to look for, and how to say it.
+pub struct EchoedOptions {
+    /// Directory of the record.
+    pub directory: PathBuf,
+    /// The value, exactly.
+    pub secret: Zeroizing<Vec<u8>>,
+    /// The record's fingerprint key; without it masked values cannot be found.
+    pub fingerprint_key: Option<Zeroizing<[u8; 32]>>,
+    /// JSON Lines instead of text.
+    pub json: bool,
+}
+
+impl std::fmt::Debug for EchoedOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EchoedOptions({})", self.directory.display())
+    }
+}
+
+struct Echoed<'a> {
+    json: bool,
+    needle: Needle,
+    fingerprint: Option<String>,
+    hits: u64,
+    entries: u64,
+    withheld_parts: u64,
+    first_ns: Option<u64>,
+    last_ns: Option<u64>,
+    out: &'a mut dyn Write,
+    written: io::Result<()>,
+}
+
+/// One place where the value was seen.
+struct Hit<'a> {
+    entry: &'a EntryView<'a>,
+    place: &'a Place,
+    direction: Option<String>,
+    masked: bool,
+    action: Option<String>,
+    rule: Option<String>,
+    part: Option<&'static str>,
+}
+
+impl Echoed<'_> {
+    fn hit(&mut self, hit: &Hit<'_>) {
+        self.hits += 1;
+        if self.written.is_err() {
+            return;
+        }
+        let exchange = hit.entry.exchange.map(|id| id.to_string());
+        let line = match self.json {
+            true => json_line(&json!({
+                "exchange": exchange,
+                "session": hit.entry.session.map(|id| id.to_string()),
+                "time": time_text(hit.entry.now.utc_ns),
+                "direction": hit.direction,
+                "masked": hit.masked,
+                "rule": hit.rule,
+                "action": hit.action,
+                "part": hit.part,
+                "entry": hit.entry.sequence,
+                "segment": hit.place.segment,
+                "sound": hit.place.sound,
+            })),
+            false => format!(
+                "{}  {}  {:<8}  {}  {}",
+                time_text(hit.entry.now.utc_ns),
+                exchange.as_deref().unwrap_or("-"),
+                hit.direction.as_deref().map_or("-".into(), escape),
+                if hit.masked { "masked" } else { "IN CLEAR" },
+                hit.rule.as_deref().or(hit.part).map_or("-".into(), escape),
+            ),
+        };
+        self.written = writeln!(self.out, "{line}");
+    }
+}
+
+/// The direction that an entry of this kind records.
+fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str> {
+    match kind? {
+        Kind::Request => Some("request"),
+        Kind::Answer | Kind::StreamOpen | Kind::Event | Kind::Interim => Some("response"),
+        // The body of a refusal is the gateway's own answer; the head is the client's.
+        Kind::Refusal | Kind::Cut => match part? {
+            PartKind::HeadIn | PartKind::BodyIn => Some("request"),
+            PartKind::HeadOut | PartKind::Body => Some("response"),
+            PartKind::Subject | PartKind::Verdict | PartKind::Detail => None,
+        },
+        Kind::Start
+        | Kind::Policy
+        | Kind::Refusals
+        | Kind::End
+        | Kind::Deny
+        | Kind::Clock
+        | Kind::Stop
+        | Kind::Resume => None,
+    }
+}
+
+impl Sink for Echoed<'_> {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.entries += 1;
+        let utc_ns = entry.now.utc_ns;
+        self.first_ns = Some(self.first_ns.map_or(utc_ns, |first| first.min(utc_ns)));
+        self.last_ns = Some(self.last_ns.map_or(utc_ns, |last| last.max(utc_ns)));
+        let verdict = match &self.fingerprint {
+            Some(_) => parts::verdict(entry).unwrap_or_default(),
+            None => parts::Verdict::default(),
+        };
+        let mut rules: Vec<&str> = Vec::new();
+        for finding in &verdict.findings {
+            // Why: a value that stands in a message several times is one line for each rule.
+            if self.fingerprint.as_ref() != Some(&finding.fingerprint)
+                || rules.contains(&finding.rule.as_str())
+            {
+                continue;
+            }
+            rules.push(&finding.rule);
+            self.hit(&Hit {
+                entry,
+                place,
+                direction: verdict.direction.clone(),
+                masked: matches!(finding.action.as_str(), "mask" | "block"),
+                action: Some(finding.action.clone()),
+                rule: Some(finding.rule.clone()),
+                part: None,
+            });
+        }
+        for part in &entry.parts {
+            let Some(bytes) = part.bytes else {
+                self.withheld_parts += 1;
+                continue;
+            };
+            if self.needle.is_in(bytes) {
+                let kind = PartKind::from_number(part.kind_number);
+                self.hit(&Hit {
+                    entry,
+                    place,
+                    direction: direction(entry.kind(), kind).map(str::to_owned),
+                    masked: false,
+                    action: None,
+                    rule: None,
+                    part: Some(kind.map_or("part", PartKind::as_str)),
+                });
+            }
+        }
+    }
+}
+
+/// Looks: 0 found and 1 not found when everything was covered, 4 when something was not.
+pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    if options.secret.is_empty() {
+        writeln!(err, "stenograph: the secret is empty; give it on stdin")?;
+        return Ok(Exit::Usage);
+    }
+    let fingerprint = options.fingerprint_key.as_ref().map(|key| {
+        fingerprint(key, &options.secret).iter().map(|byte| format!("{byte:02x}")).collect()
+    });
+    let mut echoed = Echoed {
+        json: options.json,
+        needle: Needle::new(&options.secret),
+        fingerprint,
+        hits: 0,
+        entries: 0,
+        withheld_parts: 0,
+        first_ns: None,
+        last_ns: None,
+        out,
+        written: Ok(()),
+    };
+    let Some(reading) = read(&options.directory, &mut echoed, err)? else {
+        return Ok(Exit::Incomplete);
+    };
+    echoed.written?;
+    let complete =
+        reading.is_consistent() && echoed.fingerprint.is_some() && echoed.withheld_parts == 0;
+    let coverage = json!({
+        "entries": echoed.entries,
+        "segments": reading.segments,
+        "unsigned_entries": reading.unsigned_entries,
+        "withheld_parts": echoed.withheld_parts,
+        "damaged": !reading.is_consistent(),
+        "gaps": reading.gaps.len(),
+        "live": reading.live,
+        "fingerprints": echoed.fingerprint.is_some(),
+        "text": true,
+        "complete": complete,
+        "from": echoed.first_ns.map(time_text),
+        "to": echoed.last_ns.map(time_text),
+        "hits": echoed.hits,
+    });
+    if options.json {
+        writeln!(echoed.out, "{}", json_line(&json!({ "coverage": coverage })))?;
+    } else {
+        print_coverage(echoed.out, &coverage, &reading)?;
+    }
+    if echoed.fingerprint.is_none() {
+        let what = "without the fingerprint key masked values cannot be found";
+        writeln!(err, "stenograph: {what}; name the configuration with --config")?;
+    }
+    Ok(match (complete, echoed.hits > 0) {
+        (false, _) => Exit::Incomplete,
+        (true, true) => Exit::Done,
+        (true, false) => Exit::No,
+    })
+}
+
+fn print_coverage(out: &mut dyn Write, coverage: &Value, reading: &Reading) -> io::Result<()> {
+    let word = |name: &str| coverage[name].as_str().unwrap_or("-").to_owned();
+    writeln!(
+        out,
+        "{} {} in {} entries of {} segments, {} to {}",
+        coverage["hits"],
+        if coverage["hits"] == 1 { "hit" } else { "hits" },
+        coverage["entries"],
+        reading.segments,
+        word("from"),
+        word("to"),
+    )?;
+    writeln!(
+        out,
+        "coverage: {}; fingerprints of masked values: {}; text of heads and bodies: yes",
+        if coverage["complete"] == true { "complete" } else { "NOT complete" },
+        if coverage["fingerprints"] == true { "yes" } else { "no" },
+    )
+}

@@ -1,0 +1,127 @@
+//! The JSON parts of entries as `audit` reads them. Fields that are missing, or that a later version
+//! added, are no fault; a part that is no such JSON reads as empty.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::record::PartKind;
+use crate::record::entry::EntryView;
+
+/// Who calls.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Subject {
+    /// `iss`.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: Option<String>,
+    /// `client_id` or `azp`.
+    pub client: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `kid`.
+    pub key_id: Option<String>,
+    /// When access ends, RFC 3339.
+    pub expires: Option<String>,
+    /// Where the connection came from.
+    pub source: Option<String>,
+    /// Name of the upstream.
+    pub upstream: Option<String>,
+}
+
+/// What a method names.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Target {
+    /// `tool`, `prompt`, `resource` or `task`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One thing the scanner found.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Finding {
+    /// Id of the rule.
+    pub rule: String,
+    /// `alert`, `mask` or `block`.
+    pub action: String,
+    /// First byte.
+    pub start: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Levels of decoding.
+    pub level: u64,
+    /// 32 hexadecimal digits.
+    pub fingerprint: String,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Verdict {
+    /// `request` or `response`.
+    pub direction: Option<String>,
+    /// The decision.
+    pub decision: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// HTTP status towards the client.
+    pub status: Option<u16>,
+    /// JSON-RPC code towards the client.
+    pub code: Option<i64>,
+    /// Protocol era.
+    pub era: Option<String>,
+    /// HTTP method.
+    pub http: Option<String>,
+    /// JSON-RPC method.
+    pub method: Option<String>,
+    /// What the method names.
+    pub targets: Vec<Target>,
+    /// JSON-RPC id as it stood.
+    pub id: Option<String>,
+    /// Which grant allowed it.
+    pub grant: Option<Value>,
+    /// Name of the upstream.
+    pub upstream: Option<String>,
+    /// Where the connection came from.
+    pub source: Option<String>,
+    /// What stitched the exchange to its session.
+    pub session_rule: Option<String>,
+    /// What the scanner found.
+    pub findings: Vec<Finding>,
+    /// The bytes that went on differ from those that came.
+    pub edited: bool,
+    /// Elements were removed from lists.
+    pub filtered: bool,
+}
+
+/// The subject part of an entry.
+pub fn subject(entry: &EntryView<'_>) -> Option<Subject> {
+    serde_json::from_slice(entry.part(PartKind::Subject)?).ok()
+}
+
+/// The verdict part of an entry.
+pub fn verdict(entry: &EntryView<'_>) -> Option<Verdict> {
+    serde_json::from_slice(entry.part(PartKind::Verdict)?).ok()
+}
+
+/// The detail part of an entry.
+pub fn detail(entry: &EntryView<'_>) -> Option<Value> {
+    serde_json::from_slice(entry.part(PartKind::Detail)?).ok()
+}
+
+/// Strength of a decision: the strongest one of an exchange is its verdict. 0 for a word that is not
+/// known.
+pub fn strength(decision: &str) -> u8 {
+    match decision {
+        "blocked" => 6,
+        "denied" => 5,
+        "refused" => 4,
+        "failed" => 3,
+        "masked" => 2,
+        "allowed" => 1,
+        _ => 0,
+    }
+}

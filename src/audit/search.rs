@@ -1,0 +1,104 @@
+//! `search`: the exchanges that have what is asked for, one line each, in the order they ended.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::filter::Filter;
+use super::find::Needle;
+use super::rows::{Row, Rows};
+use super::text::{escape, json_line};
+use super::{Exit, exit, read};
+use crate::record::entry::EntryView;
+use crate::record::note::time_text;
+use crate::record::scan::{Place, Sink};
+
+/// What to search for, and how to say it.
+#[derive(Debug, Clone, Default)]
+pub struct SearchOptions {
+    /// Directory of the record.
+    pub directory: PathBuf,
+    /// What is asked for.
+    pub filter: Filter,
+    /// JSON Lines instead of text.
+    pub json: bool,
+}
+
+struct Search<'a> {
+    options: &'a SearchOptions,
+    needle: Option<Needle>,
+    rows: Rows,
+    found: u64,
+    out: &'a mut dyn Write,
+    written: io::Result<()>,
+}
+
+impl Search<'_> {
+    fn rows(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            if self.written.is_ok() && self.options.filter.takes(&row) {
+                self.found += 1;
+                let line = match self.options.json {
+                    true => json_line(&row.json()),
+                    false => line(&row),
+                };
+                self.written = writeln!(self.out, "{line}");
+            }
+        }
+    }
+}
+
+impl Sink for Search<'_> {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        let matched = self.needle.as_ref().is_some_and(|needle| {
+            entry.parts.iter().filter_map(|part| part.bytes).any(|bytes| needle.is_in(bytes))
+        });
+        let ready = self.rows.add(place, entry, matched);
+        self.rows(ready);
+    }
+}
+
+/// Searches: 0 found, 1 nothing in a complete record, 4 not all of it could be read.
+pub fn run(options: &SearchOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let needle = options.filter.text.as_ref().map(|text| Needle::new(text.as_bytes()));
+    let mut search =
+        Search { options, needle, rows: Rows::default(), found: 0, out, written: Ok(()) };
+    let Some(reading) = read(&options.directory, &mut search, err)? else {
+        return Ok(Exit::Incomplete);
+    };
+    let rest = search.rows.rest();
+    search.rows(rest);
+    search.written?;
+    Ok(exit(&reading, search.found > 0))
+}
+
+/// One exchange as one line of text.
+pub fn line(row: &Row) -> String {
+    let word = |word: Option<&str>| escape(word.unwrap_or("-"));
+    let mut line = format!(
+        "{}  {}  {:<7} {:>3}  {}@{}  {}",
+        time_text(row.first_ns),
+        row.exchange,
+        word(row.verdict.as_deref()),
+        row.status.map_or("-".to_owned(), |status| status.to_string()),
+        word(row.subject.subject.as_deref()),
+        word(row.subject.upstream.as_deref()),
+        word(row.method.as_deref()),
+    );
+    if let Some(target) = row.target() {
+        line.push(' ');
+        line.push_str(&escape(target));
+    }
+    if !row.rules.is_empty() {
+        let rules: Vec<String> = row.rules.iter().map(|rule| escape(rule)).collect();
+        line.push_str(&format!("  [{}]", rules.join(" ")));
+    }
+    if row.end.is_none() {
+        line.push_str("  (no end)");
+    } else if !row.is_whole() {
+        line.push_str("  (entries missing)");
+    }
+    if row.damaged {
+        line.push_str("  (in damaged bytes)");
+    }
+    line
+}

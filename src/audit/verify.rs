@@ -1,0 +1,181 @@
+//! `verify`: every byte of the record against the signed tree.
+//!
+//! Trust comes from the key that is given from outside; without one the record can only be consistent
+//! with itself, and the command does not end with 0.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::bar::{Watched, total_bytes};
+use super::text::{escape, json_line};
+use super::{Exit, no_record};
+use crate::record::disk::{Directory, Files};
+use crate::record::entry::EntryView;
+use crate::record::keys::VerifierKey;
+use crate::record::reader::{Checks, Gap, Reading, read};
+use crate::record::scan::{Place, Sink};
+
+/// What nobody can see from the files alone.
+const NOTE: &str = "removal of the newest segments, or a roll-back of the whole directory, can be \
+    found only against a checkpoint kept elsewhere";
+
+/// What to verify, and how to say it.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// Directory of the record.
+    pub directory: PathBuf,
+    /// The log's verifier key, from outside.
+    pub key: Option<VerifierKey>,
+    /// One JSON object instead of text.
+    pub json: bool,
+}
+
+struct Nothing;
+
+impl Sink for Nothing {
+    fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
+}
+
+/// Verifies and says so: 0 intact, 1 anything else that could be read, 4 not all could be read.
+pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let files = Directory::new(&options.directory);
+    let mut nothing = Nothing;
+    let mut watched = Watched::new(total_bytes(&files), &mut nothing);
+    let checks = Checks { key: options.key.as_ref(), commitments: true };
+    let reading = read(&files as &dyn Files, checks, &mut watched);
+    watched.finish();
+    let mut reading = match reading {
+        Ok(reading) => reading,
+        Err(error) => {
+            no_record(&options.directory, &error, err)?;
+            return Ok(Exit::Incomplete);
+        }
+    };
+    if reading.unsigned_entries > 0 {
+        let what = format!(
+            "{} entries at the end are behind the last checkpoint: chained, not signed",
+            reading.unsigned_entries
+        );
+        let segment = u32::try_from(reading.segments.saturating_sub(1)).unwrap_or(u32::MAX);
+        reading.gaps.push(Gap { segment, offset: 0, what });
+    }
+    let intact = options.key.is_some() && reading.is_consistent();
+    match options.json {
+        true => writeln!(out, "{}", json_line(&report(&reading, options.key.as_ref(), intact)))?,
+        false => print(&reading, options.key.as_ref(), intact, out)?,
+    }
+    Ok(match (intact, reading.damage.is_empty() && !reading.unreadable.is_empty()) {
+        (true, _) => Exit::Done,
+        (false, true) => Exit::Incomplete,
+        (false, false) => Exit::No,
+    })
+}
+
+fn report(reading: &Reading, key: Option<&VerifierKey>, intact: bool) -> Value {
+    let mut damage: Vec<Value> = reading
+        .damage
+        .iter()
+        .map(|damage| {
+            json!({
+                "segment": damage.segment,
+                "entry": damage.entry,
+                "offset": damage.offset,
+                "end": damage.end,
+                "what": damage.what,
+            })
+        })
+        .collect();
+    for name in &reading.strays {
+        let what = format!("file {name:?} does not belong to the record");
+        damage.push(json!({ "segment": null, "entry": null, "offset": 0, "what": what }));
+    }
+    let gaps: Vec<Value> = reading
+        .gaps
+        .iter()
+        .map(|gap| json!({ "segment": gap.segment, "offset": gap.offset, "what": gap.what }))
+        .collect();
+    let unreadable: Vec<Value> = reading
+        .unreadable
+        .iter()
+        .map(|(segment, error)| json!({ "segment": segment, "error": error }))
+        .collect();
+    json!({
+        "intact": intact,
+        "consistent": reading.is_consistent(),
+        "key": key.map(VerifierKey::to_string),
+        "origin": reading.origin,
+        "segments": reading.segments,
+        "entries": reading.entries,
+        "checkpoints": reading.checkpoints,
+        "unsigned_entries": reading.unsigned_entries,
+        "live": reading.live,
+        "progress_bytes": reading.progress_bytes,
+        "size": reading.tree.as_ref().map(|tree| tree.size()),
+        "root": reading.tree.as_ref().map(|tree| STANDARD.encode(tree.root())),
+        "damage": damage,
+        "gaps": gaps,
+        "unreadable": unreadable,
+        "note": NOTE,
+    })
+}
+
+fn print(
+    reading: &Reading,
+    key: Option<&VerifierKey>,
+    intact: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let verdict = match (intact, reading.is_consistent()) {
+        (true, _) => "intact",
+        (false, true) => "consistent with itself only: name the log's key with --key",
+        (false, false) => "NOT INTACT",
+    };
+    writeln!(out, "{verdict}")?;
+    let origin = reading.origin.as_deref().unwrap_or("unknown");
+    writeln!(out, "  log          {}", escape(origin))?;
+    if let Some(key) = key {
+        writeln!(out, "  key          {}", escape(&key.to_string()))?;
+    }
+    writeln!(
+        out,
+        "  read         {} segments, {} entries, {} checkpoints{}",
+        reading.segments,
+        reading.entries,
+        reading.checkpoints,
+        if reading.live { ", while the gateway runs" } else { "" }
+    )?;
+    if let Some(tree) = &reading.tree {
+        writeln!(
+            out,
+            "  tree         {} entries, root {}",
+            tree.size(),
+            STANDARD.encode(tree.root())
+        )?;
+    }
+    for damage in &reading.damage {
+        let entry = damage.entry.map_or(String::new(), |entry| format!(", from entry {entry} on"));
+        writeln!(
+            out,
+            "  damage       segment {:08}, bytes {} to {}{entry}: {}",
+            damage.segment,
+            damage.offset,
+            damage.end,
+            escape(&damage.what)
+        )?;
+    }
+    for name in &reading.strays {
+        writeln!(out, "  damage       file {} does not belong to the record", escape(name))?;
+    }
+    for (segment, error) in &reading.unreadable {
+        writeln!(out, "  not read     segment {segment:08}: {}", escape(error))?;
+    }
+    for gap in &reading.gaps {
+        let Gap { segment, offset, what } = gap;
+        writeln!(out, "  gap          segment {segment:08}, byte {offset}: {}", escape(what))?;
+    }
+    writeln!(out, "  note         {NOTE}")
+}
