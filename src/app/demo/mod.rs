@@ -1,3 +1,5 @@
 //! The parts that the demo embeds in the binary; tests use them too.
 
 pub mod idp;
+pub mod server;
+pub mod world;

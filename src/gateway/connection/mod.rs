@@ -478,8 +478,8 @@ impl Connection {
             Phase::Finish => false,
             Phase::Linger { .. } | Phase::Closed => return false,
         };
-        self.pump(turn);
-        moved || (matches!(self.phase, Phase::Finish) && self.step_finish(turn))
+        let pumped = self.pump(turn);
+        moved || pumped || (matches!(self.phase, Phase::Finish) && self.step_finish(turn))
     }
 
     fn step_head(&mut self, turn: &mut Turn<'_>) -> bool {

@@ -88,8 +88,10 @@ impl Connection {
         self.record_since_ns.get_or_insert(turn.now.mono_ns);
     }
 
-    /// Submits what waits, releases what is recorded, starts to send what is released.
-    pub(super) fn pump(&mut self, turn: &mut Turn<'_>) {
+    /// Submits what waits, releases what is recorded, starts to send what is released. True when
+    /// anything moved, so that the phase can look again.
+    pub(super) fn pump(&mut self, turn: &mut Turn<'_>) -> bool {
+        let before = (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some());
         while let Some(Emission { entry, out }) = self.unsubmitted.pop_front() {
             let level = entry.level;
             match turn.env.recorder.submit(entry) {
@@ -126,6 +128,7 @@ impl Connection {
             self.sending_since_ns = Some(turn.now.mono_ns);
             turn.out.push(Action::SendClient(std::mem::take(&mut self.to_client)));
         }
+        before != (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some())
     }
 
     /// The recorder cannot write, or takes longer than its bound: nothing that waits leaves. The
