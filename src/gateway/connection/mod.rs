@@ -566,10 +566,10 @@ impl Connection {
             Phase::Head => Some(RECEIVE_BYTES),
             Phase::Linger { .. } => Some(RECEIVE_BYTES),
             Phase::Body { .. } => Some(self.body_bytes_wanted()),
-            _ => {
-                let ahead = self.rx.as_ref().map_or(0, BytesMut::len) as u64;
-                (ahead < limits.pipelined_bytes_max).then_some(RECEIVE_BYTES)
-            }
+            // Why only an empty buffer: one that the kernel holds cannot be parsed, and a client that
+            // has sent its next request (or a body that waits for keys) may send nothing more. Bound:
+            // what is received ahead is one receive, or what came with the last one of the body.
+            _ => self.rx.as_ref().is_some_and(BytesMut::is_empty).then_some(RECEIVE_BYTES),
         };
         if let Some(wanted) = wanted
             && !self.client_ended
