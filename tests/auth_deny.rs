@@ -260,8 +260,10 @@ fn revoking_at_once_loses_nothing_and_readers_never_see_half() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        // Ended before anything is judged: a failure must not leave the reader running.
+        let ends: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
         over.store(true, Ordering::Relaxed);
+        ends.into_iter().for_each(|end| end.unwrap());
         reader.join().unwrap();
     });
     assert!(reads.load(Ordering::Relaxed) > 10);

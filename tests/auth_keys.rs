@@ -335,20 +335,24 @@ fn a_cached_token_ends_with_all_it_rests_on() {
     assert_eq!(check(&bench, bench.setting(1), 0, AUDIENCE), Ok(1));
     assert_eq!(check(&bench, bench.setting(1), 1, "https://b"), Err(TokenFault::WrongAudience));
     assert_eq!(check(&bench, bench.setting(1), 2, AUDIENCE), Ok(2));
+    let rotated = Bench::sets(5, &[&bench.key], u64::MAX);
+    let setting = Setting { keys: &rotated, ..bench.setting(1) };
+    assert_eq!(check(&bench, setting, 2, AUDIENCE), Ok(3));
+    assert_eq!(check(&bench, setting, 2, AUDIENCE), Ok(3));
     let reloaded = Setting { policy_generation: 2, ..bench.setting(2) };
-    assert_eq!(check(&bench, reloaded, 0, AUDIENCE), Ok(3));
-    assert_eq!(check(&bench, reloaded, 0, AUDIENCE), Ok(3));
+    assert_eq!(check(&bench, reloaded, 0, AUDIENCE), Ok(4));
+    assert_eq!(check(&bench, reloaded, 0, AUDIENCE), Ok(4));
     let other = SigningKey::generate("k2", Algorithm::EdDsa);
     bench.keys = Bench::sets(2, &[&bench.key, &other], at(10_000).mono_ns);
-    assert_eq!(check(&bench, bench.setting(3), 0, AUDIENCE), Ok(4));
-    assert_eq!(check(&bench, bench.setting(9_999), 0, AUDIENCE), Ok(4));
+    assert_eq!(check(&bench, bench.setting(3), 0, AUDIENCE), Ok(5));
+    assert_eq!(check(&bench, bench.setting(9_999), 0, AUDIENCE), Ok(5));
     let aged = Err(TokenFault::NoKeys { issuer: 0 });
     assert_eq!(check(&bench, bench.setting(10_000), 0, AUDIENCE), aged);
     bench.keys = Bench::sets(3, &[&other], u64::MAX);
     let unknown = Err(TokenFault::UnknownKey { issuer: 0 });
     assert_eq!(check(&bench, bench.setting(10_001), 0, AUDIENCE), unknown);
     bench.keys = Bench::sets(4, &[&bench.key], u64::MAX);
-    assert_eq!(check(&bench, bench.setting(59_999), 0, AUDIENCE), Ok(5));
+    assert_eq!(check(&bench, bench.setting(59_999), 0, AUDIENCE), Ok(6));
     assert_eq!(check(&bench, bench.setting(60_000), 0, AUDIENCE), Err(TokenFault::Expired));
 }
 
@@ -614,6 +618,11 @@ fn a_fetch_is_narrow() {
         while stream.write_all(&[b' '; 1024]).is_ok() {}
     });
     assert_eq!(fetched(format!("http://{endless}/"), &limits), Err(FetchFault::TooLong));
+    let long = serve(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4097\r\n\r\n");
+        let _ = stream.write_all(&[b' '; 4097]);
+    });
+    assert_eq!(fetched(format!("http://{long}/"), &limits), Err(FetchFault::TooLong));
     let cut = serve(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}");
     });
