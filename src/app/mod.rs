@@ -11,4 +11,6 @@ pub mod explain;
 pub mod keyfetch;
 pub mod keygen;
 pub mod log;
+pub mod rules;
+pub mod scan;
 pub mod serve;

@@ -33,8 +33,8 @@ use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::json;
 use crate::wire::mcp::{self, Place};
 
-/// Bound: matches of expressions in one text that validators turn down. An ordinary 16 MiB answer has
-/// a few hundred; a text made to have more is refused.
+/// Bound: matches of expressions in one text that validators turn down, beside one in 64 bytes. An
+/// ordinary answer of 16 MiB has a few hundred; a text made to have more is refused.
 const REJECTED_MAX: usize = 1 << 16;
 
 /// Which engine names the candidates.
@@ -386,7 +386,7 @@ impl Scanner {
                 None => {
                     if detector.is_none() {
                         self.rejected += 1;
-                        if self.rejected > REJECTED_MAX {
+                        if self.rejected > REJECTED_MAX + text.len() / 64 {
                             return Err(GuardFault::TooManyCandidates);
                         }
                     }
