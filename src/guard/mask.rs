@@ -10,8 +10,8 @@
 //! every level of nesting. The eight digits are a keyed pseudonym: equal values look equal within one
 //! session and tell nothing without its key; they are off for low-entropy data.
 
+use super::hit::Hit;
 use super::rules::{KNOWN_PREFIX, RuleSet};
-use super::scan::Hit;
 use crate::types::RuleAction;
 
 /// Which text takes the place of a secret.
@@ -85,9 +85,9 @@ fn pseudonym_of(rules: &RuleSet, hit: &Hit) -> Option<[u8; 4]> {
     (rules.rules()[hit.rule].pseudonym && hit.pseudonym != [0; 4]).then_some(hit.pseudonym)
 }
 
-/// Fills every hit that is not a mere alert, in place. A rule's secret holds no quote and no backslash
-/// (checked when it is compiled), so its raw span consists of whole escapes at every level. Known values
-/// may hold both, and what is around them may need those bytes: they stay.
+/// Fills every hit that is not a mere alert, in place. No hit holds a quote or a backslash: rules are
+/// checked for that when they are compiled, known values are cut there. So every raw span consists of
+/// whole escapes at every level.
 pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
     for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
         if hit.number {
@@ -95,31 +95,7 @@ pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
             continue;
         }
         let label = label_of(rules, hit);
-        let piece = &mut raw[hit.span.clone()];
-        if hit.closed {
-            fill(piece, &label, pseudonym_of(rules, hit));
-        } else {
-            stars_between_escapes(piece);
-        }
-    }
-}
-
-/// Stars over everything but quotes, backslashes and what a backslash may need at some level of
-/// nesting: the byte after a run of them, and four digits after a `u` there.
-fn stars_between_escapes(piece: &mut [u8]) {
-    let mut keep = 0;
-    let mut after_backslash = false;
-    for byte in piece {
-        match *byte {
-            b'\\' => after_backslash = true,
-            _ if after_backslash => {
-                after_backslash = false;
-                keep = if *byte == b'u' { 4 } else { 0 };
-            }
-            b'"' => keep = 0,
-            _ if keep > 0 => keep -= 1,
-            _ => *byte = b'*',
-        }
+        fill(&mut raw[hit.span.clone()], &label, pseudonym_of(rules, hit));
     }
 }
 
@@ -128,7 +104,7 @@ pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], raw: &mut Vec<u8>) {
     let mut out = Vec::with_capacity(raw.len() + hits.len() * 16);
     let mut at = 0;
     for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
-        if hit.number || !hit.closed {
+        if hit.number {
             fill_hits(rules, std::slice::from_ref(hit), raw);
             continue;
         }

@@ -6,13 +6,16 @@
 //! | [`pack`], [`rules`], [`packtest`] | rule files; one compiled, shared set; its own tests |
 //! | [`print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
 //! | [`detect`], [`validate`] | byte scans for texts without a fixed part; checksums |
-//! | [`views`], [`scan`], [`mask`], [`judge`] | decoding and the way back; findings; edits; verdicts |
+//! | [`views`], [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
+//! | [`mask`], [`judge`] | edits; verdicts |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
 
+mod context;
 pub mod detect;
 pub mod glob;
+mod hit;
 pub mod hyperscan;
 pub mod judge;
 pub mod lists;

@@ -20,6 +20,7 @@
 //! context = ["acme"]                   # words before the match
 //! context_within = 48                  # bytes
 //! context_required = true
+//! after = ["phone"]                    # label directly before the match, one of these needed
 //! not_after = ["order"]                # label directly before the match that rules it out
 //! action = "mask"                      # or { request = "block", response = "mask" }; also alert, off
 //! on_confirmed = { request = "block" }
@@ -179,6 +180,7 @@ const RULE_KEYS: &[&str] = &[
     "context",
     "context_within",
     "context_required",
+    "after",
     "not_after",
     "action",
     "on_confirmed",
@@ -396,6 +398,7 @@ impl<'a> Reader<'a> {
             texts.into_iter().map(|(_, text)| text.to_ascii_lowercase()).collect::<Vec<String>>()
         };
         source.context = lower(self.texts(table, "context"));
+        source.after = lower(self.texts(table, "after"));
         source.not_after = lower(self.texts(table, "not_after"));
         source.context_within = self
             .number(table, "context_within", 1.0, CONTEXT_BYTES_MAX as f32)

@@ -133,6 +133,8 @@ pub struct RuleSource {
     pub context_within: usize,
     /// Without a word there is no match.
     pub context_required: bool,
+    /// Words of which the label directly before the match must hold one, lower case.
+    pub after: Vec<String>,
     /// Words in the label directly before the match that rule it out, lower case.
     pub not_after: Vec<String>,
     /// Actions.
@@ -182,6 +184,8 @@ pub struct Rule {
     pub context_within: usize,
     /// Without a word there is no match.
     pub context_required: bool,
+    /// Words of which the label directly before the match must hold one, lower case.
+    pub after: Vec<String>,
     /// Words in the label directly before the match that rule it out, lower case.
     pub not_after: Vec<String>,
     /// What is done.
@@ -464,6 +468,7 @@ fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> Option<Rule
         context: source.context.clone(),
         context_within: source.context_within,
         context_required: source.context_required,
+        after: source.after.clone(),
         not_after: source.not_after.clone(),
         actions: source.actions,
         on_confirmed: source.on_confirmed,
@@ -491,6 +496,7 @@ fn known_rule(name: &str) -> Rule {
         context: vec![],
         context_within: 0,
         context_required: false,
+        after: vec![],
         not_after: vec![],
         actions: Actions { request: action, response: action },
         on_confirmed: Actions::default(),

@@ -22,11 +22,11 @@ use hyperscan::Scratch;
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
+use super::context::{Verdict, is_bare_number, judge, settle};
 use super::detect::{self, Detector};
+use super::hit::{Hit, resolve};
 use super::hyperscan::{EngineFault, Presence};
-use super::mask::is_mask;
-use super::rules::{Category, Rule, RuleSet};
-use super::validate::entropy;
+use super::rules::{Rule, RuleSet};
 use super::views::{ViewFault, Views};
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction, Span};
@@ -101,30 +101,6 @@ impl From<ViewFault> for GuardFault {
             ViewFault::TooLong => GuardFault::TooLong,
         }
     }
-}
-
-/// A match, before it becomes a [`Finding`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hit {
-    /// Number of the rule.
-    pub(super) rule: usize,
-    pub(super) action: RuleAction,
-    /// Raw bytes of the secret, or of one piece of it.
-    pub(super) span: Range<usize>,
-    /// Levels of decoding.
-    pub(super) level: u8,
-    /// Stands in a bare JSON number.
-    pub(super) number: bool,
-    /// The secret holds neither quote nor backslash.
-    pub(super) closed: bool,
-    /// A context word stands before it.
-    context: bool,
-    view: usize,
-    /// The secret in its view.
-    value: Range<usize>,
-    pub(super) fingerprint: [u8; 16],
-    /// First bytes of HMAC-SHA-256 of the value under the pseudonym key, when one was given.
-    pub(super) pseudonym: [u8; 4],
 }
 
 /// What a text is.
@@ -227,6 +203,18 @@ impl Scanner {
         Ok(self.findings())
     }
 
+    /// The same for bytes that are known to be valid JSON: no strict reading unless something is found.
+    pub fn scan_json(
+        &mut self,
+        input: &[u8],
+        direction: Direction,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<Vec<Finding>, GuardFault> {
+        self.find(input, Kind::Json, direction, None, scratch, limits)?;
+        Ok(self.findings())
+    }
+
     /// Finds what stands in `raw`: afterwards `hits` holds non-overlapping spans in order, each with its
     /// final action.
     pub(super) fn find(
@@ -256,7 +244,7 @@ impl Scanner {
         }
         self.place(&rules, raw, kind, scratch, limits)?;
         if !self.unresolved {
-            self.resolve();
+            resolve(&mut self.hits);
         }
         self.digest(raw, pseudonym_key);
         Ok(())
@@ -335,8 +323,16 @@ impl Scanner {
             for found in automaton.find_iter(text) {
                 let number = numbers[found.pattern().as_usize()];
                 if let Some(action) = rules.rules()[number].actions.of(direction) {
-                    let closed = memchr::memchr2(b'"', b'\\', &text[found.range()]).is_none();
-                    self.push(number, action, true, closed, view, found.range())?;
+                    // A quote or a backslash carries what is around it at some level: it stays, and the
+                    // value is masked in pieces between them.
+                    let mut start = found.start();
+                    for piece in text[found.range()].split(|&byte| matches!(byte, b'"' | b'\\')) {
+                        let end = start + piece.len();
+                        if start < end {
+                            self.push(number, action, true, view, found.range(), start..end)?;
+                        }
+                        start = end + 1;
+                    }
                 }
             }
         }
@@ -379,7 +375,14 @@ impl Scanner {
             match alone.then(|| judge(rule, text, from..to)).flatten() {
                 Some(Verdict { confirmed, context }) => {
                     let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
-                    self.push(number, stronger.unwrap_or(action), context, true, view, from..to)?;
+                    self.push(
+                        number,
+                        stronger.unwrap_or(action),
+                        context,
+                        view,
+                        from..to,
+                        from..to,
+                    )?;
                     self.last_end[number] = to;
                     at = to.max(start + 1);
                 }
@@ -402,9 +405,9 @@ impl Scanner {
         rule: usize,
         action: RuleAction,
         context: bool,
-        closed: bool,
         view: usize,
         value: Range<usize>,
+        piece: Range<usize>,
     ) -> Result<(), GuardFault> {
         // Why a multiple: one secret may show in every view before doubles are dropped.
         if self.hits.len() >= self.findings_max.saturating_mul(self.levels_max as usize + 1) {
@@ -413,10 +416,9 @@ impl Scanner {
         self.hits.push(Hit {
             rule,
             action,
-            span: value.clone(),
+            span: piece,
             level: self.views.views().get(view).map_or(0, |view| view.level),
             number: false,
-            closed,
             context,
             view,
             value,
@@ -435,16 +437,22 @@ impl Scanner {
         scratch: &mut json::Scratch,
         limits: &Limits,
     ) -> Result<(), GuardFault> {
-        self.hits.sort_by_key(|hit| (hit.view, hit.value.start));
+        // Until here the span is the one in the view.
+        self.hits.sort_by_key(|hit| (hit.view, hit.span.start));
         let mut start = 0;
         while start < self.hits.len() {
             let view = self.hits[start].view;
             let end = start + self.hits[start..].iter().take_while(|hit| hit.view == view).count();
             let mut spans: Vec<Range<usize>> =
-                self.hits[start..end].iter().map(|hit| hit.value.clone()).collect();
+                self.hits[start..end].iter().map(|hit| hit.span.clone()).collect();
             self.views.to_raw(raw, view, &mut spans);
             let level = self.views.views()[view].level;
+            let text = self.views.text(raw, view);
             for (hit, span) in self.hits[start..end].iter_mut().zip(spans) {
+                hit.number = is_bare_number(text, hit.span.clone());
+                if hit.number {
+                    hit.action = settle(rules.rules(), hit, Place::Number);
+                }
                 hit.span = span;
                 hit.level = level;
             }
@@ -473,59 +481,12 @@ impl Scanner {
                 }
                 let mut piece = hit.clone();
                 piece.span = hit.span.start.max(span.start as usize)..hit.span.end.min(span.end());
-                piece.number = place == Place::Number;
+                piece.number |= place == Place::Number;
                 piece.action = settle(rules.rules(), &hit, place);
                 self.hits.push(piece);
             }
         }
         Ok(())
-    }
-
-    /// Overlaps: blocks first, then masks, then alerts; among equals the longest. What a stronger hit
-    /// covers is cut from a weaker one; the rest of it stays a hit, so nothing is uncovered by a
-    /// neighbour. An alert that touches something stronger goes.
-    fn resolve(&mut self) {
-        self.hits.sort_by(|a, b| {
-            b.action
-                .cmp(&a.action)
-                .then(b.span.len().cmp(&a.span.len()))
-                .then(a.span.start.cmp(&b.span.start))
-                .then(a.rule.cmp(&b.rule))
-        });
-        let mut covered: Vec<Range<usize>> = vec![];
-        let mut kept: Vec<Hit> = vec![];
-        for hit in std::mem::take(&mut self.hits) {
-            // Covered ranges are disjoint and sorted.
-            let first = covered.partition_point(|range| range.end <= hit.span.start);
-            let last = first
-                + covered[first..].iter().take_while(|range| range.start < hit.span.end).count();
-            if first == last {
-                covered.insert(first, hit.span.clone());
-                kept.push(hit);
-                continue;
-            }
-            if hit.action == RuleAction::Alert {
-                continue;
-            }
-            let mut at = hit.span.start;
-            let mut rest = vec![];
-            for range in &covered[first..last] {
-                if at < range.start {
-                    rest.push(at..range.start);
-                }
-                at = range.end;
-            }
-            if at < hit.span.end {
-                rest.push(at..hit.span.end);
-            }
-            for piece in rest {
-                let place = covered.partition_point(|range| range.end <= piece.start);
-                covered.insert(place, piece.clone());
-                kept.push(Hit { span: piece, ..hit.clone() });
-            }
-        }
-        kept.sort_by_key(|hit| hit.span.start);
-        self.hits = kept;
     }
 
     fn digest(&mut self, raw: &[u8], pseudonym_key: Option<&[u8; 32]>) {
@@ -575,84 +536,4 @@ pub(super) fn kind_of(input: &[u8], scratch: &mut json::Scratch, limits: &Limits
         }
         _ => Kind::Text,
     }
-}
-
-/// What can be done at a place. Keys and what correlates or routes are never edited: a credential
-/// there blocks, personal data alerts. A bare number is edited only when a word before it says what it
-/// is.
-fn settle(rules: &[Rule], hit: &Hit, place: Place) -> RuleAction {
-    let rule = &rules[hit.rule];
-    match (place, hit.action) {
-        (_, RuleAction::Alert) => RuleAction::Alert,
-        (Place::Value, action) => action,
-        (Place::Number, action) => {
-            let sure = rule.category != Category::Pii || (hit.context && !rule.context.is_empty());
-            if sure { action } else { RuleAction::Alert }
-        }
-        (Place::Key | Place::Protected, RuleAction::Mask) if rule.category == Category::Pii => {
-            RuleAction::Alert
-        }
-        (Place::Key | Place::Protected, _) => RuleAction::Block,
-    }
-}
-
-struct Verdict {
-    confirmed: bool,
-    context: bool,
-}
-
-/// Everything about a match but its span.
-fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verdict> {
-    let value = &text[span.clone()];
-    if value.is_empty() || is_mask(value) {
-        return None;
-    }
-    if rule.entropy_min > 0.0 && entropy(value) < rule.entropy_min {
-        return None;
-    }
-    if !rule.validators.iter().all(|validator| validator.holds(value)) {
-        return None;
-    }
-    let before = &text[span.start.saturating_sub(rule.context_within)..span.start];
-    let context = !rule.context.is_empty() && has_word(before, &rule.context);
-    if rule.context_required && !context {
-        return None;
-    }
-    if !rule.not_after.is_empty() && !context && label_says(&text[..span.start], &rule.not_after) {
-        return None;
-    }
-    if rule.allow.iter().any(|allow| allow.is_match(value)) {
-        return None;
-    }
-    let confirmed =
-        !rule.confirm.is_empty() && rule.confirm.iter().all(|validator| validator.holds(value));
-    Some(Verdict { confirmed, context })
-}
-
-fn has_word(before: &[u8], words: &[String]) -> bool {
-    let lower = before.to_ascii_lowercase();
-    words.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some())
-}
-
-/// Whether the label directly before a value (`order_id": "` or `order `) holds one of `words`; a word
-/// that begins with `=` must be the whole label.
-fn label_says(before: &[u8], words: &[String]) -> bool {
-    let glue = before
-        .iter()
-        .rev()
-        .take(6)
-        .take_while(|byte| byte.is_ascii_whitespace() || b"\"'\\:=#([<>".contains(byte))
-        .count();
-    let rest = &before[..before.len() - glue];
-    let length = rest
-        .iter()
-        .rev()
-        .take(32)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-        .count();
-    let label = rest[rest.len() - length..].to_ascii_lowercase();
-    words.iter().any(|word| match word.strip_prefix('=') {
-        Some(whole) => label == whole.as_bytes(),
-        None => memchr::memmem::find(&label, word.as_bytes()).is_some(),
-    })
 }

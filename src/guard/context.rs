@@ -1,0 +1,129 @@
+//! Everything about a match but its span: validators, the words around it, the place it stands in.
+//!
+//! Pure functions over a view's text; they decide whether a match counts and what can be done with it
+//! where it stands, never what it is replaced by.
+
+use std::ops::Range;
+
+use super::hit::Hit;
+use super::mask::is_mask;
+use super::rules::{Category, Rule};
+use super::validate::entropy;
+use crate::types::RuleAction;
+use crate::wire::mcp::Place;
+
+/// What can be done at a place. Keys and what correlates or routes are never edited: a credential
+/// there blocks, personal data alerts. A bare number is edited only when its label says what it is.
+pub(super) fn settle(rules: &[Rule], hit: &Hit, place: Place) -> RuleAction {
+    let rule = &rules[hit.rule];
+    match (place, hit.action) {
+        (_, RuleAction::Alert) => RuleAction::Alert,
+        (Place::Value, action) => action,
+        (Place::Number, action) => {
+            let sure = rule.category != Category::Pii || hit.context;
+            if sure { action } else { RuleAction::Alert }
+        }
+        (Place::Key | Place::Protected, RuleAction::Mask) if rule.category == Category::Pii => {
+            RuleAction::Alert
+        }
+        (Place::Key | Place::Protected, _) => RuleAction::Block,
+    }
+}
+
+/// A match that counts.
+pub(super) struct Verdict {
+    /// Its checksum holds.
+    pub(super) confirmed: bool,
+    /// Its label says what it is.
+    pub(super) context: bool,
+}
+
+/// Everything about a match but its span.
+pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verdict> {
+    let value = &text[span.clone()];
+    if value.is_empty() || is_mask(value) {
+        return None;
+    }
+    if rule.entropy_min > 0.0 && entropy(value) < rule.entropy_min {
+        return None;
+    }
+    if !rule.validators.iter().all(|validator| validator.holds(value)) {
+        return None;
+    }
+    let label = label_before(&text[..span.start]);
+    let labelled = !rule.after.is_empty() && label_says(label, &rule.after);
+    if !rule.after.is_empty() && !labelled {
+        return None;
+    }
+    let before = &text[span.start.saturating_sub(rule.context_within)..span.start];
+    if rule.context_required && !labelled && !has_word(before, &rule.context) {
+        return None;
+    }
+    let context = labelled || has_word(label, &rule.context);
+    if !rule.not_after.is_empty()
+        && label_says(label, &rule.not_after)
+        && !has_word(label, &rule.context)
+    {
+        return None;
+    }
+    if rule.allow.iter().any(|allow| allow.is_match(value)) {
+        return None;
+    }
+    let confirmed =
+        !rule.confirm.is_empty() && rule.confirm.iter().all(|validator| validator.holds(value));
+    Some(Verdict { confirmed, context })
+}
+
+/// Whether one of `words` begins a word of `before` (a capital letter begins one too: `paymentCard`).
+/// A word of up to three letters must be the whole word.
+fn has_word(before: &[u8], words: &[String]) -> bool {
+    let lower = before.to_ascii_lowercase();
+    words.iter().any(|word| {
+        memchr::memmem::find_iter(&lower, word.as_bytes()).any(|at| {
+            let begins =
+                at == 0 || before[at].is_ascii_uppercase() || !before[at - 1].is_ascii_alphabetic();
+            let after = lower.get(at + word.len());
+            begins && (word.len() > 3 || !after.is_some_and(u8::is_ascii_lowercase))
+        })
+    })
+}
+
+/// The label directly before a value: `order_id` in `order_id": "` and in `order_id #`.
+fn label_before(before: &[u8]) -> &[u8] {
+    let glue =
+        before.iter().rev().take(6).take_while(|byte| b" \t\"'\\:=#([<>".contains(byte)).count();
+    let rest = &before[..before.len() - glue];
+    let length = rest
+        .iter()
+        .rev()
+        .take(32)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        .count();
+    &rest[rest.len() - length..]
+}
+
+/// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.
+fn label_says(label: &[u8], words: &[String]) -> bool {
+    let label = label.to_ascii_lowercase();
+    words.iter().any(|word| match word.strip_prefix('=') {
+        Some(whole) => label == whole.as_bytes(),
+        None => memchr::memmem::find(&label, word.as_bytes()).is_some(),
+    })
+}
+
+/// Whether digits in a text look like a bare number of JSON inside it: `"n":4111`, `[4111, 42]`. Only
+/// digits may take their place then, or the inner JSON would break.
+pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
+    if !text[span.clone()].iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let mut before =
+        text[..span.start].iter().rev().take(256).skip_while(|byte| byte.is_ascii_whitespace());
+    let after = text[span.end..].iter().take(256).find(|byte| !byte.is_ascii_whitespace());
+    let closed = matches!(after, Some(b',' | b'}' | b']'));
+    match before.next() {
+        Some(b':') => closed && before.find(|byte| !byte.is_ascii_whitespace()) == Some(&b'"'),
+        Some(b'[' | b',') => closed,
+        _ => false,
+    }
+}

@@ -1,0 +1,74 @@
+//! One match, and what becomes of matches that overlap.
+
+use std::ops::Range;
+
+use crate::types::RuleAction;
+
+/// A match, before it becomes a [`Finding`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    /// Number of the rule.
+    pub(super) rule: usize,
+    pub(super) action: RuleAction,
+    /// Raw bytes of the secret, or of one piece of it.
+    pub(super) span: Range<usize>,
+    /// Levels of decoding.
+    pub(super) level: u8,
+    /// Stands in a bare number, of the message or of JSON in one of its strings.
+    pub(super) number: bool,
+    /// Its label says what it is.
+    pub(super) context: bool,
+    pub(super) view: usize,
+    /// The secret in its view.
+    pub(super) value: Range<usize>,
+    pub(super) fingerprint: [u8; 16],
+    /// First bytes of HMAC-SHA-256 of the value under the pseudonym key, when one was given.
+    pub(super) pseudonym: [u8; 4],
+}
+
+/// Overlaps: blocks first, then masks, then alerts; among equals the longest. What a stronger hit
+/// covers is cut from a weaker one; the rest of it stays a hit, so nothing is uncovered by a
+/// neighbour. An alert that touches something stronger goes.
+pub(super) fn resolve(hits: &mut Vec<Hit>) {
+    hits.sort_by(|a, b| {
+        b.action
+            .cmp(&a.action)
+            .then(b.span.len().cmp(&a.span.len()))
+            .then(a.span.start.cmp(&b.span.start))
+            .then(a.rule.cmp(&b.rule))
+    });
+    let mut covered: Vec<Range<usize>> = vec![];
+    let mut kept: Vec<Hit> = vec![];
+    for hit in std::mem::take(hits) {
+        // Covered ranges are disjoint and sorted.
+        let first = covered.partition_point(|range| range.end <= hit.span.start);
+        let last =
+            first + covered[first..].iter().take_while(|range| range.start < hit.span.end).count();
+        if first == last {
+            covered.insert(first, hit.span.clone());
+            kept.push(hit);
+            continue;
+        }
+        if hit.action == RuleAction::Alert {
+            continue;
+        }
+        let mut at = hit.span.start;
+        let mut rest = vec![];
+        for range in &covered[first..last] {
+            if at < range.start {
+                rest.push(at..range.start);
+            }
+            at = range.end;
+        }
+        if at < hit.span.end {
+            rest.push(at..hit.span.end);
+        }
+        for piece in rest {
+            let place = covered.partition_point(|range| range.end <= piece.start);
+            covered.insert(place, piece.clone());
+            kept.push(Hit { span: piece, ..hit.clone() });
+        }
+    }
+    kept.sort_by_key(|hit| hit.span.start);
+    *hits = kept;
+}
