@@ -9,7 +9,11 @@ use stenograph::types::{Direction, RuleAction};
 #[path = "guard_support/mod.rs"]
 mod support;
 
-use support::{Hiding, Judge, answer, builtin, reveal};
+#[path = "guard_support/hiding.rs"]
+mod hiding;
+
+use hiding::{Hiding, answer, judge, reveal};
+use support::{Judge, builtin};
 
 fn passed(outcome: Outcome) -> (String, Vec<stenograph::types::Finding>, bool) {
     match outcome {
@@ -33,21 +37,21 @@ fn secrets(judge: &mut Judge, text: &str) -> Vec<String> {
 // widened to whole escapes; `fill` that writes one byte more.
 #[test]
 fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let mut checked = 0;
     for rule in builtin().rules() {
         if rule.actions.response != Some(RuleAction::Mask) {
             continue;
         }
         for text in &rule.tests_match {
-            let secrets = secrets(&mut judge, text);
+            let secrets = secrets(&mut guard, text);
             assert!(!secrets.is_empty(), "{}: {text}", rule.id);
             for hiding in Hiding::ALL {
                 for mask in [Mask::Fill, Mask::Label] {
                     let original = answer(text, hiding);
                     let place = format!("{} {hiding:?} {mask:?}: {text}", rule.id);
                     let (bytes, findings, edited) =
-                        passed(judge.judge(&original, Direction::Response, mask));
+                        passed(judge(&mut guard, &original, Direction::Response, mask));
                     assert!(edited, "{place}");
                     let seen = reveal(&bytes, hiding);
                     for secret in &secrets {
@@ -84,10 +88,10 @@ proptest! {
         let rules: Vec<_> = set.rules().iter().filter(|rule| rule.actions.response == Some(RuleAction::Mask)).collect();
         let rule = pick.get(&rules);
         let text = which.get(&rule.tests_match);
-        let mut judge = Judge::builtin();
-        let secrets = secrets(&mut judge, text);
+        let mut guard = Judge::builtin();
+        let secrets = secrets(&mut guard, text);
         let hiding = *hiding.get(&Hiding::ALL);
-        let (bytes, _, edited) = passed(judge.judge(&answer(&format!("{before}\n\n{text}\n\n{after}"), hiding), Direction::Response, Mask::Fill));
+        let (bytes, _, edited) = passed(judge(&mut guard, &answer(&format!("{before}\n\n{text}\n\n{after}"), hiding), Direction::Response, Mask::Fill));
         prop_assert!(edited);
         let seen = reveal(&bytes, hiding);
         for secret in &secrets {
@@ -98,7 +102,7 @@ proptest! {
 
 #[test]
 fn what_is_never_edited_blocks_for_credentials_and_alerts_for_people() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let key = "AKIAIOSFODNN7EXAMPLE";
     for text in [
         format!(r#"{{"jsonrpc":"2.0","id":"{key}","method":"ping"}}"#),
@@ -118,7 +122,7 @@ fn what_is_never_edited_blocks_for_credentials_and_alerts_for_people() {
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"a","requestState":"{key}"}}}}"#
         ),
     ] {
-        match judge.judge(&text, Direction::Request, Mask::Fill) {
+        match judge(&mut guard, &text, Direction::Request, Mask::Fill) {
             Outcome::Blocked { rule, findings, masked, .. } => {
                 assert_eq!(
                     (&*rule, findings[0].action),
@@ -130,42 +134,51 @@ fn what_is_never_edited_blocks_for_credentials_and_alerts_for_people() {
             other => panic!("{text}: {other:?}"),
         }
         let mail = text.replace(key, "alice@mail.example.org");
-        let (bytes, findings, edited) = passed(judge.judge(&mail, Direction::Request, Mask::Fill));
+        let (bytes, findings, edited) =
+            passed(judge(&mut guard, &mail, Direction::Request, Mask::Fill));
         assert_eq!((bytes, edited, findings[0].action), (mail, false, RuleAction::Alert));
     }
 }
 
 #[test]
 fn numbers_are_masked_with_context_and_alert_without() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let answer = |key: &str, value: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"{key}":{value}}}}}}}"#
         )
     };
-    let (bytes, ..) =
-        passed(judge.judge(&answer("card", "4111111111111111"), Direction::Response, Mask::Fill));
+    let (bytes, ..) = passed(judge(
+        &mut guard,
+        &answer("card", "4111111111111111"),
+        Direction::Response,
+        Mask::Fill,
+    ));
     assert_eq!(bytes, answer("card", "1000000000000000"));
     let (bytes, ..) =
-        passed(judge.judge(&answer("ssn", "536904399"), Direction::Response, Mask::Label));
+        passed(judge(&mut guard, &answer("ssn", "536904399"), Direction::Response, Mask::Label));
     assert_eq!(bytes, answer("ssn", "100000000"));
-    let (bytes, findings, edited) =
-        passed(judge.judge(&answer("value", "4111111111111111"), Direction::Response, Mask::Fill));
+    let (bytes, findings, edited) = passed(judge(
+        &mut guard,
+        &answer("value", "4111111111111111"),
+        Direction::Response,
+        Mask::Fill,
+    ));
     assert_eq!((bytes, edited), (answer("value", "4111111111111111"), false));
     assert_eq!(findings[0].action, RuleAction::Alert);
 }
 
 #[test]
 fn directions_have_their_own_actions() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let secret = "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "arguments": {"x": secret}}});
     assert!(matches!(
-        judge.judge(&call.to_string(), Direction::Request, Mask::Fill),
+        judge(&mut guard, &call.to_string(), Direction::Request, Mask::Fill),
         Outcome::Blocked { rule, .. } if &*rule == "aws-secret-key"
     ));
     let (bytes, ..) =
-        passed(judge.judge(&answer(secret, Hiding::Plain), Direction::Response, Mask::Fill));
+        passed(judge(&mut guard, &answer(secret, Hiding::Plain), Direction::Response, Mask::Fill));
     let seen = reveal(&bytes, Hiding::Plain);
     assert!(
         seen.starts_with("aws_secret_access_key = [aws-secret-key:") && seen.len() == secret.len(),
@@ -175,10 +188,10 @@ fn directions_have_their_own_actions() {
 
 #[test]
 fn equal_values_get_equal_pseudonyms_and_people_get_none() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let text = "a ghp_0123456789abcdefghijABCDEFGHIJ012345 b ghp_0123456789abcdefghijABCDEFGHIJ012345 c x@mail.example.org";
     let (bytes, findings, _) =
-        passed(judge.judge(&answer(text, Hiding::Plain), Direction::Response, Mask::Fill));
+        passed(judge(&mut guard, &answer(text, Hiding::Plain), Direction::Response, Mask::Fill));
     let seen = reveal(&bytes, Hiding::Plain);
     let words: Vec<&str> = seen.split(' ').collect();
     assert_eq!(words[1], words[3]);
@@ -195,19 +208,22 @@ fn known_values_are_found_exactly_whatever_they_hold() {
         ("x y\"".to_string(), b"plainvalue".to_vec()),
     ];
     let set = RuleSet::compile(&[], true, &secrets).unwrap();
-    let mut judge = Judge::new(set, Engine::Hyperscan);
+    let mut guard = Judge::new(set, Engine::Hyperscan);
     for hiding in Hiding::ALL {
         let text = "one correct \"horse\" \\quartery\n two plainvalue three";
         let original = answer(text, hiding);
         let (bytes, findings, edited) =
-            passed(judge.judge(&original, Direction::Response, Mask::Fill));
+            passed(judge(&mut guard, &original, Direction::Response, Mask::Fill));
         assert!(edited && bytes.len() == original.len());
         let seen = reveal(&bytes, hiding);
         assert!(
             !seen.contains("horse") && !seen.contains("quartery") && !seen.contains("plainvalue"),
             "{hiding:?} {seen}"
         );
-        assert!(seen.starts_with("one ") && !seen.contains("correct") && seen.ends_with(" three"), "{hiding:?} {seen}");
+        assert!(
+            seen.starts_with("one ") && !seen.contains("correct") && seen.ends_with(" three"),
+            "{hiding:?} {seen}"
+        );
         assert!(findings.iter().any(|finding| &*finding.rule == "secret:db"), "{hiding:?}");
     }
     assert!(RuleSet::compile(&[], false, &[("short".into(), b"abc".to_vec())]).is_err());
@@ -215,36 +231,36 @@ fn known_values_are_found_exactly_whatever_they_hold() {
 
 #[test]
 fn what_cannot_be_judged_is_refused() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let text = answer("ghp_0123456789abcdefghijABCDEFGHIJ012345\n", Hiding::Nested(5));
     assert!(matches!(
-        judge.judge(&text, Direction::Response, Mask::Fill),
+        judge(&mut guard, &text, Direction::Response, Mask::Fill),
         Outcome::Refused(GuardFault::TooDeep)
     ));
     let many = "x@mail.example.org ".repeat(5000);
     assert!(matches!(
-        judge.judge(&answer(&many, Hiding::Plain), Direction::Response, Mask::Fill),
+        judge(&mut guard, &answer(&many, Hiding::Plain), Direction::Response, Mask::Fill),
         Outcome::Refused(GuardFault::TooManyFindings)
     ));
 }
 
 #[test]
 fn fields_and_heads_are_plain_text() {
-    let mut judge = Judge::builtin();
-    let found = judge
+    let mut guard = Judge::builtin();
+    let found = guard
         .scanner
         .judge_field(b"Bearer ghp_0123456789abcdefghijABCDEFGHIJ012345", Direction::Request);
     assert_eq!(found.map(|(rule, _)| rule.to_string()).as_deref(), Some("github-token"));
-    assert_eq!(judge.scanner.judge_field(b"text/event-stream", Direction::Response), None);
+    assert_eq!(guard.scanner.judge_field(b"text/event-stream", Direction::Response), None);
     let mut head = *b"X-Key: AKIAIOSFODNN7EXAMPLE\r\nHost: a\r\n\r\n";
-    let findings = judge.scanner.fill_text(&mut head, Direction::Request);
+    let findings = guard.scanner.fill_text(&mut head, Direction::Request);
     assert_eq!(findings.len(), 1);
     assert_eq!(&head, b"X-Key: [aws-access-key-id]*\r\nHost: a\r\n\r\n");
 }
 
 #[test]
 fn neighbours_that_overlap_leave_nothing_bare() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let token = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
     for text in [
         format!("postgres://u:{token}@db.mail.example.org/x"),
@@ -252,8 +268,12 @@ fn neighbours_that_overlap_leave_nothing_bare() {
         format!("\"password\": \"{token}\", password = '{token}'"),
         "a@mail.example.org,b@mail.example.org;c@mail.example.org".to_string(),
     ] {
-        let (bytes, ..) =
-            passed(judge.judge(&answer(&text, Hiding::Plain), Direction::Response, Mask::Fill));
+        let (bytes, ..) = passed(judge(
+            &mut guard,
+            &answer(&text, Hiding::Plain),
+            Direction::Response,
+            Mask::Fill,
+        ));
         let seen = reveal(&bytes, Hiding::Plain);
         assert!(
             !seen.contains("0123456789") && !seen.contains("a@") && !seen.contains("c@"),
@@ -264,12 +284,13 @@ fn neighbours_that_overlap_leave_nothing_bare() {
 
 #[test]
 fn structured_twins_are_masked_alike() {
-    let mut judge = Judge::builtin();
+    let mut guard = Judge::builtin();
     let inner = json!({"user": "alice@mail.example.org", "n": 3});
     let message = json!({"jsonrpc": "2.0", "id": 1, "result": {
         "content": [{"type": "text", "text": serde_json::to_string_pretty(&inner).unwrap()}],
         "structuredContent": inner}});
-    let (bytes, ..) = passed(judge.judge(&message.to_string(), Direction::Response, Mask::Fill));
+    let (bytes, ..) =
+        passed(judge(&mut guard, &message.to_string(), Direction::Response, Mask::Fill));
     let seen: Value = serde_json::from_str(&bytes).unwrap();
     let text: Value =
         serde_json::from_str(seen["result"]["content"][0]["text"].as_str().unwrap()).unwrap();

@@ -95,12 +95,10 @@ impl Detector {
                 .map_or(end, |at| start + at + 1)
         };
         match (self, &text[start..end]) {
-            (Detector::LettersDigits, [a, b, ..]) => {
-                match super::validate::iban_length(&[*a, *b]) {
-                    Some(length) => count(length, u8::is_ascii_alphanumeric),
-                    None => end,
-                }
-            }
+            (Detector::LettersDigits, [a, b, ..]) => match super::people::iban_length(&[*a, *b]) {
+                Some(length) => count(length, u8::is_ascii_alphanumeric),
+                None => end,
+            },
             (Detector::Digits, [b'+', b'1' | b'7', ..]) => count(11, u8::is_ascii_digit),
             _ => end,
         }

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::fault::GuardFault;
 use super::mask::{Mask, fill_hits, label_hits};
 use super::policy::Permit;
-use super::scan::{GuardFault, Kind, Scanner, kind_of};
+use super::scan::{Kind, Scanner, kind_of};
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction};
 use crate::wire::json;

@@ -3,17 +3,19 @@
 //! | module | holds |
 //! |---|---|
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
-//! | [`pack`], [`rules`], [`packtest`] | rule files; one compiled, shared set; its own tests |
+//! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
-//! | [`detect`], [`validate`] | byte scans for texts without a fixed part; checksums |
+//! | [`detect`], [`validate`], `people` | byte scans for texts without a fixed part; checksums |
 //! | [`views`], [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`mask`], [`judge`] | edits; verdicts |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
 
+mod compile;
 mod context;
 pub mod detect;
+mod fault;
 pub mod glob;
 mod hit;
 pub mod hyperscan;
@@ -22,6 +24,7 @@ pub mod lists;
 pub mod mask;
 pub mod pack;
 pub mod packtest;
+mod people;
 pub mod policy;
 pub mod print;
 pub mod rules;
@@ -29,8 +32,9 @@ pub mod scan;
 pub mod validate;
 pub mod views;
 
+pub use fault::GuardFault;
 pub use hyperscan::EngineFault;
 pub use judge::{Judged, Judgement, Outcome, Payload, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
-pub use scan::{Engine, GuardFault, Scanner};
+pub use scan::{Engine, Scanner};

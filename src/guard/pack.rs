@@ -36,8 +36,9 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::compile::RuleSource;
 use super::detect::Detector;
-use super::rules::{Actions, CONTEXT_BYTES_MAX, Category, RuleFault, RuleSource};
+use super::rules::{Actions, CONTEXT_BYTES_MAX, Category, RuleFault};
 use super::validate::Validator;
 use crate::types::RuleAction;
 

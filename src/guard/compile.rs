@@ -1,0 +1,193 @@
+//! One rule from its source to its compiled form.
+//!
+//! The pattern is parsed once; that tree is checked, printed for Hyperscan and made into the expression
+//! that confirms. Every fault of the rule is reported.
+
+use regex_automata::meta;
+use regex_syntax::hir::Hir;
+
+use super::detect::Detector;
+use super::print::{self, PrintFault};
+use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault};
+use super::validate::Validator;
+use crate::types::RuleAction;
+
+/// One rule as its source says, before compilation.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSource {
+    /// Stable name: labels, records, metrics.
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// `None` when missing or unknown (a fault has been reported then).
+    pub category: Option<Category>,
+    /// low, medium, high or critical.
+    pub severity: String,
+    /// regex-syntax, bytes, Unicode off.
+    pub pattern: String,
+    /// Byte scan that stands in for Hyperscan.
+    pub detector: Option<Detector>,
+    /// All must hold.
+    pub validators: Vec<Validator>,
+    /// When all hold, `on_confirmed` applies instead of `actions`.
+    pub confirm: Vec<Validator>,
+    /// Bits a byte of the secret.
+    pub entropy_min: f32,
+    /// Words looked for before the match, lower case.
+    pub context: Vec<String>,
+    /// How far before, in bytes.
+    pub context_within: usize,
+    /// Without a word there is no match.
+    pub context_required: bool,
+    /// Words of which the label directly before the match must hold one, lower case.
+    pub after: Vec<String>,
+    /// Words in the label directly before the match that rule it out, lower case.
+    pub not_after: Vec<String>,
+    /// Actions.
+    pub actions: Actions,
+    /// Stronger actions when confirmed.
+    pub on_confirmed: Actions,
+    /// Whether the mask shows a pseudonym.
+    pub pseudonym: Option<bool>,
+    /// False: left out.
+    pub enabled: bool,
+    /// Texts in which the rule must match.
+    pub tests_match: Vec<String>,
+    /// Texts in which it must not.
+    pub tests_no_match: Vec<String>,
+    /// Patterns of values that are let through.
+    pub allow: Vec<String>,
+    /// File and line, for messages.
+    pub file: String,
+    /// Line of the rule's first key.
+    pub line: u32,
+}
+
+/// Parses a pattern in the one dialect of rule files: bytes, Unicode off.
+fn parse(pattern: &str) -> Result<Hir, String> {
+    regex_syntax::ParserBuilder::new()
+        .unicode(false)
+        .utf8(false)
+        .nest_limit(64)
+        .build()
+        .parse(pattern)
+        .map_err(|error| error.to_string().lines().last().unwrap_or_default().to_string())
+}
+
+fn expression(hir: &Hir) -> Result<meta::Regex, String> {
+    let config = meta::Config::new()
+        .utf8_empty(false)
+        .onepass(false)
+        .nfa_size_limit(Some(16 << 20))
+        .hybrid_cache_capacity(1 << 20);
+    meta::Builder::new().configure(config).build_from_hir(hir).map_err(|error| error.to_string())
+}
+
+/// Compiles `source`, or reports everything that is wrong with it.
+pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> Option<Rule> {
+    let mut fault = |what: String| {
+        faults.push(RuleFault {
+            file: source.file.clone(),
+            line: source.line,
+            rule: Some(source.id.clone()),
+            what,
+        });
+    };
+    let hir = match parse(&source.pattern) {
+        Ok(hir) => hir,
+        Err(error) => {
+            fault(format!("pattern: {error}"));
+            return None;
+        }
+    };
+    // The quote and the backslash end or change the string a secret stands in, at some level of
+    // nesting: an edit over one of them could break what is around it.
+    for (byte, name) in [(b'"', "a double quote"), (b'\\', "a backslash")] {
+        if print::secret_can_hold(&hir, byte) {
+            fault(format!(
+                "the secret can hold {name}; allowed: a capture group around a part without it"
+            ));
+        }
+    }
+    let printed = match print::print(&hir) {
+        Ok(printed) => printed,
+        Err(PrintFault::Unbounded) if source.detector.is_some() => String::new(),
+        Err(error) => {
+            fault(format!("pattern: {}", error.as_str()));
+            return None;
+        }
+    };
+    let regex = match expression(&hir) {
+        Ok(regex) => regex,
+        Err(error) => {
+            fault(format!("pattern: {error}"));
+            return None;
+        }
+    };
+    let mut allow = vec![];
+    for pattern in &source.allow {
+        match parse(pattern).and_then(|hir| expression(&hir)) {
+            Ok(regex) => allow.push(regex),
+            Err(error) => fault(format!("allow: {error}")),
+        }
+    }
+    let category = source.category?;
+    let matcher = match source.detector {
+        Some(detector) => Matcher::Detector { detector, regex },
+        None => Matcher::Pattern { printed, regex },
+    };
+    Some(Rule {
+        id: source.id.as_str().into(),
+        title: source.title.clone(),
+        category,
+        severity: source.severity.clone(),
+        pattern: source.pattern.clone(),
+        matcher,
+        validators: source.validators.clone(),
+        confirm: source.confirm.clone(),
+        entropy_min: source.entropy_min,
+        context: source.context.clone(),
+        context_within: source.context_within,
+        context_required: source.context_required,
+        after: source.after.clone(),
+        not_after: source.not_after.clone(),
+        actions: source.actions,
+        on_confirmed: source.on_confirmed,
+        pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
+        allow,
+        tests_match: source.tests_match.clone(),
+        tests_no_match: source.tests_no_match.clone(),
+        file: source.file.clone(),
+        line: source.line,
+    })
+}
+
+/// The rule of a known value: found exactly, masked in both directions.
+pub(super) fn known_rule(name: &str) -> Rule {
+    let action = Some(RuleAction::Mask);
+    Rule {
+        id: format!("{KNOWN_PREFIX}{name}").into(),
+        title: "known value".into(),
+        category: Category::Credential,
+        severity: "critical".into(),
+        pattern: String::new(),
+        matcher: Matcher::Known,
+        validators: vec![],
+        confirm: vec![],
+        entropy_min: 0.0,
+        context: vec![],
+        context_within: 0,
+        context_required: false,
+        after: vec![],
+        not_after: vec![],
+        actions: Actions { request: action, response: action },
+        on_confirmed: Actions::default(),
+        // A known value may be a short password: a visible keyed digest of it helps nobody.
+        pseudonym: false,
+        allow: vec![],
+        tests_match: vec![],
+        tests_no_match: vec![],
+        file: "known values".into(),
+        line: 1,
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a text could not be judged.
+
+use super::views::ViewFault;
+
+/// Why a text was not judged. It is then refused whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardFault {
+    /// Escapes remain after the last level of decoding (`views_max`).
+    TooDeep,
+    /// The decoded views are too long together (`view_bytes_max`).
+    TooLong,
+    /// More findings than `findings_max`.
+    TooManyFindings,
+    /// More rejected candidates than any honest text has.
+    TooManyCandidates,
+    /// The pattern library failed.
+    Engine,
+    /// The masked message is no longer a message that can be read strictly.
+    EditBroke,
+    /// The masked message still holds something that must be masked.
+    NotClean,
+}
+
+impl GuardFault {
+    /// The word used in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuardFault::TooDeep => "views-too-deep",
+            GuardFault::TooLong => "views-too-long",
+            GuardFault::TooManyFindings => "too-many-findings",
+            GuardFault::TooManyCandidates => "too-many-candidates",
+            GuardFault::Engine => "scan-engine-failed",
+            GuardFault::EditBroke => "edit-broke-message",
+            GuardFault::NotClean => "mask-left-a-match",
+        }
+    }
+}
+
+impl std::fmt::Display for GuardFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            GuardFault::TooDeep => "encoded in more levels than limits.views_max",
+            GuardFault::TooLong => "decoded text is longer than limits.view_bytes_max",
+            GuardFault::TooManyFindings => "more findings than limits.findings_max",
+            GuardFault::TooManyCandidates => "more near-matches than the scanner's bound",
+            GuardFault::Engine => "the pattern library failed",
+            GuardFault::EditBroke => "masking would break the message",
+            GuardFault::NotClean => "masking did not remove every match",
+        })
+    }
+}
+
+impl From<ViewFault> for GuardFault {
+    fn from(fault: ViewFault) -> GuardFault {
+        match fault {
+            ViewFault::TooDeep => GuardFault::TooDeep,
+            ViewFault::TooLong => GuardFault::TooLong,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Validators of personal data: account, identity and telephone numbers, addresses.
+//!
+//! Each takes the matched bytes with their separators. Sources stand at the variants of
+//! [`super::validate::Validator`].
+
+/// The digits of `value` as numbers, separators dropped; at most `N`, else `None`.
+fn digits<const N: usize>(value: &[u8]) -> Option<([u8; N], usize)> {
+    let mut out = [0; N];
+    let mut len = 0;
+    for byte in value.iter().filter(|byte| byte.is_ascii_digit()) {
+        *out.get_mut(len)? = byte - b'0';
+        len += 1;
+    }
+    Some((out, len))
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, &digit)| {
+            let doubled = digit as u32 * 2;
+            if place % 2 == 0 { digit as u32 } else { doubled / 10 + doubled % 10 }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+pub(super) fn card(value: &[u8]) -> bool {
+    let Some((digits, len)) = digits::<19>(value) else { return false };
+    let digits = &digits[..len];
+    if len < 14 || digits.iter().all(|&digit| digit == digits[0]) {
+        return false;
+    }
+    let head = digits[..6].iter().fold(0u32, |head, &digit| head * 10 + digit as u32);
+    let brand = match head {
+        400_000..=499_999 => len == 16,                     // Visa
+        510_000..=559_999 | 222_100..=272_099 => len == 16, // Mastercard
+        340_000..=349_999 | 370_000..=379_999 => len == 15, // American Express
+        300_000..=305_999 | 360_000..=369_999 | 380_000..=399_999 => len == 14, // Diners Club
+        601_100..=601_199 | 644_000..=659_999 => len == 16, // Discover
+        620_000..=629_999 => matches!(len, 16 | 19),        // UnionPay
+        352_800..=358_999 => len == 16,                     // JCB
+        _ => false,
+    };
+    // Trailing zeros after the issuer number are counters and round amounts, not accounts.
+    brand && luhn(digits) && digits[6..].iter().any(|&digit| digit != 0)
+}
+
+/// Country codes and total lengths of ISO 13616 (registry of 2025).
+const IBAN_LENGTHS: &[u8] = b"\
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 \
+    DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 \
+    GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 \
+    LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 \
+    PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 \
+    TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30";
+
+/// Total length of the account numbers of one country.
+pub(super) fn iban_length(country: &[u8; 2]) -> Option<usize> {
+    let entry = IBAN_LENGTHS.chunks(5).find(|entry| entry.starts_with(country))?;
+    Some((entry[2] - b'0') as usize * 10 + (entry[3] - b'0') as usize)
+}
+
+pub(super) fn iban(value: &[u8]) -> bool {
+    let mut compact = [0u8; 34];
+    let mut len = 0;
+    for &byte in value.iter().filter(|&&byte| byte != b' ') {
+        let Some(slot) = compact.get_mut(len) else { return false };
+        *slot = byte;
+        len += 1;
+    }
+    let compact = &compact[..len];
+    let Some(country) = compact.first_chunk::<2>() else { return false };
+    if iban_length(country) != Some(len) {
+        return false;
+    }
+    let remainder =
+        compact[4..].iter().chain(&compact[..4]).try_fold(0u32, |rest, &byte| match byte {
+            b'0'..=b'9' => Some((rest * 10 + (byte - b'0') as u32) % 97),
+            b'A'..=b'Z' => Some((rest * 100 + (byte - b'A') as u32 + 10) % 97),
+            _ => None,
+        });
+    remainder == Some(1)
+}
+
+pub(super) fn ssn(value: &[u8]) -> bool {
+    let Some((d, 9)) = digits::<9>(value) else { return false };
+    let area = d[0] as u32 * 100 + d[1] as u32 * 10 + d[2] as u32;
+    let group = d[3] as u32 * 10 + d[4] as u32;
+    let serial = d[5..].iter().fold(0, |serial, &digit| serial * 10 + digit as u32);
+    // 078-05-1120 and 219-09-9999 were printed in advertisements and voided by the SSA.
+    !matches!(area, 0 | 666 | 900..)
+        && group != 0
+        && serial != 0
+        && !matches!((area, group, serial), (78, 5, 1120) | (219, 9, 9999))
+        && d.iter().any(|&digit| digit != d[0])
+}
+
+pub(super) fn itin(value: &[u8]) -> bool {
+    let Some((d, 9)) = digits::<9>(value) else { return false };
+    d[0] == 9 && matches!(d[3] * 10 + d[4], 50..=65 | 70..=88 | 90..=92 | 94..=99)
+}
+
+pub(super) fn nino(value: &[u8]) -> bool {
+    let Some(&[first, second]) = value.first_chunk::<2>() else { return false };
+    !b"DFIQUV".contains(&first)
+        && !b"DFIQUVO".contains(&second)
+        && !matches!(&[first, second], b"BG" | b"GB" | b"KN" | b"NK" | b"NT" | b"TN" | b"ZZ")
+}
+
+pub(super) fn cpf(value: &[u8]) -> bool {
+    let Some((d, 11)) = digits::<11>(value) else { return false };
+    let check = |upto: usize| {
+        let sum: u32 = d[..upto]
+            .iter()
+            .enumerate()
+            .map(|(place, &digit)| digit as u32 * (upto + 1 - place) as u32)
+            .sum();
+        (sum * 10 % 11 % 10) as u8 == d[upto]
+    };
+    d.iter().any(|&digit| digit != d[0]) && check(9) && check(10)
+}
+
+/// Country codes of E.164 with two digits; every other code has three, except 1 and 7.
+const E164_TWO: &[u8] = &[
+    20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56,
+    57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98,
+];
+
+pub(super) fn e164(value: &[u8]) -> bool {
+    let Some((d, len)) = digits::<15>(value) else { return false };
+    if d[..len].iter().skip(3).all(|&digit| digit == d[len.saturating_sub(1)]) {
+        return false;
+    }
+    match d[0] {
+        1 => len == 11 && nanp_digits(&d[1..11]),
+        7 => len == 11 && matches!(d[1], 3..=9),
+        0 => false,
+        _ if E164_TWO.contains(&(d[0] * 10 + d[1])) => (9..=14).contains(&len) && d[2] != 0,
+        2 | 3 | 4 | 5 | 6 | 8 | 9 => {
+            let code = d[0] as u32 * 100 + d[1] as u32 * 10 + d[2] as u32;
+            let assigned = matches!(code,
+                211..=213 | 216 | 218 | 220..=269 | 290..=291 | 297..=299 | 350..=359 | 370..=389
+                | 420..=423 | 500..=509 | 590..=599 | 670..=692 | 850..=856 | 880 | 886 | 960..=968
+                | 970..=977 | 992..=998);
+            assigned && (10..=15).contains(&len)
+        }
+        _ => false,
+    }
+}
+
+fn nanp_digits(d: &[u8]) -> bool {
+    d[0] >= 2 && d[3] >= 2 && !(d[1] == 1 && d[2] == 1) && !(d[4] == 1 && d[5] == 1)
+}
+
+pub(super) fn nanp(value: &[u8]) -> bool {
+    match digits::<11>(value) {
+        Some((d, 10)) => nanp_digits(&d[..10]),
+        Some((d, 11)) => d[0] == 1 && nanp_digits(&d[1..]),
+        _ => false,
+    }
+}
+
+pub(super) fn public_ipv4(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let Ok(address) = text.parse::<std::net::Ipv4Addr>() else { return false };
+    let [a, b, c, d] = address.octets();
+    // Small first octets with small rest are nearly always four-part versions.
+    let version =
+        a < 20 && b < 20 && c < 20 && d < 20 && !matches!((a, b), (1, 1) | (8, 8) | (9, 9));
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 198 && (18..20).contains(&b))
+        || (a == 255)
+        || version)
+}
+
+/// Last labels that are suffixes of files and units, not domains people have mail at.
+const NO_MAIL_SUFFIXES: &[&str] = &[
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "webp",
+    "ico",
+    "css",
+    "scss",
+    "less",
+    "js",
+    "mjs",
+    "cjs",
+    "jsx",
+    "ts",
+    "tsx",
+    "json",
+    "yaml",
+    "yml",
+    "toml",
+    "html",
+    "htm",
+    "xml",
+    "txt",
+    "csv",
+    "pdf",
+    "exe",
+    "dll",
+    "lock",
+    "log",
+    "py",
+    "rb",
+    "rs",
+    "go",
+    "java",
+    "kt",
+    "cpp",
+    "hpp",
+    "sql",
+    "wasm",
+    "map",
+    "tgz",
+    "gz",
+    "tar",
+    "zip",
+    "service",
+    "socket",
+    "timer",
+    "target",
+    "mount",
+    "path",
+    "slice",
+    "scope",
+    "swap",
+    "device",
+    "automount",
+    "class",
+    "len",
+    "length",
+    "value",
+    "data",
+    "items",
+    "id",
+    "name",
+    "property",
+    "setter",
+    "getter",
+    "method",
+    "param",
+    "override",
+    "component",
+    "test",
+    "route",
+    "vue",
+    "conf",
+    "cfg",
+];
+
+pub(super) fn email(value: &[u8]) -> bool {
+    let Some(at) = memchr::memchr(b'@', value) else { return false };
+    let (local, domain) = (&value[..at], &value[at + 1..]);
+    let Some(dot) = memchr::memrchr(b'.', domain) else { return false };
+    let last = &domain[dot + 1..];
+    // `git@host:path` names a repository, not a person.
+    let program =
+        [&b"git"[..], b"hg", b"svn", b"root"].iter().any(|name| name.eq_ignore_ascii_case(local));
+    !local.windows(2).any(|pair| pair == b"..")
+        && local.last() != Some(&b'.')
+        && !program
+        && domain.split(|&byte| byte == b'.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label[0] != b'-'
+                && label.last() != Some(&b'-')
+        })
+        && !(domain[..dot].iter().all(u8::is_ascii_digit))
+        && !NO_MAIL_SUFFIXES.iter().any(|suffix| suffix.as_bytes().eq_ignore_ascii_case(last))
+}
