@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stenograph::app::demo::world::{Plan, PlainClient, World};
+use stenograph::app::demo::world::{PlainClient, Plan, World};
 
 fn world(plan: Plan) -> (tempfile::TempDir, World) {
     let directory = tempfile::tempdir().unwrap();
@@ -57,9 +57,8 @@ fn tools_that_are_not_granted_are_neither_listed_nor_called() {
     let (_directory, world) = world(Plan::default());
     let token = world.contractor();
     let mut client = PlainClient::connect(world.address()).unwrap();
-    let list = client
-        .post(&token, "", &json!({"jsonrpc":"2.0","id":1,"method":"tools/list"}))
-        .unwrap();
+    let list =
+        client.post(&token, "", &json!({"jsonrpc":"2.0","id":1,"method":"tools/list"})).unwrap();
     let names: Vec<_> = list.json()["result"]["tools"]
         .as_array()
         .unwrap()

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::app::cli::Exit;
 use crate::app::config::{Config, Grant};
 use crate::app::denyfile::{self, DenyFileFault};
-use crate::app::log::escaped;
+use crate::audit::text::escape;
 use crate::auth::deny::DenyList;
 use crate::guard::policy::Policy;
 use crate::limits::Limits;
@@ -152,7 +152,7 @@ pub fn run(
     let (issuer, upstream) = match picked {
         Ok(picked) => picked,
         Err(text) => {
-            writeln!(err, "stenograph: {}", escaped(&text))?;
+            writeln!(err, "stenograph: {}", escape(&text))?;
             return Ok(Exit::Usage);
         }
     };
@@ -172,7 +172,7 @@ pub fn run(
         None | Some(Err(DenyFileFault::Missing)) => DenyList::default().denies(&caller),
         Some(Ok(list)) => list.denies(&caller),
         Some(Err(fault)) => {
-            writeln!(err, "stenograph: {}", escaped(&fault.to_string()))?;
+            writeln!(err, "stenograph: {}", escape(&fault.to_string()))?;
             return Ok(Exit::Incomplete);
         }
     };
@@ -218,8 +218,8 @@ pub fn run(
         writeln!(out, "{answer}")?;
     } else {
         let verdict = if allowed { "allowed" } else { "refused" };
-        let asked = escaped(&question.asked.words());
-        let subject = escaped(&question.subject);
+        let asked = escape(&question.asked.words());
+        let subject = escape(&question.subject);
         writeln!(out, "{verdict}: {subject} asks {name} for {asked}: {reason}")?;
         let file = config.path.display();
         for said in &said {

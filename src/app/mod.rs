@@ -13,4 +13,5 @@ pub mod keygen;
 pub mod log;
 pub mod rules;
 pub mod scan;
+pub mod reading;
 pub mod serve;

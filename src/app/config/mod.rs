@@ -287,7 +287,8 @@ impl Config {
     }
 }
 
-fn read_whole(path: &Path) -> Result<String, Vec<Problem>> {
+/// Reads the file's text, bounded.
+pub(super) fn read_whole(path: &Path) -> Result<String, Vec<Problem>> {
     let whole_file = |seen: String, allowed: &str| {
         let key = "file".to_owned();
         vec![Problem { line: None, key, seen, allowed: allowed.to_owned() }]

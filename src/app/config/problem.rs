@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::app::log::escaped;
+use crate::audit::text::escape;
 
 /// One fault of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Problem {
             Some(line) => format!("{file}:{line}"),
             None => file.to_owned(),
         };
-        escaped(&format!("{place}: {self}"))
+        escape(&format!("{place}: {self}"))
     }
 
     /// The problem as one object of `check --json`.

@@ -166,10 +166,11 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
     let mut buffer = Vec::new();
     let mut fields = Fields::new();
     while let Some((head, request, body)) = receive(&mut stream, &mut buffer, &mut fields)? {
-        state.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
-            head: String::from_utf8_lossy(&head).into_owned(),
-            body: body.clone(),
-        });
+        state
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Seen { head: String::from_utf8_lossy(&head).into_owned(), body: body.clone() });
         match request.method {
             Method::Post => {
                 let session = fields.get(&head, Name::McpSessionId).is_some();
@@ -180,7 +181,8 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
             }
             Method::Options => {
-                stream.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")?;
+                stream
+                    .write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")?;
             }
         }
     }
@@ -188,8 +190,8 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
 }
 
 fn post(stream: &mut TcpStream, state: &State, body: &[u8], _session: bool) -> io::Result<()> {
-    let message: Value = serde_json::from_slice(body)
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let message: Value =
+        serde_json::from_slice(body).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let Some(id) = message.get("id").cloned() else {
         return stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
     };
@@ -275,9 +277,12 @@ fn progress(stream: &mut TcpStream, id: &Value, token: &Value) -> io::Result<()>
     for step in 1..=3 {
         if !token.is_null() {
             let params = json!({ "progressToken": token, "progress": step, "total": 3 });
-            event(stream, &json!({
-                "jsonrpc": "2.0", "method": "notifications/progress", "params": params,
-            }))?;
+            event(
+                stream,
+                &json!({
+                    "jsonrpc": "2.0", "method": "notifications/progress", "params": params,
+                }),
+            )?;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -303,11 +308,14 @@ fn events(stream: &mut TcpStream, state: &State) -> io::Result<()> {
             if state.stop.load(Ordering::Acquire) {
                 break;
             }
-            event(stream, &json!({
-                "jsonrpc": "2.0",
-                "method": "notifications/message",
-                "params": { "level": "info", "data": format!("build log line {line}") },
-            }))?;
+            event(
+                stream,
+                &json!({
+                    "jsonrpc": "2.0",
+                    "method": "notifications/message",
+                    "params": { "level": "info", "data": format!("build log line {line}") },
+                }),
+            )?;
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())

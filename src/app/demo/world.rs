@@ -105,7 +105,8 @@ pub struct World {
 
 /// Writes a private file.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)
 }
 
@@ -141,7 +142,10 @@ impl World {
         let verifier = log_key.verifier().to_string();
         keys::create_signing_key(&directory.join("log.key"), &log_key)?;
         std::fs::write(directory.join("log.pub"), format!("{verifier}\n"))?;
-        write_private(&directory.join("upstream-credential"), b"Bearer demo-upstream-credential-9f2c\n")?;
+        write_private(
+            &directory.join("upstream-credential"),
+            b"Bearer demo-upstream-credential-9f2c\n",
+        )?;
 
         let address = free_address()?;
         let resource = format!("http://{address}{PATH}");

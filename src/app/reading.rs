@@ -1,0 +1,331 @@
+//! The commands that read the record back: their arguments, and where the record and its keys are found. The
+//! reading itself is `audit`'s.
+
+use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::app::check;
+use crate::app::cli::Exit;
+use crate::app::config::Config;
+use crate::audit;
+use crate::audit::echoed::{self, EchoedOptions};
+use crate::audit::filter::{Filter, parse_time};
+use crate::audit::search::{self, SearchOptions};
+use crate::audit::sessions::{self, SessionsOptions};
+use crate::audit::show::{self, ShowOptions, Shown};
+use crate::audit::verify::{self, VerifyOptions};
+use crate::record::keys;
+use crate::types::SessionId;
+
+/// Longest secret that `echoed` takes. Bound: it is held in memory; a certificate chain fits.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the record is.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Directory of the record [default: that of --config, else ./record]
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// A configuration that names the record
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// JSON Lines for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// The record's directory and the configuration, if one was named.
+struct Found {
+    directory: PathBuf,
+    config: Option<Config>,
+}
+
+/// Reads the configuration for the places it names; its keys need not be on this machine.
+fn find(args: &RecordArgs, err: &mut dyn Write) -> io::Result<Result<Found, Exit>> {
+    let config = match &args.config {
+        None => None,
+        Some(path) => match read_config(path) {
+            Ok(config) => Some(config),
+            Err(problems) => {
+                check::write_problems(path, &problems, false, err)?;
+                return Ok(Err(Exit::Usage));
+            }
+        },
+    };
+    let directory = match (&args.record, &config) {
+        (Some(directory), _) => directory.clone(),
+        (None, Some(config)) => config.record.directory.clone(),
+        (None, None) => PathBuf::from("record"),
+    };
+    Ok(Ok(Found { directory, config }))
+}
+
+fn read_config(path: &Path) -> Result<Config, Vec<crate::app::config::Problem>> {
+    Config::read(&crate::app::config::read_whole(path)?, path)
+}
+
+/// Which exchanges: names match whole, and `*` stands for any characters.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Calls of this subject
+    #[arg(long)]
+    subject: Option<String>,
+    /// Calls with tokens of this issuer
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Calls to this upstream
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    /// Calls of this tool
+    #[arg(long, value_name = "NAME")]
+    tool: Option<String>,
+    /// Calls of this method
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// Exchanges in which this rule found something
+    #[arg(long, value_name = "ID")]
+    rule: Option<String>,
+    /// Exchanges with this verdict
+    #[arg(long, value_name = "WORD")]
+    verdict: Option<String>,
+    /// From this time on: 2026-11-22T08:00:00Z, 2026-11-22, or 15m, 2h, 7d ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Exchanges of this session
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// Exchanges whose heads or bodies hold this text (for a secret, use `echoed`)
+    #[arg(long)]
+    text: Option<String>,
+}
+
+impl FilterArgs {
+    fn filter(self) -> Result<Filter, String> {
+        let now_ns = jiff::Timestamp::now().as_nanosecond().try_into().unwrap_or(0);
+        let time = |name: &str, text: Option<String>| match text {
+            None => Ok(None),
+            Some(text) => match parse_time(&text, now_ns) {
+                Some(ns) => Ok(Some(ns)),
+                None => Err(format!(
+                    "--{name} {text:?}: expected 2026-11-22T08:00:00Z, 2026-11-22, or 15m, 2h, 7d ago"
+                )),
+            },
+        };
+        Ok(Filter {
+            since_ns: time("since", self.since)?,
+            until_ns: time("until", self.until)?,
+            subject: self.subject,
+            issuer: self.issuer,
+            upstream: self.upstream,
+            tool: self.tool,
+            method: self.method,
+            rule: self.rule,
+            verdict: self.verdict,
+            session: self.session,
+            text: self.text,
+        })
+    }
+}
+
+/// Who worked with what, and when
+///
+/// One line a session: the exchanges of one caller that belong together.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph sessions --config stenograph.toml --since 2h\n  \
+    stenograph sessions --record /var/lib/stenograph --subject contractor-7 --json")]
+pub struct SessionsArgs {
+    #[command(flatten)]
+    record: RecordArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Show one exchange or session whole
+///
+/// Everything that was recorded of it: who, what was asked, what went out, the verdicts, the ends.
+/// Text is escaped so that nothing in it reaches the terminal as a command.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stenograph show 069f1c3gq0g0000001s2ajk4 --config stenograph.toml\n  \
+    stenograph show 8v2k0q5w1m3n7r9t --json   # a session"
+)]
+pub struct ShowArgs {
+    /// Exchange (24 characters, from the Stenograph-Exchange field) or session (16 characters)
+    #[arg(value_name = "ID")]
+    id: Shown,
+    #[command(flatten)]
+    record: RecordArgs,
+}
+
+/// Find exchanges by who, what, when, rule or text
+///
+/// One line an exchange. Exits with 1 when none is found.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stenograph search --config stenograph.toml --tool 'generate_*' --since 7d\n  \
+    stenograph search --rule github-token --verdict masked --json"
+)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    record: RecordArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Was this secret ever seen? Read from stdin
+///
+/// Looks for the secret in every head and body, also escaped and encoded, and, with the record's
+/// fingerprint key, among what was masked. Says in which exchanges, in which direction, and whether it
+/// was masked; then how much of the record the answer covers. Exits with 0 when it was seen, 1 when it
+/// was not and everything was covered, 4 when the answer does not cover everything.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stenograph echoed --config stenograph.toml < leaked-token\n  \
+    pass show ci/token | stenograph echoed --record ./record --fingerprint-key fingerprint.key"
+)]
+pub struct EchoedArgs {
+    #[command(flatten)]
+    record: RecordArgs,
+    /// The record's fingerprint key [default: that of --config]
+    #[arg(long, value_name = "FILE")]
+    fingerprint_key: Option<PathBuf>,
+}
+
+/// Check every byte of the record against the signed tree
+///
+/// Names segment, entry and byte of any damage, and every gap. The key has to come from outside: a
+/// record that brings its own proves nothing, so without --key it is at most "consistent with itself"
+/// and the exit code is 1.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph verify /var/lib/stenograph --key log.key.pub\n  \
+    stenograph verify --config stenograph.toml --key 'stenograph/host+1a2b3c4d+AR…'")]
+pub struct VerifyArgs {
+    /// Directory of the record; instead of --record
+    #[arg(value_name = "DIR", conflicts_with_all = ["record", "config"])]
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    record: RecordArgs,
+    /// The log's verifier key, as text or as a file that holds it
+    #[arg(long, value_name = "VKEY|FILE")]
+    key: Option<String>,
+}
+
+impl From<audit::Exit> for Exit {
+    fn from(exit: audit::Exit) -> Exit {
+        match exit {
+            audit::Exit::Done => Exit::Done,
+            audit::Exit::No => Exit::No,
+            audit::Exit::Usage => Exit::Usage,
+            audit::Exit::Incomplete => Exit::Incomplete,
+        }
+    }
+}
+
+/// `sessions`.
+pub fn sessions(args: SessionsArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    with_filter(&args.record, args.filter, err, |directory, filter, json, err| {
+        let options = SessionsOptions { directory, filter, json };
+        sessions::run(&options, out, err)
+    })
+}
+
+/// `search`.
+pub fn search(args: SearchArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    with_filter(&args.record, args.filter, err, |directory, filter, json, err| {
+        search::run(&SearchOptions { directory, filter, json }, out, err)
+    })
+}
+
+fn with_filter(
+    record: &RecordArgs,
+    filter: FilterArgs,
+    err: &mut dyn Write,
+    run: impl FnOnce(PathBuf, Filter, bool, &mut dyn Write) -> io::Result<audit::Exit>,
+) -> io::Result<Exit> {
+    let found = match find(record, err)? {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
+    };
+    match filter.filter() {
+        Ok(filter) => Ok(run(found.directory, filter, record.json, err)?.into()),
+        Err(text) => {
+            writeln!(err, "stenograph: {text}")?;
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+/// `show`.
+pub fn show(args: &ShowArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let found = match find(&args.record, err)? {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
+    };
+    let options = ShowOptions { directory: found.directory, id: args.id, json: args.record.json };
+    Ok(show::run(&options, out, err)?.into())
+}
+
+/// `echoed`.
+pub fn echoed(args: &EchoedArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let found = match find(&args.record, err)? {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
+    };
+    let configured = found.config.as_ref().map(|config| &config.record.fingerprint_key);
+    let fingerprint_key = match args.fingerprint_key.as_ref().or(configured) {
+        None => None,
+        Some(path) => match keys::load_fingerprint_key(path) {
+            Ok(key) => Some(Zeroizing::new(key)),
+            Err(fault) => {
+                writeln!(err, "stenograph: fingerprint key: {fault}")?;
+                return Ok(Exit::Incomplete);
+            }
+        },
+    };
+    if io::stdin().is_terminal() {
+        writeln!(err, "the secret, then return and Ctrl-D:")?;
+    }
+    let mut secret = Zeroizing::new(Vec::new());
+    let read = io::stdin().lock().take(SECRET_BYTES_MAX + 1).read_to_end(&mut secret);
+    if let Err(error) = read {
+        writeln!(err, "stenograph: cannot read the secret from stdin: {error}")?;
+        return Ok(Exit::Incomplete);
+    }
+    if secret.len() as u64 > SECRET_BYTES_MAX {
+        writeln!(err, "stenograph: the secret on stdin is over {SECRET_BYTES_MAX} bytes")?;
+        return Ok(Exit::Usage);
+    }
+    // The line end that editors and `echo` add is no part of it.
+    let length = crate::app::config::one_secret(&secret).map_or(0, <[u8]>::len);
+    secret.truncate(length);
+    let (directory, json) = (found.directory, args.record.json);
+    let options = EchoedOptions { directory, secret, fingerprint_key, json };
+    Ok(echoed::run(&options, out, err)?.into())
+}
+
+/// `verify`.
+pub fn verify(args: VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let key = match args.key.as_deref().map(keys::load_verifier_key) {
+        None => None,
+        Some(Ok(key)) => Some(key),
+        Some(Err(fault)) => {
+            writeln!(err, "stenograph: --key: {fault}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let directory = match args.directory {
+        Some(directory) => directory,
+        None => match find(&args.record, err)? {
+            Ok(found) => found.directory,
+            Err(exit) => return Ok(exit),
+        },
+    };
+    let options = VerifyOptions { directory, key, json: args.record.json };
+    Ok(verify::run(&options, out, err)?.into())
+}
