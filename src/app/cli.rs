@@ -20,7 +20,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::app::config::Config;
 use crate::app::denyfile::{self, RevokeFault};
 use crate::app::explain::{self, Asked, Question};
-use crate::app::{check, doctor, keygen, serve};
+use crate::app::{check, demo, doctor, keygen, serve};
 use crate::limits::Limits;
 
 /// How a command ended.
@@ -61,6 +61,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(ServeArgs),
+    Demo(DemoArgs),
     Check(CheckArgs),
     Doctor(DoctorArgs),
     Keygen(KeygenArgs),
@@ -79,6 +80,19 @@ struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+}
+
+/// Tell the whole story on loopback, and prove it
+///
+/// Starts an identity provider, an MCP server that leaks a credential, and the gateway; shows an
+/// engineer's masked call, a contractor before and after off-boarding, a forged token; then asks the
+/// record. The record stays, for exploring.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph demo\n  stenograph demo --hold")]
+struct DemoArgs {
+    /// Keep everything running, and print a URL and a token for a client of your own
+    #[arg(long)]
+    hold: bool,
 }
 
 /// Check a configuration: every problem, with its line
@@ -266,6 +280,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     match command {
         Command::Serve(args) => Ok(serve::run(&args.config)),
+        Command::Demo(args) => Ok(match demo::story::run(args.hold, out, err)? {
+            true => Exit::Done,
+            false => Exit::No,
+        }),
         Command::Check(args) => check::run(&args.config, args.json, out),
         Command::Doctor(args) => doctor_command(&args, out, err),
         Command::Revoke(args) => revoke_command(&args, out, err),

@@ -12,6 +12,7 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -48,6 +49,12 @@ pub enum Form {
 }
 
 static FORM: OnceLock<Form> = OnceLock::new();
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on only errors are said: for commands that tell something else themselves.
+pub fn set_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
 
 /// Fixes the form; the first call counts. Without one, the form follows from stderr.
 pub fn set_form(form: Form) {
@@ -130,6 +137,9 @@ impl Line {
 
     /// Says it on stderr.
     pub fn write(self) {
+        if QUIET.load(Ordering::Relaxed) && self.level != Level::Error {
+            return;
+        }
         let text = self.text(form(), Timestamp::now());
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }

@@ -11,7 +11,7 @@ pub mod explain;
 pub mod keyfetch;
 pub mod keygen;
 pub mod log;
+pub mod reading;
 pub mod rules;
 pub mod scan;
-pub mod reading;
 pub mod serve;

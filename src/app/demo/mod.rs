@@ -2,4 +2,5 @@
 
 pub mod idp;
 pub mod server;
+pub mod story;
 pub mod world;

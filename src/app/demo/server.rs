@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::limits::Limits;
 use crate::wire::Read as WireRead;
 use crate::wire::body::{Decoder, Step};
-use crate::wire::head::{self, Fields, Method, Name};
+use crate::wire::head::{self, Fields, Method};
 
 /// What the server leaks: made for one run, shaped like the real thing.
 #[derive(Debug, Clone)]
@@ -111,12 +111,15 @@ impl Drop for McpServer {
     }
 }
 
+/// Head, what it says, and body.
+type Received = (Vec<u8>, head::Request, Vec<u8>);
+
 /// Reads one request; `None` when the peer has ended.
 fn receive(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
     fields: &mut Fields,
-) -> io::Result<Option<(Vec<u8>, head::Request, Vec<u8>)>> {
+) -> io::Result<Option<Received>> {
     let limits = Limits::default();
     let mut chunk = [0; 16 * 1024];
     let (head, request) = loop {
@@ -173,8 +176,7 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
             .push(Seen { head: String::from_utf8_lossy(&head).into_owned(), body: body.clone() });
         match request.method {
             Method::Post => {
-                let session = fields.get(&head, Name::McpSessionId).is_some();
-                post(&mut stream, state, &body, session)?;
+                post(&mut stream, state, &body)?;
             }
             Method::Get => return events(&mut stream, state),
             Method::Delete => {
@@ -189,7 +191,7 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
     Ok(())
 }
 
-fn post(stream: &mut TcpStream, state: &State, body: &[u8], _session: bool) -> io::Result<()> {
+fn post(stream: &mut TcpStream, state: &State, body: &[u8]) -> io::Result<()> {
     let message: Value =
         serde_json::from_slice(body).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let Some(id) = message.get("id").cloned() else {

@@ -173,8 +173,11 @@ pub struct Connection {
     source: SocketAddr,
     source_text: String,
     listener: u16,
-    /// `None` while the kernel fills it.
+    /// What arrived and is not taken yet. `None` while the kernel fills it; that is only so when
+    /// nothing in it could be acted on.
     rx: Option<BytesMut>,
+    /// A receive is under way, into `rx` or into a buffer of its own.
+    receiving: bool,
     fields: Fields,
     answer_fields: Fields,
     phase: Phase,
@@ -209,6 +212,7 @@ impl Connection {
             source_text: source.to_string(),
             listener,
             rx: Some(BytesMut::new()),
+            receiving: false,
             fields: Fields::new(),
             answer_fields: Fields::new(),
             phase: Phase::Head,
@@ -285,6 +289,7 @@ impl Connection {
     fn absorb(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
             Event::ClientBytes(buffer) => {
+                self.receiving = false;
                 if let Phase::Linger { discarded, .. } = &mut self.phase {
                     *discarded += buffer.len() as u64;
                     self.rx = Some(BytesMut::new());
@@ -292,14 +297,16 @@ impl Connection {
                     if matches!(self.phase, Phase::Head) && self.head_since_ns.is_none() {
                         self.head_since_ns = Some(turn.now.mono_ns);
                     }
-                    self.rx = Some(buffer);
+                    self.take_back(buffer);
                 }
             }
             Event::ClientEnd(buffer) => {
-                self.rx = Some(buffer);
+                self.receiving = false;
+                self.take_back(buffer);
                 self.client_ended = true;
             }
             Event::ClientBroken => {
+                self.receiving = false;
                 self.rx = Some(BytesMut::new());
                 self.client_ended = true;
                 self.client_broken = true;
@@ -356,6 +363,14 @@ impl Connection {
                 }
             }
             Event::Wake => {}
+        }
+    }
+
+    /// A receive buffer is back: it is `rx` itself, or holds what came behind it.
+    fn take_back(&mut self, buffer: BytesMut) {
+        match &mut self.rx {
+            Some(rx) if !rx.is_empty() => rx.extend_from_slice(&buffer),
+            rx => *rx = Some(buffer),
         }
     }
 
@@ -566,19 +581,26 @@ impl Connection {
             Phase::Head => Some(RECEIVE_BYTES),
             Phase::Linger { .. } => Some(RECEIVE_BYTES),
             Phase::Body { .. } => Some(self.body_bytes_wanted()),
-            // Why only an empty buffer: one that the kernel holds cannot be parsed, and a client that
-            // has sent its next request (or a body that waits for keys) may send nothing more. Bound:
-            // what is received ahead is one receive, or what came with the last one of the body.
-            _ => self.rx.as_ref().is_some_and(BytesMut::is_empty).then_some(RECEIVE_BYTES),
+            _ => {
+                let ahead = self.rx.as_ref().map_or(0, BytesMut::len) as u64;
+                (ahead < limits.pipelined_bytes_max).then_some(RECEIVE_BYTES)
+            }
         };
         if let Some(wanted) = wanted
             && !self.client_ended
-            && let Some(mut rx) = self.rx.take()
+            && !self.receiving
         {
-            if rx.capacity() - rx.len() < wanted.min(RECEIVE_BYTES / 4).max(1) {
-                rx.reserve(wanted);
+            self.receiving = true;
+            // Why a buffer of its own: behind the exchange in progress a whole request may stand in
+            // `rx`; in the kernel's hands nobody would see it until more arrives.
+            let reads_on =
+                matches!(self.phase, Phase::Head | Phase::Body { .. } | Phase::Linger { .. });
+            let own = !reads_on && self.rx.as_ref().is_some_and(|rx| !rx.is_empty());
+            let mut buffer = if own { BytesMut::new() } else { self.rx.take().unwrap_or_default() };
+            if buffer.capacity() - buffer.len() < wanted.clamp(1, RECEIVE_BYTES / 4) {
+                buffer.reserve(wanted);
             }
-            turn.out.push(Action::ReadClient(rx));
+            turn.out.push(Action::ReadClient(buffer));
         }
 
         let wanted = match &self.phase {
@@ -597,7 +619,7 @@ impl Connection {
             && let Link::Open { rx, ended: false, .. } = &mut self.link
             && let Some(mut buffer) = rx.take()
         {
-            if buffer.capacity() - buffer.len() < wanted.min(RECEIVE_BYTES / 4).max(1) {
+            if buffer.capacity() - buffer.len() < wanted.clamp(1, RECEIVE_BYTES / 4) {
                 buffer.reserve(wanted);
             }
             turn.out.push(Action::ReadUpstream(buffer));
