@@ -132,6 +132,10 @@ impl Worker {
     fn record_counted(&self, all: bool) {
         let now = self.now();
         let mut env = self.env.borrow_mut();
+        // The budget is one number for all workers; one of them shows it.
+        if env.metrics.worker == 0 {
+            env.metrics.set_inflight_bytes(self.shared.budget.used_bytes());
+        }
         for counted in env.refusals.due(now, all) {
             let detail = entries::counted(&counted);
             let entry = Entry::new(Kind::Refusals, now).part(PartKind::Detail, detail);

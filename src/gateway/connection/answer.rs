@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::entries::Decision;
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::heads::HeadText;
+use super::super::metrics;
 use super::exchange::Exchange;
 use super::outbox::Emission;
 use super::request::{count_findings, pseudonym_key, push_cors};
@@ -443,6 +444,7 @@ impl Connection {
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.outcome = reason;
+            exchange.counted = metrics::Outcome::Cut;
         }
     }
 }

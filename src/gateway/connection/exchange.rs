@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::budget::Reservation;
 use super::super::entries::{Decision, End, TargetText, Verdict};
 use super::super::env::{Caller, Route, Settings};
+use super::super::metrics;
 use super::super::session::SessionRule;
 use super::outbox::Emission;
 use crate::record::{Entry, Kind, Level, PartKind};
@@ -54,6 +55,8 @@ pub(super) struct Exchange {
     pub(super) ordinal: u32,
     pub(super) status: Option<u16>,
     pub(super) outcome: &'static str,
+    /// The same, as it is counted.
+    pub(super) counted: metrics::Outcome,
     pub(super) sent_bytes: u64,
     pub(super) client_bytes: u64,
     pub(super) upstream_bytes: u64,

@@ -539,6 +539,10 @@ impl Connection {
         let Some(exchange) = &mut self.exchange else { return false };
         if !exchange.ended {
             exchange.ended = true;
+            let metrics = &turn.env.metrics;
+            metrics.request(exchange.route.map(|route| route as u16), exchange.counted);
+            let took_ns = turn.now.mono_ns.saturating_sub(exchange.started.mono_ns);
+            metrics.exchange_us(took_ns / 1000);
             if let Some(emission) = exchange.end_emission(turn.now) {
                 // The end holds nothing back: it speaks of what is already sent.
                 self.emit(emission, turn);

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use super::super::fault::Fault;
+use super::super::metrics;
 use super::{Action, Connection, Link, Phase, ToClient, Turn};
 use crate::guard::{Judged, Payload};
 use crate::record::{Entry, Held, Released};
@@ -145,6 +146,7 @@ impl Connection {
         exchange.close = true;
         exchange.terminal = true;
         exchange.outcome = "recorder-unavailable";
+        exchange.counted = metrics::Outcome::Failed;
         if waiting_end || self.client_broken {
             self.close(turn);
             return;

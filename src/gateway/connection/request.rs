@@ -6,6 +6,7 @@ use super::super::entries::{self, Decision, TargetText};
 use super::super::env::{Caller, Settings};
 use super::super::fault::Fault;
 use super::super::heads::{self, HeadText, OwnAnswer};
+use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
 use super::exchange::{Call, Exchange};
 use super::outbox::Emission;
@@ -69,6 +70,7 @@ impl Connection {
             ordinal: 0,
             status: None,
             outcome: "complete",
+            counted: metrics::Outcome::Answered,
             sent_bytes: 0,
             upstream_bytes: 0,
             forwarded: false,
@@ -694,6 +696,11 @@ impl Connection {
             }
             _ => Decision::Refused,
         };
+        exchange.counted = match decision {
+            Decision::Blocked => metrics::Outcome::Blocked,
+            Decision::Failed => metrics::Outcome::Failed,
+            _ => metrics::Outcome::Refused,
+        };
         let direction = match fault {
             Fault::Upstream(_) | Fault::AnswerBlocked | Fault::AnswerTooLarge { .. } => {
                 Direction::Response
@@ -738,6 +745,7 @@ impl Connection {
         self.drop_link(false, turn);
         let Some(exchange) = &mut self.exchange else { return };
         exchange.outcome = outcome;
+        exchange.counted = metrics::Outcome::Cut;
         exchange.close = true;
         exchange.terminal = exchange.ordinal == 0;
         self.phase = Phase::Finish;

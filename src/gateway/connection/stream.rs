@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
-use super::super::heads;
+use super::super::{heads, metrics};
 use super::answer::{answer_head, answer_head_record, answers, mask_of, record_own_head};
 use super::exchange::Exchange;
 use super::outbox::{Emission, HeldOut};
@@ -339,6 +339,7 @@ impl Connection {
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
         exchange.outcome = disposition.label;
+        exchange.counted = metrics::Outcome::Failed;
         exchange.close |= disposition.close;
         let owed = exchange.http == Method::Post && !exchange.answered && exchange.rpc_id.is_some();
         let mut verdict =
