@@ -429,3 +429,86 @@ pub fn read_entry(plain: &[u8], commitments: bool) -> EntryRead<'_> {
     };
     EntryRead::Done(view, at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let now = Now { utc_ns: 3, mono_ns: 4 };
+        let mut entry =
+            Entry::new(Kind::Event, now).part(PartKind::Body, "body").part(PartKind::Detail, "");
+        entry.exchange = Some(ExchangeId::new(9_000_000, 1, 2, 3));
+        let salts = [[5; SALT_BYTES], [6; SALT_BYTES]];
+        let mut plain = vec![TAG_ENTRY];
+        write_header(&mut plain, &entry, 77, 8, &salts);
+        for (part, salt) in entry.parts.iter().zip(&salts) {
+            plain.push(1);
+            plain.extend_from_slice(salt);
+            plain.extend_from_slice(&part.bytes);
+        }
+        assert_eq!(plain.len(), entry.plain_bytes());
+        plain
+    }
+
+    #[test]
+    fn any_cut_asks_for_more_and_never_for_too_much() {
+        let plain = sample();
+        for cut in 1..plain.len() {
+            let EntryRead::More(need) = read_entry(&plain[..cut], true) else {
+                panic!("cut at {cut}");
+            };
+            assert!(cut < need && need <= plain.len(), "cut at {cut} asks for {need}");
+        }
+        let longer = [&plain[..], b"M"].concat();
+        let EntryRead::Done(view, used) = read_entry(&longer, true) else { panic!() };
+        assert_eq!((used, view.sequence, view.worker), (plain.len(), 77, 8));
+        assert_eq!(view.part(PartKind::Body), Some(&b"body"[..]));
+    }
+
+    // Mutant: a commitment that is not compared lets an exchanged body or salt through.
+    #[test]
+    fn bodies_salts_and_commitments_belong_together() {
+        let plain = sample();
+        let parts_start = 1 + HEADER_FIXED_BYTES + 2 * PART_ROW_BYTES;
+        let rows_start = 1 + HEADER_FIXED_BYTES;
+        for at in (parts_start..plain.len()).chain(rows_start + 6..rows_start + PART_ROW_BYTES) {
+            let mut other = plain.clone();
+            other[at] ^= 0x80;
+            let read = read_entry(&other, true);
+            let refused = matches!(
+                read,
+                EntryRead::Broken(EntryFault::Commitment(_) | EntryFault::Presence(_))
+            );
+            assert!(refused, "byte {at}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_can_be_withheld_while_the_header_stays() {
+        let plain = sample();
+        let parts_start = 1 + HEADER_FIXED_BYTES + 2 * PART_ROW_BYTES;
+        let mut held = plain[..parts_start].to_vec();
+        held.push(0);
+        held.extend_from_slice(&plain[parts_start + 1 + SALT_BYTES + 4..]);
+        let EntryRead::Done(view, used) = read_entry(&held, true) else { panic!() };
+        assert_eq!((used, view.parts[0].bytes, view.parts[0].length), (held.len(), None, 4));
+        assert_eq!(view.parts[1].bytes, Some(&b""[..]));
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_are_refused() {
+        for (at, value) in [(1, 0xff), (3, 9), (61, 4), (62, 1), (63, 17), (65, 1)] {
+            let mut plain = sample();
+            plain[at] = value;
+            assert!(matches!(read_entry(&plain, true), EntryRead::Broken(_)), "byte {at}");
+        }
+        let mut plain = sample();
+        // An exchange id without its flag.
+        plain[61] = 0;
+        assert!(matches!(read_entry(&plain, true), EntryRead::Broken(EntryFault::Flags(0))));
+        let mut plain = sample();
+        plain[1 + HEADER_FIXED_BYTES + 2..][..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(read_entry(&plain, true), EntryRead::Broken(EntryFault::TooLong(_))));
+    }
+}

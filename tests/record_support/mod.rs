@@ -286,6 +286,8 @@ pub struct Maker {
     pub number: u32,
     pub previous: Previous,
     pub tree: Tree,
+    /// Added to the times of checkpoints.
+    pub late_ns: u64,
 }
 
 impl Default for Maker {
@@ -297,6 +299,7 @@ impl Default for Maker {
             number: 0,
             previous: Previous::NONE,
             tree: Tree::new(),
+            late_ns: 0,
         }
     }
 }
@@ -325,6 +328,7 @@ impl Maker {
         builder.stored();
         let mut points = vec![file.len() as u64];
         let mut end = PreviousEnd::Torn;
+        let utc_ns = 1_795_000_000_000_000_007 + self.late_ns;
         for step in steps {
             match step {
                 Step::Flush(entries) => {
@@ -333,9 +337,9 @@ impl Maker {
                     }
                     builder.flush().unwrap();
                 }
-                Step::Checkpoint => builder.checkpoint(&key(), 1_795_000_000_000_000_007).unwrap(),
+                Step::Checkpoint => builder.checkpoint(&key(), utc_ns).unwrap(),
                 Step::Seal => {
-                    builder.seal(&key(), 1_795_000_000_000_000_009).unwrap();
+                    builder.seal(&key(), utc_ns + 2).unwrap();
                     end = PreviousEnd::Sealed;
                 }
             }
