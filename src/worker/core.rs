@@ -115,16 +115,13 @@ impl Worker {
         route: u16,
         stream: bool,
     ) -> impl Future<Output = Result<Upstream, Fault>> + use<> {
-        let env = self.env.borrow();
-        let settings = env.settings();
-        let found = settings.routes.get(usize::from(route)).cloned();
-        let limits = settings.limits.clone();
+        let settings = self.env.borrow().settings().clone();
         let pools = self.pools.clone();
         let workers = self.workers;
         async move {
-            let route = found.ok_or(Fault::PathUnknown)?;
-            let cap = (route.connections as usize / workers).max(1);
-            pools.checkout(route, stream, cap, limits).await
+            let found = settings.routes.get(usize::from(route)).ok_or(Fault::PathUnknown)?;
+            let cap = (found.connections as usize / workers).max(1);
+            pools.checkout(found.address, stream, cap, &settings.limits).await
         }
     }
 

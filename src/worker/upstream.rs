@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_uring::net::TcpStream;
 
 use super::socket;
-use crate::gateway::env::{Route, WorkerCounters};
+use crate::gateway::env::WorkerCounters;
 use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::limits::Limits;
 
@@ -96,21 +96,20 @@ impl Pools {
         work(&mut pools[at])
     }
 
-    /// Gets a connection to `route`. `stream`: the caller may hold it for long; it is neither counted
+    /// Gets a connection to `address`. `stream`: the caller may hold it for long; it is neither counted
     /// nor kept. `cap` is this worker's share of the upstream's connections.
     pub async fn checkout(
         self: Rc<Pools>,
-        route: Route,
+        address: SocketAddr,
         stream: bool,
         cap: usize,
-        limits: Limits,
+        limits: &Limits,
     ) -> Result<Upstream, Fault> {
-        let address = route.address;
         if stream {
-            let stream = connect(address, &limits).await?;
+            let stream = connect(address, limits).await?;
             return Ok(Upstream { stream, slot: None, open: Open::new(&self.counters) });
         }
-        let slot = self.slot(address, cap, &limits).await?;
+        let slot = self.slot(address, cap, limits).await?;
         while let Some(kept) = self.with(address, |pool| pool.idle.pop()) {
             let idle_max = Duration::from_millis(limits.upstream_idle_ms_max);
             if kept.since.elapsed() < idle_max && socket::is_quiet(&*kept.stream) {
@@ -119,7 +118,7 @@ impl Pools {
             // Closed, answered unasked, or too old: retired.
             socket::shutdown(&*kept.stream, std::net::Shutdown::Both);
         }
-        let stream = connect(address, &limits).await?;
+        let stream = connect(address, limits).await?;
         Ok(Upstream { stream, slot: Some(slot), open: Open::new(&self.counters) })
     }
 

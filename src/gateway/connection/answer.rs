@@ -84,7 +84,8 @@ impl Connection {
         }
         exchange.status = Some(status);
         let media = self.answer_fields.get(&head, Name::ContentType).map(head::media);
-        let limits = exchange.settings.limits.clone();
+        let settings = exchange.settings.clone();
+        let limits = &settings.limits;
         match media {
             Some(Media::EventStream) if status == 200 => {
                 self.open_stream(head, answer, turn)?;

@@ -464,8 +464,7 @@ impl Connection {
         );
         match outcome {
             Outcome::Pass(judgement) => {
-                let route = exchange.route().clone();
-                let target = suffix_target(exchange, &route);
+                let target = suffix_target(exchange);
                 let written =
                     self.upstream_head(Some(judgement.bytes.len()), &target, &key, turn)?;
                 let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
@@ -505,8 +504,7 @@ impl Connection {
     fn forward_bodyless(&mut self, permit: &Permit, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         exchange.grant = permit.grant();
-        let route = exchange.route().clone();
-        let target = suffix_target(exchange, &route);
+        let target = suffix_target(exchange);
         let key = pseudonym_key(exchange);
         let (head, head_record, mut findings) = self.upstream_head(None, &target, &key, turn)?;
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
@@ -1089,7 +1087,9 @@ fn suffix_is_plain(rest: &[u8]) -> bool {
         && memchr::memmem::find(rest, b"//").is_none()
 }
 
-fn suffix_target(exchange: &Exchange, route: &super::super::env::Route) -> String {
+/// The upstream's target for the path that was asked for.
+fn suffix_target(exchange: &Exchange) -> String {
+    let route = exchange.route();
     let path = exchange.request.path.of(&exchange.head);
     let rest = &path[route.path.len()..];
     let rest = std::str::from_utf8(rest).expect("the suffix is plain ASCII");
