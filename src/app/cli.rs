@@ -20,8 +20,11 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::app::config::Config;
 use crate::app::denyfile::{self, RevokeFault};
 use crate::app::explain::{self, Asked, Question};
-use crate::app::{check, demo, doctor, keygen, serve};
+use crate::app::rules::{self, RulesAsk, RulesOptions};
+use crate::app::scan::{self, ScanOptions};
+use crate::app::{check, demo, doctor, keygen, reading, serve};
 use crate::limits::Limits;
+use crate::types::Direction;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,19 @@ pub enum Exit {
     Host = 3,
     /// Could not read, write, or cover everything.
     Incomplete = 4,
+}
+
+impl Exit {
+    /// The exit of a command that says it as a number; what is no exit code is a failure.
+    fn from_code(code: u8) -> Exit {
+        match code {
+            0 => Exit::Done,
+            1 => Exit::No,
+            2 => Exit::Usage,
+            3 => Exit::Host,
+            _ => Exit::Incomplete,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -67,6 +83,13 @@ enum Command {
     Keygen(KeygenArgs),
     Revoke(RevokeArgs),
     Explain(ExplainArgs),
+    Sessions(reading::SessionsArgs),
+    Show(reading::ShowArgs),
+    Search(reading::SearchArgs),
+    Echoed(reading::EchoedArgs),
+    Verify(reading::VerifyArgs),
+    Scan(ScanArgs),
+    Rules(RulesArgs),
 }
 
 /// Run the gateway in the foreground
@@ -247,15 +270,67 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Where the record is.
+/// Look for secrets and personal data in what comes on stdin
+///
+/// The gateway's own scanner. The input is one message: JSON where it parses, else text. Prints one JSON
+/// line for each finding, rule, start, end and action, with positions in bytes into the input; or,
+/// with --mask, the input with everything found masked. Exits with 0 when something was found (or
+/// masked), 1 when nothing was.
 #[derive(Debug, Args)]
-struct RecordArgs {
-    /// Directory of the record [default: that of --config, else ./record]
-    #[arg(long, value_name = "DIR")]
-    record: Option<PathBuf>,
-    /// A configuration that names the record
+#[command(after_help = "Examples:\n  stenograph scan < answer.json\n  \
+    stenograph scan --lines --direction request < calls.jsonl\n  \
+    stenograph scan --mask --rules own-rules.toml < log.txt > masked.txt")]
+struct ScanArgs {
+    /// A rule file beside the built-in rules; may be given several times
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    rules: Vec<PathBuf>,
+    /// Which of the rules' actions apply
+    #[arg(long, value_enum, default_value = "response")]
+    direction: Way,
+    /// Print the input with everything found masked, instead of the findings
+    #[arg(long)]
+    mask: bool,
+    /// Every line is a message of its own
+    #[arg(long)]
+    lines: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    Request,
+    Response,
+}
+
+/// What the scanner looks for
+///
+/// `list` names every rule, `check` compiles them and runs the tests that they carry, `explain ID` tells
+/// all about one.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph rules list\n  \
+    stenograph rules check --rules own-rules.toml\n  stenograph rules explain aws-access-key-id")]
+struct RulesArgs {
+    #[command(subcommand)]
+    ask: Ask,
+    /// A rule file beside the built-in rules; may be given several times
+    #[arg(long, value_name = "FILE", global = true)]
+    rules: Vec<PathBuf>,
+    /// JSON Lines for scripts
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Ask {
+    /// One line for each rule
+    List,
+    /// Compile the rules and run their own tests
+    Check,
+    /// All about one rule
+    Explain {
+        /// Id of the rule
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 /// The program: reads the arguments, runs the command, answers with its exit code.
@@ -288,6 +363,13 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Doctor(args) => doctor_command(&args, out, err),
         Command::Revoke(args) => revoke_command(&args, out, err),
         Command::Explain(args) => explain_command(args, out, err),
+        Command::Sessions(args) => reading::sessions(args, out, err),
+        Command::Show(args) => reading::show(&args, out, err),
+        Command::Search(args) => reading::search(args, out, err),
+        Command::Echoed(args) => reading::echoed(&args, out, err),
+        Command::Verify(args) => reading::verify(args, out, err),
+        Command::Scan(args) => Ok(scan_command(args, out)),
+        Command::Rules(args) => Ok(rules_command(args, out)),
         Command::Keygen(args) => match args.kind {
             KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
             KeyKind::Fingerprint => keygen::fingerprint(&args.out, err),
@@ -329,6 +411,24 @@ fn doctor_command(args: &DoctorArgs, out: &mut dyn Write, err: &mut dyn Write) -
     }
     let failed = findings.iter().any(|finding| finding.state == doctor::State::Fail);
     Ok(if failed { Exit::Host } else { Exit::Done })
+}
+
+fn scan_command(args: ScanArgs, out: &mut dyn Write) -> Exit {
+    let direction = match args.direction {
+        Way::Request => Direction::Request,
+        Way::Response => Direction::Response,
+    };
+    let options = ScanOptions { rules: args.rules, direction, mask: args.mask, lines: args.lines };
+    Exit::from_code(scan::run(&options, &mut io::stdin().lock(), out))
+}
+
+fn rules_command(args: RulesArgs, out: &mut dyn Write) -> Exit {
+    let ask = match args.ask {
+        Ask::List => RulesAsk::List,
+        Ask::Check => RulesAsk::Check,
+        Ask::Explain { id } => RulesAsk::Explain(id),
+    };
+    Exit::from_code(rules::run(&RulesOptions { rules: args.rules, ask, json: args.json }, out))
 }
 
 fn revoke_command(args: &RevokeArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {

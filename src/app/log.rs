@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::audit::text::escape;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -120,11 +122,11 @@ impl Line {
             }
             Form::Words => {
                 let mut out = format!("{} {:5} {}", &time[11..23], self.level.as_str(), self.event);
-                let _ = write!(out, ": {}", escaped(&self.message));
+                let _ = write!(out, ": {}", escape(&self.message));
                 for (name, value) in &self.fields {
                     let text = match value {
-                        Value::String(text) => escaped(text),
-                        other => escaped(&other.to_string()),
+                        Value::String(text) => escape(text),
+                        other => escape(&other.to_string()),
                     };
                     let _ = write!(out, " {name}={text}");
                 }
@@ -145,24 +147,6 @@ impl Line {
     }
 }
 
-/// Text fit for a terminal: characters that move the cursor, change the direction of writing or are
-/// not seen stand as `\u{…}` (Unicode categories Cc, Cf, Zl, Zp, as far as they occur in text).
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for symbol in text.chars() {
-        let hidden = matches!(symbol,
-            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if symbol.is_control() || hidden {
-            let _ = write!(out, "\\u{{{:x}}}", symbol as u32);
-        } else {
-            out.push(symbol);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +163,7 @@ mod tests {
         assert_eq!(words, "08:00:00.500 info  ready: listening addresses=[\"127.0.0.1:1\"]\n");
     }
 
-    /// Mutant: `escaped` without `is_control`.
+    /// Mutant: `text` that writes the message as it is.
     #[test]
     fn no_control_character_reaches_a_terminal() {
         let line = error("x", "a\u{1b}[2J\nb\u{202e}c\u{200b}").field("f", "\u{9b}");
