@@ -87,8 +87,9 @@ fn response_text(bytes: &[u8], fields: &mut Fields) -> (String, Option<usize>) {
     }
 }
 
-/// Mutants this was checked against: `Lines` starting over at each call, obs-fold looked for only
-/// when the line is whole, `BareLf` reported after the head's end.
+/// Mutants this was checked against: folding looked for from the second field on; a bare line feed
+/// let pass; duplicate routing fields and look-alike names let pass; `chunked` as the end of another
+/// coding; path segments not judged.
 fn heads(file: &str, read: fn(&[u8], &mut Fields) -> (String, Option<usize>)) {
     for case in cases(file) {
         let whole = read(&case.input, &mut Fields::new());
@@ -274,7 +275,8 @@ fn message_text(bytes: &[u8], message: &Message) -> String {
 }
 
 /// Mutants this was checked against: no look-alike check; look-alikes compared by ASCII case only;
-/// `walk.key` looking at every depth; ids compared with 2^53 instead of 2^53-1.
+/// members of any depth taken for routed ones; a value after a refused name taken for the member
+/// before it; ids up to 2^53; `-0` as an id; requests without an id.
 #[test]
 fn messages() {
     let mut refused = 0;

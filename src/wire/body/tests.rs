@@ -45,8 +45,8 @@ fn chunks_are_put_together() {
     assert_eq!(chunked(max, false), Ok((b"ab".to_vec(), 20, false)));
 }
 
-// Checked against the mutants: 17 digits; LF alone after the size; no CR asked for after data;
-// trailers of requests taken.
+// Checked against the mutants: 17 digits; LF alone after the size; LF alone after the data; trailers
+// of requests taken.
 #[test]
 fn chunk_lines_are_exact() {
     use BodyRule::*;

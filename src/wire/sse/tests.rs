@@ -48,7 +48,7 @@ fn data(text: &str) -> Item {
     Item::Event(Event { data: Some(BytesMut::from(text)), ..Event::default() })
 }
 
-// Checked against the mutants: `after_cr` not kept between reads; CR waiting for LF; no BOM; the
+// Checked against the mutants: `after_cr` not kept between reads; no byte order mark dropped; the
 // space after the colon kept.
 #[test]
 fn lines_end_in_three_ways_and_no_other() {
@@ -118,7 +118,7 @@ fn what_hides_or_breaks_out_is_refused() {
     }
 }
 
-// Checked against the mutants: `room` off by one; data checked without the joining line feeds.
+// Checked against the mutants: `room` off by one; data lines bounded one by one; comments counted.
 #[test]
 fn bounds_hold_at_the_bound_and_not_beyond() {
     let limits = Limits { event_bytes_max: 1024, event_id_bytes_max: 64, ..Limits::default() };
