@@ -115,8 +115,9 @@ limits! {
     /// Payload bytes held at once by the whole process, in both directions: bodies being gathered,
     /// judged, waiting for the record or for a slow reader.
     inflight_bytes_max: Bytes = 256 * MIB, least MIB;
-    /// Payload bytes that one connection may hold.
-    connection_inflight_bytes_max: Bytes = 32 * MIB, least KIB;
+    /// Bytes of an event stream that wait for the record or for a slow reader; beyond it the upstream
+    /// is not read on. One event may stand above it.
+    stream_ahead_bytes_max: Bytes = MIB, least KIB;
     /// Bytes of pipelined requests that are received ahead of the exchange in progress.
     pipelined_bytes_max: Bytes = 64 * KIB, least KIB;
     /// Requests on one client connection before it is closed (nginx 1000): spreads load over workers.

@@ -188,6 +188,7 @@ pub struct Connection {
     to_client: Vec<ToClient>,
     to_upstream: Option<Released<Judged<Payload>>>,
     sending_since_ns: Option<u64>,
+    sending_bytes: u64,
     record_since_ns: Option<u64>,
     client_ended: bool,
     client_broken: bool,
@@ -223,6 +224,7 @@ impl Connection {
             to_client: Vec::new(),
             to_upstream: None,
             sending_since_ns: None,
+            sending_bytes: 0,
             record_since_ns: None,
             client_ended: false,
             client_broken: false,
@@ -314,6 +316,7 @@ impl Connection {
             }
             Event::ClientSent(bytes) => {
                 self.sending_since_ns = None;
+                self.sending_bytes = 0;
                 turn.env.metrics.bytes(Leg::ClientOut, bytes);
                 if let Some(exchange) = &mut self.exchange {
                     exchange.sent_bytes += bytes;
@@ -610,13 +613,9 @@ impl Connection {
         let wanted = match &self.phase {
             Phase::AnswerHead { .. } => Some(RECEIVE_BYTES),
             Phase::AnswerBody { .. } => Some(self.answer_bytes_wanted()),
-            Phase::Stream { .. } => {
-                let held: u64 = self.held.iter().map(HeldOut::bytes).sum();
-                (held + outbox::payload_bytes(&self.to_client)
-                    < limits.connection_inflight_bytes_max
-                    && self.unsubmitted.is_empty())
-                .then_some(RECEIVE_BYTES)
-            }
+            Phase::Stream { .. } => (self.waiting_bytes() < limits.stream_ahead_bytes_max
+                && self.unsubmitted.is_empty())
+            .then_some(RECEIVE_BYTES),
             _ => None,
         };
         if let Some(wanted) = wanted

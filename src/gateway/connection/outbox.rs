@@ -55,18 +55,12 @@ pub(super) struct HeldOut {
     held: Held<Judged<Payload>>,
 }
 
-impl HeldOut {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
 fn bytes_of(payload: &Payload) -> u64 {
     payload.iter().map(|piece| piece.len() as u64).sum()
 }
 
 /// Bytes that wait to be sent.
-pub(super) fn payload_bytes(waiting: &[ToClient]) -> u64 {
+fn payload_bytes(waiting: &[ToClient]) -> u64 {
     waiting
         .iter()
         .map(|out| match out {
@@ -81,6 +75,12 @@ impl Connection {
     pub(super) fn emit(&mut self, emission: Emission, turn: &mut Turn<'_>) {
         self.unsubmitted.push_back(emission);
         self.record_since_ns.get_or_insert(turn.now.mono_ns);
+    }
+
+    /// Bytes that wait for the record, for their turn, or for the client to read.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        let held: u64 = self.held.iter().map(|held| held.bytes).sum();
+        held + payload_bytes(&self.to_client) + self.sending_bytes
     }
 
     /// Holds bytes for the client behind what is already held.
@@ -127,6 +127,7 @@ impl Connection {
         }
         if self.sending_since_ns.is_none() && !self.to_client.is_empty() {
             self.sending_since_ns = Some(turn.now.mono_ns);
+            self.sending_bytes = payload_bytes(&self.to_client);
             turn.out.push(Action::SendClient(std::mem::take(&mut self.to_client)));
         }
         before != (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some())

@@ -7,7 +7,7 @@ use super::super::fault::{Fault, UpstreamFault};
 use super::super::{heads, metrics};
 use super::answer::{answer_head, answer_head_record, answers, mask_of, record_own_head};
 use super::exchange::Exchange;
-use super::outbox::{Emission, HeldOut};
+use super::outbox::Emission;
 use super::request::{count_findings, pseudonym_key};
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
@@ -96,10 +96,10 @@ impl Connection {
 
     /// Takes one event (or comment) off what arrived.
     fn next_item(&mut self, turn: &mut Turn<'_>) -> Result<Next, Fault> {
+        let waiting = self.waiting_bytes();
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         let limits = &exchange.settings.limits;
-        let held: u64 = self.held.iter().map(HeldOut::bytes).sum();
-        if !self.unsubmitted.is_empty() || held > limits.connection_inflight_bytes_max {
+        if !self.unsubmitted.is_empty() || waiting > limits.stream_ahead_bytes_max {
             return Ok(Next::More);
         }
         let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
@@ -214,10 +214,12 @@ impl Connection {
         prefix: BytesMut,
         turn: &mut Turn<'_>,
     ) -> Result<(), Fault> {
+        let waiting = self.waiting_bytes();
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
-        if !exchange.answer_memory.grow_to(data.len() as u64) {
+        exchange.answer_memory.shrink_to(waiting);
+        if !exchange.answer_memory.grow_to(waiting + data.len() as u64) {
             return Err(Fault::Memory);
         }
         let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
