@@ -17,7 +17,9 @@
 //! | [`index`] | what a sealed segment says of its content | no |
 //! | [`handle`] | what workers hold: recorder, tickets, progress | no |
 //! | [`disk`] | the narrow interface to files, and the real one | yes |
+//! | [`settings`] | what the writer needs, how it can end | clocks |
 //! | [`writer`] | the thread | by `Disk` |
+//! | [`found`] | what a reader finds: places, damage, ends | no |
 //! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
 //! | [`recovery`] | what the newest segment's end means at start | by `Disk` |
 //! | [`reader`] | a whole directory read and checked | by `Files` |
@@ -27,6 +29,7 @@
 pub mod disk;
 pub mod entry;
 pub mod format;
+pub mod found;
 pub mod handle;
 pub mod header;
 pub mod index;
@@ -36,6 +39,7 @@ pub mod reader;
 pub mod recovery;
 pub mod scan;
 pub mod segment;
+pub mod settings;
 pub mod tree;
 pub mod writer;
 

@@ -24,15 +24,17 @@ use std::io::{self, Read};
 use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::entry::{ENTRY_BYTES_MAX, EntryRead, EntryView, Kind, TAG_ENTRY, TAG_MARK, read_entry};
+use super::entry::{ENTRY_BYTES_MAX, EntryRead, Kind, TAG_ENTRY, TAG_MARK, read_entry};
 use super::format::{
     CHECKPOINT_BYTES_MAX, DATA_FRAME_HEAD, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
     MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
+pub use super::found::{Damage, End, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
-use super::keys::VerifierKey;
 use super::note::{Checkpoint, NoteFault};
 use super::tree::{Tree, leaf_hash};
+
+mod resume;
 
 /// Largest block of a data frame (RFC 8878 §3.1.1.2.4).
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
@@ -42,100 +44,6 @@ const FLUSH_BYTES_MAX: usize = ENTRY_BYTES_MAX + 8 * 1024 * 1024;
 const READ_BYTES: usize = 256 * 1024;
 /// Plain memory kept between flushes.
 const PLAIN_KEEP_BYTES: usize = 4 * 1024 * 1024;
-
-/// Where an entry stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Number of the segment.
-    pub segment: u32,
-    /// First byte of the flush that holds the entry.
-    pub start: u64,
-    /// One past its last byte, the mark not included.
-    pub end: u64,
-    /// The chain agreed over these bytes.
-    pub sound: bool,
-}
-
-/// Gets what a scan finds.
-pub trait Sink {
-    /// One entry, in order of the file.
-    fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
-    /// One checkpoint whose form, and signature where a key was given, is good.
-    fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
-    /// So many bytes of files have been read since the last call.
-    fn bytes_read(&mut self, _bytes: u64) {}
-}
-
-/// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// Number of the segment.
-    pub segment: u32,
-    /// Sequence of the first entry that may be affected, where it is known.
-    pub entry: Option<u64>,
-    /// First byte of the range the damage lies in.
-    pub offset: u64,
-    /// One past the last byte of that range.
-    pub end: u64,
-    /// What it is.
-    pub what: String,
-}
-
-/// How a segment ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// By a sealed checkpoint, exactly.
-    Sealed,
-    /// At a point.
-    Point,
-    /// In the middle of something that began well.
-    Torn,
-    /// In bytes that cannot be read.
-    Broken,
-}
-
-/// What one segment came to.
-#[derive(Debug)]
-pub struct Scanned {
-    /// Its header, when that is good.
-    pub header: Option<Header>,
-    /// How it ends.
-    pub end: End,
-    /// The last point.
-    pub point: u64,
-    /// Chain over all bytes before the point.
-    pub chain: [u8; 32],
-    /// The tree of all entries before the point, unless damage hides some of them.
-    pub tree: Option<Tree>,
-    /// Tree size that the last good checkpoint speaks of.
-    pub signed: Option<u64>,
-    /// Entries read.
-    pub entries: u64,
-    /// Good checkpoints read.
-    pub checkpoints: u64,
-    /// The last entry is a stop entry.
-    pub stopped: bool,
-    /// A good checkpoint stands behind bytes that could not be read.
-    pub resumed: bool,
-    /// A checkpoint is signed by another key than the one given.
-    pub other_key: bool,
-    /// Everything behind the point is zero.
-    pub tail_zero: bool,
-    /// Everything that is wrong.
-    pub damage: Vec<Damage>,
-}
-
-/// What is to be read.
-pub struct Task<'a> {
-    /// The number in the file's name.
-    pub segment: u32,
-    /// Bytes of the file that count.
-    pub length: u64,
-    /// Trust in signatures; without it only their form is checked.
-    pub key: Option<&'a VerifierKey>,
-    /// Check the commitments of all parts.
-    pub commitments: bool,
-}
 
 /// Why a step could not be taken.
 enum Fault {
@@ -623,102 +531,5 @@ impl Scan<'_> {
         }
         self.consume(bytes);
         Ok(())
-    }
-}
-
-/// What stands behind a place that cannot be read.
-struct Rest {
-    zero: bool,
-    /// The next good checkpoint of this segment.
-    checkpoint: Option<u64>,
-}
-
-impl Scan<'_> {
-    /// Looks through the bytes behind the point for a checkpoint to go on from, and stops in front of
-    /// it. Bytes that were consumed behind the point are not looked at again: no checkpoint begins in
-    /// a block or header that was read.
-    fn unread(&mut self) -> io::Result<Rest> {
-        let mut zero = self.offset == self.out.point;
-        let magic = MAGIC_CHECKPOINT.to_le_bytes();
-        let mut first = true;
-        loop {
-            self.fill_to(SKIPPABLE_HEAD_BYTES + CHECKPOINT_BYTES_MAX)?;
-            let window = &self.window[self.used..];
-            if window.is_empty() {
-                return Ok(Rest { zero, checkpoint: None });
-            }
-            zero &= window.iter().all(|&byte| byte == 0);
-            // Why: what cannot be read at this very place is not tried a second time.
-            let from = usize::from(std::mem::take(&mut first));
-            let found = memchr::memmem::find(&window[from.min(window.len())..], &magic);
-            let Some(found) = found.map(|found| found + from) else {
-                let skip = window.len().saturating_sub(3).max(1);
-                self.skip(skip);
-                continue;
-            };
-            self.skip(found);
-            self.fill_to(SKIPPABLE_HEAD_BYTES + CHECKPOINT_BYTES_MAX)?;
-            if self.resumes_here()? {
-                return Ok(Rest { zero: false, checkpoint: Some(self.offset) });
-            }
-            self.skip(1);
-        }
-    }
-
-    /// Makes `bytes` unconsumed bytes available, or all that are left.
-    fn fill_to(&mut self, bytes: usize) -> io::Result<()> {
-        while self.window.len() - self.used < bytes && self.fill()? {}
-        Ok(())
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        self.used += bytes;
-        self.offset += bytes as u64;
-    }
-
-    fn resumes_here(&mut self) -> io::Result<bool> {
-        let window = &self.window[self.used..];
-        let Some(head) = window.first_chunk::<SKIPPABLE_HEAD_BYTES>() else { return Ok(false) };
-        let bytes = u32::from_le_bytes(head[4..].try_into().expect("4 bytes")) as usize;
-        let Some(note) = window[SKIPPABLE_HEAD_BYTES..].get(..bytes) else { return Ok(false) };
-        let Ok(checkpoint) = Checkpoint::open(note, self.task.key) else { return Ok(false) };
-        Ok(checkpoint.segment == self.task.segment && checkpoint.offset == self.offset)
-    }
-
-    /// Goes on at a checkpoint behind damage: its chain is taken as stated, the tree is unknown.
-    fn resume(&mut self) -> Result<Option<End>, Fault> {
-        let window = &self.window[self.used..];
-        let bytes = u32::from_le_bytes(window[4..8].try_into().expect("looked at")) as usize;
-        let note = &window[SKIPPABLE_HEAD_BYTES..SKIPPABLE_HEAD_BYTES + bytes];
-        let checkpoint = Checkpoint::open(note, self.task.key)
-            .map_err(|fault| Fault::Broken(fault.to_string()))?;
-        self.plain.clear();
-        self.entry_ends.clear();
-        self.entry_need = 1;
-        self.in_frame = false;
-        self.extent_other = None;
-        self.extent = Sha256::new().chain_update(checkpoint.chain);
-        self.extent_start = self.offset;
-        // The tree is still known only when nothing but other frames was damaged.
-        let fits = |tree: &Tree| tree.size() == checkpoint.size && tree.root() == checkpoint.root;
-        if !self.tree.as_ref().is_some_and(fits) {
-            self.tree = None;
-        }
-        self.next_sequence = Some(checkpoint.size);
-        self.origin.get_or_insert(checkpoint.origin.clone());
-        self.indexed = false;
-        self.out.resumed = true;
-        self.consume(SKIPPABLE_HEAD_BYTES + bytes);
-        self.out.checkpoints += 1;
-        self.out.signed = Some(checkpoint.size);
-        self.sink.checkpoint(&checkpoint);
-        self.at_point();
-        if !checkpoint.sealed {
-            return Ok(None);
-        }
-        if self.offset == self.task.length {
-            return Ok(Some(End::Sealed));
-        }
-        broken("bytes follow the sealed checkpoint")
     }
 }

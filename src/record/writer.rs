@@ -31,170 +31,31 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
-use super::disk::{Disk, Files};
+use super::disk::Disk;
 use super::entry::{Entry, Kind, PartKind};
-use super::format::{segment_name, segment_name_new};
 use super::handle::{Level, Order, Progress, Recorder, Submission, Waker};
-use super::header::{Header, Previous, PreviousEnd};
-use super::keys::LogKey;
-use super::note::time_text;
+use super::header::{Previous, PreviousEnd};
 use super::recovery;
-use super::segment::{Builder, Kept, Random};
+use super::segment::Builder;
+pub use super::settings::{
+    Clock, EndFault, Report, Settings, StartFault, WORKER_NONE, system_boot_id, system_now,
+};
 use crate::limits::Limits;
 use crate::types::Now;
+
+mod down;
+
+use down::Down;
+pub(super) use down::residue;
 
 /// Pause between two tries to open a new segment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Entries of one batch. Bound: the time until the first of them is published.
 const BATCH_ENTRIES_MAX: usize = 1024;
-/// The worker in the writer's own entries.
-pub const WORKER_NONE: u8 = 255;
 /// Read at a time when a residue is hashed.
 const READ_BYTES: usize = 64 * 1024;
-
-/// Reads both clocks.
-pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
-
-/// Everything the writer needs besides the disk.
-pub struct Settings {
-    /// The log's key; its name is the origin.
-    pub key: LogKey,
-    /// The bounds in force.
-    pub limits: Limits,
-    /// One for each recorder; the position is the recorder's number. At most 255.
-    pub wakers: Vec<Waker>,
-    /// Both clocks.
-    pub clock: Clock,
-    /// Random bytes for salts.
-    pub random: Random,
-    /// `/proc/sys/kernel/random/boot_id`, as bytes.
-    pub boot_id: [u8; 16],
-    /// Facts for the start entry: versions, host, digest of the program.
-    pub facts: Map<String, Value>,
-    /// Go on behind a damaged newest segment; the damage stays visible for ever.
-    pub accept_damage: bool,
-}
-
-impl Settings {
-    /// Settings with the system's clocks, random bytes and boot id.
-    pub fn system(key: LogKey, limits: Limits, wakers: Vec<Waker>) -> Settings {
-        Settings {
-            key,
-            limits,
-            wakers,
-            clock: Arc::new(system_now),
-            random: Arc::new(|bytes| {
-                getrandom::fill(bytes).expect("the kernel gives random bytes")
-            }),
-            boot_id: system_boot_id(),
-            facts: Map::new(),
-            accept_damage: false,
-        }
-    }
-}
-
-/// Both clocks of the system.
-pub fn system_now() -> Now {
-    let ns = |id| {
-        let time = rustix::time::clock_gettime(id);
-        (time.tv_sec as u64).saturating_mul(1_000_000_000) + time.tv_nsec as u64
-    };
-    Now {
-        utc_ns: ns(rustix::time::ClockId::Realtime),
-        mono_ns: ns(rustix::time::ClockId::Boottime),
-    }
-}
-
-/// The kernel's boot id, or zero where it cannot be read.
-pub fn system_boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: Vec<u8> =
-        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
-    let mut id = [0; 16];
-    if digits.len() == 32 {
-        for (slot, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *slot = pair[0] << 4 | pair[1];
-        }
-    }
-    id
-}
-
-/// Why the record cannot be opened.
-#[derive(Debug)]
-pub enum StartFault {
-    /// The disk fails.
-    Io(io::Error),
-    /// The newest segment is damaged. Going on needs an order ([`Settings::accept_damage`]).
-    Damaged {
-        /// Number of the segment.
-        segment: u32,
-        /// Where the damage begins.
-        offset: u64,
-        /// What it is.
-        what: String,
-    },
-    /// The record is another log's; the name seen.
-    OtherLog(String),
-    /// The compressor cannot be set up, or there are too many recorders.
-    Setup(String),
-}
-
-impl fmt::Display for StartFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartFault::Io(error) => write!(f, "cannot write the record: {error}"),
-            StartFault::Damaged { segment, offset, what } => write!(
-                f,
-                "segment {segment:08}, byte {offset}: {what}; run verify, keep a copy, then start once \
-                 with --accept-damage to go on in a new segment that states the damage"
-            ),
-            StartFault::OtherLog(origin) => write!(
-                f,
-                "the record was written by {origin} with another key; give this key its own directory"
-            ),
-            StartFault::Setup(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for StartFault {}
-
-/// What the writer leaves behind when it ends in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Entries in the whole record.
-    pub entries: u64,
-    /// Number of the last segment.
-    pub segment: u32,
-}
-
-/// Why the writer ended otherwise.
-#[derive(Debug)]
-pub enum EndFault {
-    /// The disk failed until the end; entries that are not stored.
-    Unstored(usize),
-    /// The thread panicked.
-    Panicked,
-}
-
-impl fmt::Display for EndFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EndFault::Unstored(entries) => {
-                write!(
-                    f,
-                    "record could not be written to the end, {entries} entries are not stored"
-                )
-            }
-            EndFault::Panicked => f.write_str("recorder thread panicked"),
-        }
-    }
-}
-
-impl std::error::Error for EndFault {}
 
 /// The running writer.
 #[derive(Debug)]
@@ -347,15 +208,6 @@ struct Open {
     signed_ns: u64,
     /// When the oldest entry was stored that no checkpoint covers.
     unsigned_ns: Option<u64>,
-}
-
-/// No segment is open; how to open the next.
-struct Down {
-    tree: super::tree::Tree,
-    segment: u32,
-    previous: Previous,
-    /// Segment whose residue is still to be measured and hashed for `previous`.
-    unhashed: Option<u32>,
 }
 
 enum State {
@@ -538,100 +390,6 @@ impl Thread {
         Ok(())
     }
 
-    /// Opens the next segment. On a fault the state says how to try again.
-    fn open_segment(&mut self) -> Result<(), Fault> {
-        let now = self.now();
-        let State::Down(down) = &mut self.state else { return Ok(()) };
-        if let Some(old) = down.unhashed {
-            let name = segment_name(old);
-            let (bytes, digest) = residue(&*self.disk, &name, down.previous.kept_bytes)
-                .map_err(|error| Fault::Io("read", error))?;
-            down.previous.residue_bytes = bytes;
-            down.previous.residue_digest = digest;
-            down.unhashed = None;
-        }
-        let header = Header {
-            origin: self.settings.key.verifier().name().to_owned(),
-            segment: down.segment,
-            tree: down.tree.clone(),
-            created: now,
-            boot_id: self.settings.boot_id,
-            previous: down.previous,
-        };
-        let frame_bytes_max = self.settings.limits.frame_bytes_max;
-        let mut builder = Builder::begin(&header, frame_bytes_max, self.settings.random.clone())
-            .map_err(Fault::Segment)?;
-        let (name_new, name) = (segment_name_new(header.segment), segment_name(header.segment));
-        self.disk.create(&name_new).map_err(|error| Fault::Io("create", error))?;
-        append(&mut *self.disk, builder.step())?;
-        // Crash here: `.new` is left over. Why the sync: a file that has its name has its header.
-        sync(&mut *self.disk)?;
-        self.disk.rename(&name_new, &name).map_err(|error| Fault::Io("rename", error))?;
-        // Crash here: a segment without entries, kept to the end of its header.
-        builder.stored();
-        if let Err(error) = self.disk.sync_names() {
-            // The file has its name, so its number is used.
-            self.state = State::Down(Down::after(builder.kept(), PreviousEnd::Torn));
-            return Err(Fault::Io("sync of names", error));
-        }
-        self.state = State::Open(Box::new(Open {
-            builder,
-            opened_ns: now.mono_ns,
-            signed_ns: now.mono_ns,
-            unsigned_ns: None,
-        }));
-        Ok(())
-    }
-
-    /// Gives the open file up and publishes the failure.
-    fn fail(&mut self, fault: Fault) {
-        let now = self.now();
-        if let State::Open(open) = &self.state {
-            self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
-        }
-        let what = fault.to_string();
-        match &mut self.failed {
-            Some(failed) => failed.tries += 1,
-            None => self.failed = Some(Failed { since: now, what, tries: 1 }),
-        }
-        self.progress.set_failed(true);
-        self.settings.wakers.iter().for_each(|wake| wake());
-    }
-
-    /// One try to go on in a new segment, with an entry that tells of the failure.
-    fn retry(&mut self) {
-        if let Err(fault) = self.open_segment() {
-            return self.fail(fault);
-        }
-        let now = self.now();
-        if let Some(failed) = &self.failed {
-            let detail = json!({
-                "failed": failed.what,
-                "since": time_text(failed.since.utc_ns),
-                "until": time_text(now.utc_ns),
-                "tries": failed.tries,
-            });
-            let mut entry =
-                Entry::new(Kind::Resume, now).part(PartKind::Detail, detail.to_string());
-            entry.level = Level::Synced;
-            self.batch.retain(|kept| kept.entry.kind != Kind::Resume || kept.worker != WORKER_NONE);
-            self.batch.insert(0, Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
-        }
-        match self.store_batch() {
-            Ok(()) => {
-                self.failed = None;
-                self.progress.set_failed(false);
-                self.settings.wakers.iter().for_each(|wake| wake());
-            }
-            Err(fault) => self.fail(fault),
-        }
-    }
-
-    fn tries_are_over(&self) -> bool {
-        let pauses = self.settings.limits.drain_ms_max / RETRY_PAUSE.as_millis() as u64 + 1;
-        self.failed.as_ref().is_some_and(|failed| failed.tries > pauses)
-    }
-
     fn finish(&mut self) -> Result<Report, Fault> {
         let now = self.now();
         if let State::Open(_) = &self.state {
@@ -671,23 +429,6 @@ impl Open {
     }
 }
 
-impl Down {
-    fn after(kept: Kept, end: PreviousEnd) -> Down {
-        Down {
-            tree: kept.tree,
-            segment: kept.segment + 1,
-            previous: Previous {
-                end,
-                kept_bytes: kept.bytes,
-                residue_bytes: 0,
-                residue_digest: [0; 32],
-                chain: kept.chain,
-            },
-            unhashed: (end != PreviousEnd::Sealed).then_some(kept.segment),
-        }
-    }
-}
-
 /// One append that must take everything.
 fn append(disk: &mut dyn Disk, bytes: &[u8]) -> Result<(), Fault> {
     loop {
@@ -703,33 +444,6 @@ fn append(disk: &mut dyn Disk, bytes: &[u8]) -> Result<(), Fault> {
 
 fn sync(disk: &mut dyn Disk) -> Result<(), Fault> {
     disk.sync().map_err(|error| Fault::Io("sync", error))
-}
-
-/// Length and SHA-256 of what a file holds behind `kept`; zero digest when that is nothing.
-pub(super) fn residue(
-    files: &(impl Files + ?Sized),
-    name: &str,
-    kept: u64,
-) -> io::Result<(u64, [u8; 32])> {
-    let length = files.len(name)?.saturating_sub(kept);
-    if length == 0 {
-        return Ok((0, [0; 32]));
-    }
-    let mut input = files.open_at(name, kept)?;
-    let mut hash = Sha256::new();
-    let mut left = length;
-    let mut buffer = vec![0; READ_BYTES];
-    while left > 0 {
-        let want = (left as usize).min(READ_BYTES);
-        match input.read(&mut buffer[..want])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            got => {
-                hash.update(&buffer[..got]);
-                left -= got as u64;
-            }
-        }
-    }
-    Ok((length, hash.finalize().into()))
 }
 
 pub(super) fn previous_json(previous: &Previous) -> Value {

@@ -1,0 +1,101 @@
+//! What a reader finds in a segment, and what it is asked to read.
+
+use super::entry::EntryView;
+use super::header::Header;
+use super::keys::VerifierKey;
+use super::note::Checkpoint;
+use super::tree::Tree;
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the segment.
+    pub segment: u32,
+    /// First byte of the flush that holds the entry.
+    pub start: u64,
+    /// One past its last byte, the mark not included.
+    pub end: u64,
+    /// The chain agreed over these bytes.
+    pub sound: bool,
+}
+
+/// Gets what a scan finds.
+pub trait Sink {
+    /// One entry, in order of the file.
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
+    /// One checkpoint whose form, and signature where a key was given, is good.
+    fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
+    /// So many bytes of files have been read since the last call.
+    fn bytes_read(&mut self, _bytes: u64) {}
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Sequence of the first entry that may be affected, where it is known.
+    pub entry: Option<u64>,
+    /// First byte of the range the damage lies in.
+    pub offset: u64,
+    /// One past the last byte of that range.
+    pub end: u64,
+    /// What it is.
+    pub what: String,
+}
+
+/// How a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By a sealed checkpoint, exactly.
+    Sealed,
+    /// At a point.
+    Point,
+    /// In the middle of something that began well.
+    Torn,
+    /// In bytes that cannot be read.
+    Broken,
+}
+
+/// What one segment came to.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Its header, when that is good.
+    pub header: Option<Header>,
+    /// How it ends.
+    pub end: End,
+    /// The last point.
+    pub point: u64,
+    /// Chain over all bytes before the point.
+    pub chain: [u8; 32],
+    /// The tree of all entries before the point, unless damage hides some of them.
+    pub tree: Option<Tree>,
+    /// Tree size that the last good checkpoint speaks of.
+    pub signed: Option<u64>,
+    /// Entries read.
+    pub entries: u64,
+    /// Good checkpoints read.
+    pub checkpoints: u64,
+    /// The last entry is a stop entry.
+    pub stopped: bool,
+    /// A good checkpoint stands behind bytes that could not be read.
+    pub resumed: bool,
+    /// A checkpoint is signed by another key than the one given.
+    pub other_key: bool,
+    /// Everything behind the point is zero.
+    pub tail_zero: bool,
+    /// Everything that is wrong.
+    pub damage: Vec<Damage>,
+}
+
+/// What is to be read.
+pub struct Task<'a> {
+    /// The number in the file's name.
+    pub segment: u32,
+    /// Bytes of the file that count.
+    pub length: u64,
+    /// Trust in signatures; without it only their form is checked.
+    pub key: Option<&'a VerifierKey>,
+    /// Check the commitments of all parts.
+    pub commitments: bool,
+}

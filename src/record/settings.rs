@@ -1,0 +1,157 @@
+//! What the writer needs to know, and how it can end: settings, the system's clocks, faults.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::handle::Waker;
+use super::keys::LogKey;
+use super::segment::Random;
+use crate::limits::Limits;
+use crate::types::Now;
+
+/// The worker in the writer's own entries.
+pub const WORKER_NONE: u8 = 255;
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// Everything the writer needs besides the disk.
+pub struct Settings {
+    /// The log's key; its name is the origin.
+    pub key: LogKey,
+    /// The bounds in force.
+    pub limits: Limits,
+    /// One for each recorder; the position is the recorder's number. At most 255.
+    pub wakers: Vec<Waker>,
+    /// Both clocks.
+    pub clock: Clock,
+    /// Random bytes for salts.
+    pub random: Random,
+    /// `/proc/sys/kernel/random/boot_id`, as bytes.
+    pub boot_id: [u8; 16],
+    /// Facts for the start entry: versions, host, digest of the program.
+    pub facts: Map<String, Value>,
+    /// Go on behind a damaged newest segment; the damage stays visible for ever.
+    pub accept_damage: bool,
+}
+
+impl Settings {
+    /// Settings with the system's clocks, random bytes and boot id.
+    pub fn system(key: LogKey, limits: Limits, wakers: Vec<Waker>) -> Settings {
+        Settings {
+            key,
+            limits,
+            wakers,
+            clock: Arc::new(system_now),
+            random: Arc::new(|bytes| {
+                getrandom::fill(bytes).expect("the kernel gives random bytes")
+            }),
+            boot_id: system_boot_id(),
+            facts: Map::new(),
+            accept_damage: false,
+        }
+    }
+}
+
+/// Both clocks of the system.
+pub fn system_now() -> Now {
+    let ns = |id| {
+        let time = rustix::time::clock_gettime(id);
+        (time.tv_sec as u64).saturating_mul(1_000_000_000) + time.tv_nsec as u64
+    };
+    Now {
+        utc_ns: ns(rustix::time::ClockId::Realtime),
+        mono_ns: ns(rustix::time::ClockId::Boottime),
+    }
+}
+
+/// The kernel's boot id, or zero where it cannot be read.
+pub fn system_boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: Vec<u8> =
+        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    let mut id = [0; 16];
+    if digits.len() == 32 {
+        for (slot, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            *slot = pair[0] << 4 | pair[1];
+        }
+    }
+    id
+}
+
+/// Why the record cannot be opened.
+#[derive(Debug)]
+pub enum StartFault {
+    /// The disk fails.
+    Io(io::Error),
+    /// The newest segment is damaged. Going on needs an order ([`Settings::accept_damage`]).
+    Damaged {
+        /// Number of the segment.
+        segment: u32,
+        /// Where the damage begins.
+        offset: u64,
+        /// What it is.
+        what: String,
+    },
+    /// The record is another log's; the name seen.
+    OtherLog(String),
+    /// The compressor cannot be set up, or there are too many recorders.
+    Setup(String),
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFault::Io(error) => write!(f, "cannot write the record: {error}"),
+            StartFault::Damaged { segment, offset, what } => write!(
+                f,
+                "segment {segment:08}, byte {offset}: {what}; run verify and keep a copy, then \
+                 give the gateway another record directory"
+            ),
+            StartFault::OtherLog(origin) => write!(
+                f,
+                "the record was written by {origin} with another key; give this key its own directory"
+            ),
+            StartFault::Setup(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// What the writer leaves behind when it ends in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Entries in the whole record.
+    pub entries: u64,
+    /// Number of the last segment.
+    pub segment: u32,
+}
+
+/// Why the writer ended otherwise.
+#[derive(Debug)]
+pub enum EndFault {
+    /// The disk failed until the end; entries that are not stored.
+    Unstored(usize),
+    /// The thread panicked.
+    Panicked,
+}
+
+impl fmt::Display for EndFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndFault::Unstored(entries) => {
+                write!(
+                    f,
+                    "record could not be written to the end, {entries} entries are not stored"
+                )
+            }
+            EndFault::Panicked => f.write_str("recorder thread panicked"),
+        }
+    }
+}
+
+impl std::error::Error for EndFault {}

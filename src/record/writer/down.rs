@@ -1,0 +1,168 @@
+//! No segment is open: how the next one is opened, and what is done when a file had to be given up.
+
+use std::io;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Failed, Fault, Open, READ_BYTES, RETRY_PAUSE, State, Submission, Thread, append, sync,
+};
+use crate::record::disk::Files;
+use crate::record::entry::{Entry, Kind, PartKind};
+use crate::record::format::{segment_name, segment_name_new};
+use crate::record::handle::Level;
+use crate::record::header::{Header, Previous, PreviousEnd};
+use crate::record::note::time_text;
+use crate::record::segment::{Builder, Kept};
+use crate::record::settings::WORKER_NONE;
+use crate::record::tree::Tree;
+
+/// No segment is open; how to open the next.
+pub(super) struct Down {
+    pub(super) tree: Tree,
+    pub(super) segment: u32,
+    pub(super) previous: Previous,
+    /// Segment whose residue is still to be measured and hashed for `previous`.
+    pub(super) unhashed: Option<u32>,
+}
+
+impl Down {
+    pub(super) fn after(kept: Kept, end: PreviousEnd) -> Down {
+        Down {
+            tree: kept.tree,
+            segment: kept.segment + 1,
+            previous: Previous {
+                end,
+                kept_bytes: kept.bytes,
+                residue_bytes: 0,
+                residue_digest: [0; 32],
+                chain: kept.chain,
+            },
+            unhashed: (end != PreviousEnd::Sealed).then_some(kept.segment),
+        }
+    }
+}
+
+impl Thread {
+    /// Opens the next segment. On a fault the state says how to try again.
+    pub(super) fn open_segment(&mut self) -> Result<(), Fault> {
+        let now = self.now();
+        let State::Down(down) = &mut self.state else { return Ok(()) };
+        if let Some(old) = down.unhashed {
+            let name = segment_name(old);
+            let (bytes, digest) = residue(&*self.disk, &name, down.previous.kept_bytes)
+                .map_err(|error| Fault::Io("read", error))?;
+            down.previous.residue_bytes = bytes;
+            down.previous.residue_digest = digest;
+            down.unhashed = None;
+        }
+        let header = Header {
+            origin: self.settings.key.verifier().name().to_owned(),
+            segment: down.segment,
+            tree: down.tree.clone(),
+            created: now,
+            boot_id: self.settings.boot_id,
+            previous: down.previous,
+        };
+        let frame_bytes_max = self.settings.limits.frame_bytes_max;
+        let mut builder = Builder::begin(&header, frame_bytes_max, self.settings.random.clone())
+            .map_err(Fault::Segment)?;
+        let (name_new, name) = (segment_name_new(header.segment), segment_name(header.segment));
+        self.disk.create(&name_new).map_err(|error| Fault::Io("create", error))?;
+        append(&mut *self.disk, builder.step())?;
+        // Crash here: `.new` is left over. Why the sync: a file that has its name has its header.
+        sync(&mut *self.disk)?;
+        self.disk.rename(&name_new, &name).map_err(|error| Fault::Io("rename", error))?;
+        // Crash here: a segment without entries, kept to the end of its header.
+        builder.stored();
+        if let Err(error) = self.disk.sync_names() {
+            // The file has its name, so its number is used.
+            self.state = State::Down(Down::after(builder.kept(), PreviousEnd::Torn));
+            return Err(Fault::Io("sync of names", error));
+        }
+        self.state = State::Open(Box::new(Open {
+            builder,
+            opened_ns: now.mono_ns,
+            signed_ns: now.mono_ns,
+            unsigned_ns: None,
+        }));
+        Ok(())
+    }
+
+    /// Gives the open file up and publishes the failure.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        let now = self.now();
+        if let State::Open(open) = &self.state {
+            self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
+        }
+        let what = fault.to_string();
+        match &mut self.failed {
+            Some(failed) => failed.tries += 1,
+            None => self.failed = Some(Failed { since: now, what, tries: 1 }),
+        }
+        self.progress.set_failed(true);
+        self.settings.wakers.iter().for_each(|wake| wake());
+    }
+
+    /// One try to go on in a new segment, with an entry that tells of the failure.
+    pub(super) fn retry(&mut self) {
+        if let Err(fault) = self.open_segment() {
+            return self.fail(fault);
+        }
+        let now = self.now();
+        if let Some(failed) = &self.failed {
+            let detail = json!({
+                "failed": failed.what,
+                "since": time_text(failed.since.utc_ns),
+                "until": time_text(now.utc_ns),
+                "tries": failed.tries,
+            });
+            let mut entry =
+                Entry::new(Kind::Resume, now).part(PartKind::Detail, detail.to_string());
+            entry.level = Level::Synced;
+            self.batch.retain(|kept| kept.entry.kind != Kind::Resume || kept.worker != WORKER_NONE);
+            self.batch.insert(0, Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+        }
+        match self.store_batch() {
+            Ok(()) => {
+                self.failed = None;
+                self.progress.set_failed(false);
+                self.settings.wakers.iter().for_each(|wake| wake());
+            }
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    pub(super) fn tries_are_over(&self) -> bool {
+        let pauses = self.settings.limits.drain_ms_max / RETRY_PAUSE.as_millis() as u64 + 1;
+        self.failed.as_ref().is_some_and(|failed| failed.tries > pauses)
+    }
+}
+
+/// Length and SHA-256 of what a file holds behind `kept`; zero digest when that is nothing.
+pub(in crate::record) fn residue(
+    files: &(impl Files + ?Sized),
+    name: &str,
+    kept: u64,
+) -> io::Result<(u64, [u8; 32])> {
+    let length = files.len(name)?.saturating_sub(kept);
+    if length == 0 {
+        return Ok((0, [0; 32]));
+    }
+    let mut input = files.open_at(name, kept)?;
+    let mut hash = Sha256::new();
+    let mut left = length;
+    let mut buffer = vec![0; READ_BYTES];
+    while left > 0 {
+        let want = (left as usize).min(READ_BYTES);
+        match input.read(&mut buffer[..want])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            got => {
+                hash.update(&buffer[..got]);
+                left -= got as u64;
+            }
+        }
+    }
+    Ok((length, hash.finalize().into()))
+}
