@@ -95,6 +95,8 @@ pub struct Verdict {
     pub edited: bool,
     /// Elements were removed from lists.
     pub filtered: bool,
+    /// This entry is the whole exchange: no end entry follows.
+    pub only: bool,
 }
 
 /// The subject part of an entry.

@@ -57,6 +57,8 @@ pub struct Row {
     pub end: Option<Value>,
     /// Some of its entries lie in bytes that are damaged.
     pub damaged: bool,
+    /// Its only entry says all there is; no end entry follows.
+    pub only: bool,
     /// A text that was searched for stands in it.
     pub matched: bool,
 }
@@ -80,6 +82,7 @@ impl Row {
             entries: 0,
             end: None,
             damaged: false,
+            only: false,
             matched: false,
         }
     }
@@ -116,6 +119,7 @@ impl Row {
                 self.reason = verdict.reason;
             }
         }
+        self.only |= verdict.only;
         self.rules.extend(verdict.findings.into_iter().map(|finding| finding.rule));
         // Why: requests of the server travel in answers; what was called is what the client asked.
         if verdict.direction.as_deref() != Some("response") {

@@ -92,7 +92,7 @@ pub fn line(row: &Row) -> String {
         let rules: Vec<String> = row.rules.iter().map(|rule| escape(rule)).collect();
         line.push_str(&format!("  [{}]", rules.join(" ")));
     }
-    if row.end.is_none() {
+    if row.end.is_none() && !row.only {
         line.push_str("  (no end)");
     } else if !row.is_whole() {
         line.push_str("  (entries missing)");

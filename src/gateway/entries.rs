@@ -142,6 +142,8 @@ pub struct Verdict<'a> {
     pub edited: bool,
     /// Elements removed from lists.
     pub filtered: bool,
+    /// This entry is the whole exchange: no end entry follows.
+    pub only: bool,
 }
 
 impl<'a> Verdict<'a> {
@@ -166,6 +168,7 @@ impl<'a> Verdict<'a> {
             findings: &[],
             edited: false,
             filtered: false,
+            only: false,
         }
     }
 
@@ -205,6 +208,8 @@ impl<'a> Verdict<'a> {
             findings: Vec<FindingText<'a>>,
             edited: bool,
             filtered: bool,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            only: bool,
         }
         json(&VerdictText {
             direction: self.direction.as_str(),
@@ -239,6 +244,7 @@ impl<'a> Verdict<'a> {
                 .collect(),
             edited: self.edited,
             filtered: self.filtered,
+            only: self.only,
         })
     }
 }

@@ -711,6 +711,7 @@ impl Connection {
         verdict.code = with_body.then_some(disposition.code);
         verdict.at = fault.at();
         verdict.findings = &findings;
+        verdict.only = !known && fresh;
         let verdict = verdict.part();
 
         // Before the caller is known, one source cannot fill the record: beyond a rate it is counted.
@@ -831,6 +832,7 @@ impl Connection {
         let mut verdict =
             exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
         verdict.reason = Some(outcome);
+        verdict.only = true;
         let verdict = verdict.part();
         let each = turn.env.refusals.each(source, outcome, turn.now, &exchange.settings.limits);
         let entry = exchange.entry(Kind::Answer, turn.now).part(PartKind::Verdict, verdict);
