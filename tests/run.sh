@@ -66,7 +66,8 @@ step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --locked --all-targets -- -D warnings
 step "tests of the crate" cargo test --locked --no-fail-fast
 if [ -z "$quick" ]; then
-    step "documents" env RUSTDOCFLAGS="-D warnings" \
+    # Private items are documented too, so links to them are good.
+    step "documents" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
         cargo doc --quiet --locked --no-deps --document-private-items
     step "licences and bans" "$local_dir/cargo/bin/cargo-deny" --log-level warn --locked \
         --config .cargo-deny.toml check licenses bans sources

@@ -168,7 +168,7 @@ struct KeygenArgs {
     /// Where it goes; an existing file is never replaced
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Name of the key, shown in every checkpoint [default: stenograph/<host name>]
+    /// Name of the key, shown in every checkpoint [default: stenograph/HOST]
     #[arg(long)]
     name: Option<String>,
 }

@@ -1,5 +1,5 @@
 //! The control thread that fetches issuers' key sets: it performs what
-//! [`KeyFetcher`](crate::auth::keys::KeyFetcher) asks for and publishes every new snapshot.
+//! [`KeyFetcher`] asks for and publishes every new snapshot.
 //!
 //! What it may reach is narrow: addresses come from the configuration and from discovery documents
 //! alone; plain http only to loopback, decided by the address that is connected to and not by the name;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`fault`] | every fault and its answer |
 //! | [`connection`] | one client connection: the machine |
-//! | [`env`] | what the machines of one worker share |
+//! | [`mod@env`] | what the machines of one worker share |
 //! | [`entries`] | what the record says of an exchange |
 //! | [`heads`] | heads that the gateway writes itself |
 //! | [`session`] | which exchanges belong together |

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::types::RuleAction;
 
-/// A match, before it becomes a [`Finding`].
+/// A match, before it becomes a [`Finding`](crate::types::Finding).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hit {
     /// Number of the rule.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
-//! | [`print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
+//! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
 //! | [`detect`], [`validate`], `people` | byte scans for texts without a fixed part; checksums |
 //! | [`views`], [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`mask`], [`judge`] | edits; verdicts |

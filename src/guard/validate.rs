@@ -2,7 +2,7 @@
 //!
 //! Pure functions over the captured bytes; no regular expressions and no state. A validator named in a
 //! rule's `validators` must hold for a match to count; one named in `confirm` only raises confidence
-//! (see [`super::rules::Rule::on_validated`]), so a mistyped checksum never lets a token through.
+//! (see [`super::rules::Rule::on_confirmed`]), so a mistyped checksum never lets a token through.
 
 use super::people::{card, cpf, e164, email, iban, itin, nanp, nino, public_ipv4, ssn};
 

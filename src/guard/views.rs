@@ -9,7 +9,7 @@
 //! level, over the text below ([`Views::to_raw`]): a start goes to the first byte of the escape or
 //! character that produced it, an end to one past the last, so no edit leaves half of either.
 //!
-//! The unit of decoding is [`unit`]; other codings (hex, base64) would be further units over the same
+//! The unit of decoding is [`unit()`]; other codings (hex, base64) would be further units over the same
 //! buffer. Bounds: levels, and bytes of all views together; beyond them the message is refused.
 
 use std::ops::Range;

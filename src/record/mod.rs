@@ -7,7 +7,7 @@
 //!
 //! | module | holds | I/O |
 //! |---|---|---|
-//! | [`format`] | the document of the format, its constants | no |
+//! | [`mod@format`] | the document of the format, its constants | no |
 //! | [`entry`] | entries, parts, their byte tables | no |
 //! | [`header`] | the segment header | no |
 //! | [`tree`] | RFC 6962 hashes, the growing tree | no |
