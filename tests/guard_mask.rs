@@ -77,7 +77,7 @@ fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    // Mutant: `prev(block.word, 0, 2)` in detect.rs: blocks that forget the one before.
+    // Mutant: the carry of `digits_start` in detect.rs taken as all ones.
     #[test]
     fn a_secret_is_found_wherever_it_stands(
         pick in any::<prop::sample::Index>(), which in any::<prop::sample::Index>(),

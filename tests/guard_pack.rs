@@ -12,7 +12,7 @@ fn builtin() -> Arc<RuleSet> {
     })
 }
 
-// Mutant: `low` instead of `repetition.min` for repeats in print.rs that are not at the end.
+// Mutant: a repeat in print.rs printed with its maximum only.
 #[test]
 fn every_rule_matches_what_it_must_and_nothing_else_on_both_engines() {
     for engine in [Engine::Hyperscan, Engine::Expressions] {

@@ -35,7 +35,7 @@ fn ordinary_messages_are_not_masked() {
     assert!(wrong.is_empty(), "{} of {messages} messages:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-// Mutant: `\b` printed at the end of a cut pattern; a repeat printed with its maximum only.
+// Mutant: a repeat in print.rs printed with its maximum only.
 #[test]
 fn both_engines_find_the_same() {
     let rules = builtin();

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::hit::Hit;
 use super::mask::is_mask;
-use super::rules::{Category, Rule};
+use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
 use super::validate::entropy;
 use crate::types::RuleAction;
 use crate::wire::mcp::Place;
@@ -77,9 +77,17 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
 /// Whether one of `words` begins a word of `before` (a capital letter begins one too: `paymentCard`).
 /// A word of up to three letters must be the whole word.
 fn has_word(before: &[u8], words: &[String]) -> bool {
-    let lower = before.to_ascii_lowercase();
+    if words.is_empty() {
+        return false;
+    }
+    let before = &before[before.len().saturating_sub(CONTEXT_BYTES_MAX)..];
+    let mut lower = [0; CONTEXT_BYTES_MAX];
+    let lower = &mut lower[..before.len()];
+    lower.copy_from_slice(before);
+    lower.make_ascii_lowercase();
+    let lower = &*lower;
     words.iter().any(|word| {
-        memchr::memmem::find_iter(&lower, word.as_bytes()).any(|at| {
+        memchr::memmem::find_iter(lower, word.as_bytes()).any(|at| {
             let begins =
                 at == 0 || before[at].is_ascii_uppercase() || !before[at - 1].is_ascii_alphabetic();
             let after = lower.get(at + word.len());

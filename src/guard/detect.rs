@@ -13,9 +13,20 @@
 pub enum Detector {
     /// Around an `@`.
     Email,
-    /// Groups of digits in the shapes of card, social security, CPF and telephone numbers: 14 to 19,
-    /// 4-4-4-4, 4-6-4, 4-6-5, 9, 3-2-4, 3-3-3-2, 10, 3-3-4, or anything after a `+`.
-    Digits,
+    /// 14 to 19 digits that pass for a card number, 4-4-4-4, 4-6-4 or 4-6-5.
+    Card,
+    /// Groups of 3, 2 and 4 digits.
+    ThreeTwoFour,
+    /// Nine digits, or groups of 3, 2 and 4.
+    Nine,
+    /// Groups of 3, 3, 3 and 2 digits.
+    ThreeThreeThreeTwo,
+    /// Groups of 3, 3 and 4 digits, or of 3 and 7, that begin with 2 to 9.
+    ThreeThreeFour,
+    /// Ten digits that begin with 2 to 9.
+    Ten,
+    /// A `+` and at least nine digits with short separators.
+    Plus,
     /// Two capital letters and two digits at the start of a word.
     LettersDigits,
     /// Groups of digits joined by dots.
@@ -40,7 +51,13 @@ impl Detector {
     /// Names in rule files.
     pub const ALL: &'static [(&'static str, Detector)] = &[
         ("email", Detector::Email),
-        ("digits", Detector::Digits),
+        ("card", Detector::Card),
+        ("3-2-4", Detector::ThreeTwoFour),
+        ("9", Detector::Nine),
+        ("3-3-3-2", Detector::ThreeThreeThreeTwo),
+        ("3-3-4", Detector::ThreeThreeFour),
+        ("10", Detector::Ten),
+        ("plus", Detector::Plus),
         ("letters-digits", Detector::LettersDigits),
         ("dotted", Detector::Dotted),
     ];
@@ -65,6 +82,7 @@ impl Detector {
                 // `x-1`, `1.2`, `a/1`: a part of something longer.
                 let joined_before = match before(1) {
                     Some(byte) if is_word(byte) => true,
+                    Some(b'.') if self == Detector::Dotted => true,
                     Some(b'-' | b'.' | b'+') => word(before(2)),
                     Some(b'/' | b'#' | b'@') => true,
                     _ => false,
@@ -99,7 +117,7 @@ impl Detector {
                 Some(length) => count(length, u8::is_ascii_alphanumeric),
                 None => end,
             },
-            (Detector::Digits, [b'+', b'1' | b'7', ..]) => count(11, u8::is_ascii_digit),
+            (Detector::Plus, [b'+', b'1' | b'7', ..]) => count(11, u8::is_ascii_digit),
             _ => end,
         }
     }
@@ -132,6 +150,7 @@ struct Masks {
     word: u64,
     dot: u64,
     at: u64,
+    plus: u64,
 }
 
 /// Class bits of every byte: what [`masks`] turns into one mask each.
@@ -140,6 +159,7 @@ const UPPER: u32 = 1;
 const WORD: u32 = 2;
 const DOT: u32 = 3;
 const AT: u32 = 4;
+const PLUS: u32 = 5;
 
 /// Classes first, in a loop without branches that compilers turn into wide instructions; then one bit
 /// of eight bytes at a time is gathered by a multiplication.
@@ -154,7 +174,8 @@ fn masks(block: &[u8; 64]) -> Masks {
             | upper << UPPER
             | word << WORD
             | u8::from(byte == b'.') << DOT
-            | u8::from(byte == b'@') << AT;
+            | u8::from(byte == b'@') << AT
+            | u8::from(byte == b'+') << PLUS;
     }
     let mut out = Masks::default();
     for (place, eight) in classes.chunks_exact(8).enumerate() {
@@ -169,6 +190,7 @@ fn masks(block: &[u8; 64]) -> Masks {
         out.word |= gather(WORD);
         out.dot |= gather(DOT);
         out.at |= gather(AT);
+        out.plus |= gather(PLUS);
     }
     out
 }
@@ -184,6 +206,7 @@ fn masks_plain(block: &[u8; 64]) -> Masks {
         out.word |= bit(is_word(byte));
         out.dot |= bit(byte == b'.');
         out.at |= bit(byte == b'@');
+        out.plus |= bit(byte == b'+');
     }
     out
 }
@@ -206,8 +229,12 @@ pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
         // Byte i of `prev(x, n)` tells of byte i - n.
         let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
         let digit1 = prev(block.digit, before.digit, 1);
-        // The second digit of a run whose first digit does not follow a letter: `12`, `(12`, `+12`.
-        let digits_start = block.digit & digit1 & !prev(block.word, before.word, 2);
+        // The third digit of a run whose first digit does not follow a letter.
+        let digit2 = prev(block.digit, before.digit, 2);
+        let digits_start = block.digit & digit1 & digit2 & !prev(block.word, before.word, 3);
+        // The first digit after a `+` that does not follow a letter.
+        let plus_start =
+            block.digit & prev(block.plus, before.plus, 1) & !prev(block.word, before.word, 2);
         // The fourth byte of `AA99` at the start of a word, and of `AA 99`.
         let codes = block.digit & digit1 & prev(block.upper, before.upper, 3);
         let tight = codes & prev(block.upper, before.upper, 2) & !prev(block.word, before.word, 4);
@@ -219,7 +246,7 @@ pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
         let dotted =
             block.digit & prev(block.dot, before.dot, 1) & prev(block.digit, before.digit, 2);
 
-        let mut marks = digits_start | tight | spaced | dotted | block.at;
+        let mut marks = digits_start | plus_start | tight | spaced | dotted | block.at;
         while marks != 0 {
             let bit = marks.trailing_zeros();
             let mark = 1u64 << bit;
@@ -231,12 +258,15 @@ pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
                 (dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
                 (tight & mark != 0).then(|| window(Detector::LettersDigits, text, place - 3, 72)),
                 (spaced & mark != 0).then(|| window(Detector::LettersDigits, text, place - 4, 72)),
-                (digits_start & mark != 0).then(|| digits_at(text, place - 1)).flatten(),
+                (plus_start & mark != 0).then(|| plus_at(text, place)).flatten(),
             ];
             for candidate in named.into_iter().flatten() {
                 if !found(candidate) {
                     return;
                 }
+            }
+            if digits_start & mark != 0 && !digits_at(text, place - 2, &mut found) {
+                return;
             }
         }
         before = block;
@@ -296,17 +326,36 @@ fn dotted_at(text: &[u8], place: usize) -> Option<Candidate> {
     (groups == 4 - usize::from(run > 0)).then(|| window(Detector::Dotted, text, first, 17))
 }
 
-/// Most groups of digits that a shape has.
-const GROUPS_MAX: usize = 8;
+/// A `+` before `place` and enough digits after it.
+fn plus_at(text: &[u8], place: usize) -> Option<Candidate> {
+    let mut digits = 0;
+    let mut gap = 0;
+    let mut end = place;
+    for (on, &byte) in text[place..].iter().enumerate().take(40) {
+        match byte {
+            b'0'..=b'9' => {
+                digits += 1;
+                gap = 0;
+                end = place + on + 1;
+            }
+            b' ' | b'-' | b'.' | b'(' | b')' if gap < 2 => gap += 1,
+            _ => break,
+        }
+    }
+    (digits >= 9).then_some(Candidate { detector: Detector::Plus, from: place - 1, to: end })
+}
 
-/// A comb of digits that starts at `start`: groups with at most two separators between them. Named when
-/// it has one of the shapes of [`plausible`], or a `+` before it.
-fn digits_at(text: &[u8], start: usize) -> Option<Candidate> {
+/// Most groups of digits that a shape has, and one more to see that it ends.
+const GROUPS_MAX: usize = 5;
+
+/// A comb of digits that starts at `start`: groups with at most two separators between them. Each shape
+/// at its front is named; false when the caller has enough.
+fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> bool) -> bool {
     let mut groups = [0u8; GROUPS_MAX];
     let mut count = 0;
     let mut gap = 1;
     let mut end = start;
-    for (place, &byte) in text[start..].iter().enumerate().take(40) {
+    for (place, &byte) in text[start..].iter().enumerate().take(28) {
         match byte {
             b'0'..=b'9' => {
                 if gap > 0 {
@@ -319,37 +368,31 @@ fn digits_at(text: &[u8], start: usize) -> Option<Candidate> {
                 groups[count - 1] += 1;
                 end = start + place + 1;
             }
-            b' ' | b'-' | b'.' | b'(' | b')' if gap < 2 => gap += 1,
+            b' ' | b'-' | b'.' | b')' if gap < 2 => gap += 1,
             _ => break,
         }
-    }
-    // `+1 (415) 555`: the sign may stand before a group of its own.
-    let plus = text[..start]
-        .iter()
-        .rev()
-        .take(7)
-        .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'(' | b' ' | b'.' | b'-'))
-        .position(|&byte| byte == b'+');
-    let from = match plus {
-        Some(back) => start - back - 1,
-        None if plausible(&groups[..count], text[start]) => {
-            start - usize::from(start > 0 && text[start - 1] == b'(')
+        // No shape has a group of more than 19, and none with more than one has more than 7.
+        if groups[0] > 19 {
+            return true;
         }
-        None => return None,
-    };
-    Some(Candidate { detector: Detector::Digits, from, to: end })
-}
-
-/// The shapes that rules with this detector can have: card, social security, CPF and telephone numbers,
-/// at the front of `groups`.
-fn plausible(groups: &[u8], first: u8) -> bool {
-    match groups {
-        [14..=19 | 9, ..] => true,
-        [4, 4, 4, 4, ..] | [4, 6, 4 | 5, ..] => true,
-        [3, 2, 4, ..] | [3, 3, 3, 2, ..] => true,
-        [10, ..] | [3, 7, ..] | [6, 4, ..] | [3, 3, 4, ..] => first >= b'2',
-        _ => false,
     }
+    let first = text[start];
+    let area = first >= b'2';
+    let named: &[Detector] = match &groups[..count] {
+        [14..=19, ..] => {
+            let digits = &text[start..start + groups[0] as usize];
+            if super::people::card(digits) { &[Detector::Card] } else { &[] }
+        }
+        [4, 4, 4, 4, ..] | [4, 6, 4 | 5, ..] => &[Detector::Card],
+        [3, 2, 4, ..] => &[Detector::ThreeTwoFour, Detector::Nine],
+        [9, ..] => &[Detector::Nine],
+        [3, 3, 3, 2, ..] => &[Detector::ThreeThreeThreeTwo],
+        [3, 3, 4, ..] | [3, 7, ..] if area => &[Detector::ThreeThreeFour],
+        [10, ..] if area => &[Detector::Ten],
+        _ => &[],
+    };
+    let from = start - usize::from(start > 0 && text[start - 1] == b'(');
+    named.iter().all(|&detector| found(Candidate { detector, from, to: end }))
 }
 
 #[cfg(test)]
@@ -372,8 +415,9 @@ mod tests {
             let pad = " ".repeat(pad);
             for (text, detector) in [
                 ("a.b@c.example", Detector::Email),
-                ("4111 1111 1111 1111", Detector::Digits),
-                ("+14155552671", Detector::Digits),
+                ("4111 1111 1111 1111", Detector::Card),
+                ("+1 (415) 555-2671", Detector::Plus),
+                ("(415) 555-2671", Detector::ThreeThreeFour),
                 ("GB82WEST12345698765432", Detector::LettersDigits),
                 ("AB 12 34 56 C", Detector::LettersDigits),
                 ("8.8.4.4", Detector::Dotted),
@@ -401,8 +445,8 @@ mod tests {
             whole[7..39].copy_from_slice(&block);
             let (wide, plain) = (masks(&whole), masks_plain(&whole));
             prop_assert_eq!(
-                (wide.digit, wide.upper, wide.word, wide.dot, wide.at),
-                (plain.digit, plain.upper, plain.word, plain.dot, plain.at)
+                (wide.digit, wide.upper, wide.word, wide.dot, wide.at, wide.plus),
+                (plain.digit, plain.upper, plain.word, plain.dot, plain.at, plain.plus)
             );
         }
     }
