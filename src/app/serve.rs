@@ -108,6 +108,8 @@ pub struct Host {
 pub struct Gateway {
     shared: Arc<Shared>,
     config: Mutex<Config>,
+    /// What the rules in force were compiled from.
+    texts: Mutex<RuleTexts>,
     addresses: Vec<SocketAddr>,
     admin: Option<Admin>,
     workers: Vec<JoinHandle<Result<(), String>>>,
@@ -153,9 +155,18 @@ fn mask(style: MaskStyle) -> Mask {
     }
 }
 
-/// Compiles the rules that a configuration names, with the known values: `[[guard.secret]]` files and
-/// the credentials of the upstreams, which a server that reflects its input would give away.
-pub fn rules(config: &Config) -> Result<Arc<RuleSet>, Vec<Problem>> {
+/// What a rule set is compiled from.
+#[derive(Clone, PartialEq, Eq)]
+struct RuleTexts {
+    builtin: bool,
+    files: Vec<(String, String)>,
+    secrets: Vec<(String, Vec<u8>)>,
+}
+
+/// Reads what the rules of a configuration are compiled from, with the known values:
+/// `[[guard.secret]]` files and the credentials of the upstreams, which a server that reflects its
+/// input would give away.
+fn rule_texts(config: &Config) -> Result<RuleTexts, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut files = Vec::new();
     for path in &config.guard.rule_files {
@@ -190,7 +201,11 @@ pub fn rules(config: &Config) -> Result<Arc<RuleSet>, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    RuleSet::compile(&files, config.guard.builtin, &secrets).map_err(|faults| {
+    Ok(RuleTexts { builtin: config.guard.builtin, files, secrets })
+}
+
+fn compile(texts: &RuleTexts) -> Result<Arc<RuleSet>, Vec<Problem>> {
+    RuleSet::compile(&texts.files, texts.builtin, &texts.secrets).map_err(|faults| {
         faults
             .into_iter()
             .map(|fault| problem("guard.rules", fault.to_string(), "rules without faults"))
@@ -370,7 +385,8 @@ impl Gateway {
         let flags = ring::probe(config.workers.ring_depth)
             .map_err(|fault| StartFault::Host(fault.to_string()))?;
         let cores = cores(&config)?;
-        let rules = rules(&config).map_err(StartFault::Config)?;
+        let texts = rule_texts(&config).map_err(StartFault::Config)?;
+        let rules = compile(&texts).map_err(StartFault::Config)?;
         let (log_key, secrets) = load_keys(&config)?;
         let deny = match &config.deny_file {
             Some(path) => load_deny(path)?,
@@ -481,6 +497,7 @@ impl Gateway {
         Ok(Gateway {
             shared,
             config: Mutex::new(config),
+            texts: Mutex::new(texts),
             addresses,
             admin,
             workers,
@@ -555,7 +572,15 @@ impl Gateway {
         let mut next = next;
         next.issuers.clone_from(&current.issuers);
         next.limits = current.limits.clone();
-        let rules = rules(&next)?;
+        let texts = rule_texts(&next)?;
+        let mut compiled = self.texts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Why: grants must be in force within a second, and compiling a pack takes longer than that on a
+        // slow or busy host.
+        let rules = if *compiled == texts {
+            self.shared.snapshot().rules.clone()
+        } else {
+            compile(&texts)?
+        };
         let settings = Arc::new(settings(&next, &self.secrets)?);
         record_policy(&self.control, &next, &rules);
         self.shared.change(|snapshot| Snapshot {
@@ -564,6 +589,7 @@ impl Gateway {
             ..copy(snapshot)
         });
         *current = next;
+        *compiled = texts;
         log::info("reload", "the configuration was read again").write();
         Ok(())
     }

@@ -110,6 +110,7 @@ class Tee:
     def __init__(self, target_port=None):
         self.target_port = target_port
         self.connections = []  # [{"up": bytearray, "down": bytearray}]
+        self.tasks = set()  # the loop itself holds tasks weakly
         self.loop = asyncio.new_event_loop()
         ready = threading.Event()
         threading.Thread(target=self._run, args=(ready,), daemon=True).start()
@@ -118,8 +119,13 @@ class Tee:
     def _run(self, ready):
         asyncio.set_event_loop(self.loop)
 
+        def accept(reader, writer):
+            task = self.loop.create_task(self._accept(reader, writer))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
         async def start():
-            server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+            server = await asyncio.start_server(accept, "127.0.0.1", 0)
             self.port = server.sockets[0].getsockname()[1]
             ready.set()
             await server.serve_forever()

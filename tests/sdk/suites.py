@@ -8,6 +8,7 @@ server must break exactly those, which is how each of them is shown to be able t
 import json
 
 DENIED = -31001
+BLOCKED = -31002
 CLIENT_TEXT = "grüße 東京 \u2028 \"quoted\" \\ 🎈"
 LARGE = "lorem ipsum " * 20_000
 
@@ -36,6 +37,11 @@ def denied(line):
     return error.get("code") == DENIED and "exchange" in (error.get("data") or {})
 
 
+def blocked(line):
+    error = line.get("error") or {}
+    return error.get("code") == BLOCKED and "exchange" in (error.get("data") or {})
+
+
 def py_steps(planted, sent):
     """Steps for server_py2.py. `planted` leaks from the server; `sent` is a secret the client sends."""
     granted = ["add", "announce", "confirm", "echo", "fail", "leak", "leak_error", "leak_slowly", "route", "sample", "slow"]
@@ -50,8 +56,10 @@ def py_steps(planted, sent):
         inner = json.loads(text(line["result"]))
         spelled = json.loads(line["result"]["content"][1]["text"])
         value = line["result"]["structuredContent"]
+        # The fill of the escaped spelling is longer: it has the length of what stood there.
         return (
-            inner == value == spelled and value["repository"] == "git.example.com/widgets"
+            inner == value and {**spelled, "token": value["token"]} == value
+            and value["repository"] == "git.example.com/widgets"
             and value["nested"]["keys"][1] == "harmless" and len(value["token"]) == len(planted["github"])
             and "ghp" not in value["token"][4:]
         )
@@ -73,9 +81,9 @@ def py_steps(planted, sent):
              tool="echo", arguments=[{"text": f"call {n}"} for n in range(20)]),
         Step("argument repeated in a header field", "call", lambda line: text(line["result"]) == "eu-west: x",
              tool="route", arguments={"region": "eu-west", "text": "x"}),
-        Step("secret in a repeated argument", "call",
-             lambda line: sent not in json.dumps(line) and text(line["result"]).endswith(": x"), guard=True,
-             tool="route", arguments={"region": sent, "text": "x"}),
+        Step("secret in an argument repeated in a header field", "call",
+             lambda line: sent["masked"] not in json.dumps(line) and text(line["result"]).endswith(": x"), guard=True,
+             tool="route", arguments={"region": sent["masked"], "text": "x"}),
         Step("tool error", "call", lambda line: line["result"]["isError"] is True and "it failed" in text(line["result"]), tool="fail"),
         Step("listening", "announce", lambda line: line["result"]["changed"] >= 1),
         Step("elicitation", "call", lambda line: text(line["result"]) == "sure: True", tool="confirm"),
@@ -87,8 +95,9 @@ def py_steps(planted, sent):
              lambda line: clean(line) and len(line["result"]["progress"]) == 1 and text(line["result"]) == "cloned",
              guard=True, tool="leak_slowly", progress=True),
         Step("leak in an error", "call", lambda line: clean(line) and line["result"]["isError"], guard=True, tool="leak_error"),
-        Step("secret sent", "call", lambda line: "result" in line and sent not in json.dumps(line), guard=True,
-             tool="echo", arguments={"text": f"my token is {sent} ok"}),
+        Step("secret sent, masked", "call", lambda line: "result" in line and sent["masked"] not in json.dumps(line), guard=True,
+             tool="echo", arguments={"text": f"my token is {sent['masked']} ok"}),
+        Step("secret sent, blocked", "call", blocked, guard=True, tool="echo", arguments={"text": f"my token is {sent['blocked']} ok"}),
         Step("resources", "resources",
              lambda line: names(line["result"], "resources", "uri") == ["notes://logo", "notes://secret", "notes://today"], guard=True),
         Step("templates", "templates", lambda line: names(line["result"], "resourceTemplates", "uriTemplate") == ["notes://by-day/{day}"]),
@@ -111,11 +120,12 @@ PY_GRANT = {
     "tools": ["echo", "add", "slow", "leak*", "route", "fail", "announce", "confirm", "sample"],
     "prompts": ["review"],
     "resources": ["notes://*", "notes://by-day/*"],
+    "methods": ["subscriptions/listen"],
 }
 
 
 TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "leak", "route", "slow"]
-TS_GRANT = {"tools": TS_TOOLS, "prompts": ["review"], "resources": ["notes://*", "notes://by-day/*"]}
+TS_GRANT = {**PY_GRANT, "tools": TS_TOOLS}
 
 
 def ts_steps(planted, sent):
@@ -156,8 +166,9 @@ def everything_steps(planted, sent):
         Step("elicitation", "call", lambda line: not line["result"].get("isError") and "error" not in line, tool="trigger-elicitation-request"),
         Step("tool not granted", "call", denied, guard=True, tool="gzip-file-as-resource", arguments={}),
         Step("leak of the environment", "call", env, guard=True, tool="get-env"),
-        Step("secret sent", "call", lambda line: "result" in line and sent not in json.dumps(line), guard=True,
-             tool="echo", arguments={"message": f"my token is {sent} ok"}),
+        Step("secret sent, masked", "call", lambda line: "result" in line and sent["masked"] not in json.dumps(line), guard=True,
+             tool="echo", arguments={"message": f"my token is {sent['masked']} ok"}),
+        Step("secret sent, blocked", "call", blocked, guard=True, tool="echo", arguments={"message": f"my token is {sent['blocked']} ok"}),
         Step("resources", "resources", lambda line: "demo://resource/static/document/features.md" in names(line["result"], "resources", "uri")),
         Step("templates", "templates", lambda line: len(line["result"]["resourceTemplates"]) == 2),
         Step("read", "read", lambda line: line["result"]["contents"][0]["uri"] == "demo://resource/dynamic/text/1", uri="demo://resource/dynamic/text/1"),
