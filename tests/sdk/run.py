@@ -456,13 +456,15 @@ def wires(world, checks):
 def read_back(world, checks, when):
     """The record, by the reading commands."""
     record = ("--record", world.directory / "record")
+    # Masked values are found by their fingerprints, whose key the configuration names.
+    config = ("--config", world.config)
     intact = world.command("verify", *record, "--key", world.verifier, "--json", timeout_s=300)
     verdict = json.loads(intact.stdout.splitlines()[-1]) if intact.stdout else {}
     checks.check(f"{when}: verify --key is intact", intact.returncode == 0 and verdict.get("intact") is True, intact)
     own = world.command("verify", *record, timeout_s=300)
     checks.check(f"{when}: verify without a key is not proof", own.returncode == 1, own)
     for kind, secret in world.planted.items():
-        found = world.command("echoed", *record, "--json", stdin=secret.encode(), timeout_s=300)
+        found = world.command("echoed", *config, "--json", stdin=secret.encode(), timeout_s=300)
         lines = [json.loads(line) for line in found.stdout.splitlines()]
         hits = [line for line in lines if "exchange" in line]
         checks.check(f"{when}: echoed finds the planted {kind} secret", found.returncode == 0 and hits, found)
@@ -470,12 +472,14 @@ def read_back(world, checks, when):
                      hits and all(hit["masked"] and hit["direction"] == "response" for hit in hits), hits[:2])
         checks.check(f"{when}: echoed states its coverage", lines and "coverage" in lines[-1], lines[-1:])
     for fate, secret in world.sent.items():
-        sent = world.command("echoed", *record, "--json", stdin=secret.encode(), timeout_s=300)
+        sent = world.command("echoed", *config, "--json", stdin=secret.encode(), timeout_s=300)
         hits = [json.loads(line) for line in sent.stdout.splitlines() if b'"exchange"' in line]
         checks.check(f"{when}: echoed finds what a client sent and was {fate}",
                      sent.returncode == 0 and any(h["direction"] == "request" for h in hits), sent)
-    never = world.command("echoed", *record, "--json", stdin=github_token().encode(), timeout_s=300)
+    never = world.command("echoed", *config, "--json", stdin=github_token().encode(), timeout_s=300)
     checks.check(f"{when}: echoed knows what was never seen", never.returncode == 1, never)
+    keyless = world.command("echoed", *record, "--json", stdin=github_token().encode(), timeout_s=300)
+    checks.check(f"{when}: echoed without the fingerprint key does not claim so", keyless.returncode == 4, keyless)
     listed = world.command("sessions", *record, "--json")
     subjects = {json.loads(line)["subject"] for line in listed.stdout.splitlines()}
     checks.check(f"{when}: sessions", listed.returncode == 0 and {"engineer", "contractor"} <= subjects, (listed.stderr, subjects))
