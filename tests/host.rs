@@ -32,7 +32,7 @@ fn the_profile_of_tuning_allows_the_rings() {
     assert_eq!(finding(&output, "ring operations")["state"], "ok");
 }
 
-/// Mutant: `ring_refusal` without the case of a filter.
+/// Mutant: `ring::refusal` without the case of a filter.
 #[test]
 fn a_filter_without_io_uring_is_named() {
     let calls = ["io_uring_setup", "io_uring_enter", "io_uring_register"];

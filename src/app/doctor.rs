@@ -13,15 +13,16 @@
 //! service that runs is taken for a clock that is right.
 
 use std::fs;
-use std::io;
+
 use std::path::{Path, PathBuf};
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::fs::statvfs;
-use rustix::io::Errno;
+
 use rustix::process::{Resource, getrlimit};
 
 use crate::limits::{Limits, MIB};
+use crate::worker::ring;
 
 /// Oldest kernel on which the ring does all that is asked of it (Debian 12).
 const KERNEL_GOOD: (u32, u32) = (6, 1);
@@ -156,76 +157,12 @@ fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// A system call filter is in force on this process (proc(5), `Seccomp` in `/proc/pid/status`).
-fn is_filtered() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
-}
-
-/// Why the kernel refused a ring, and what to type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RingRefusal {
-    /// The cause by name: `kernel.io_uring_disabled`, `seccomp`, …
-    pub cause: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-/// Explains an error of `io_uring_setup`.
-pub fn ring_refusal(error: &io::Error) -> RingRefusal {
-    let disabled = read_number("/proc/sys/kernel/io_uring_disabled").unwrap_or(0);
-    explain(error.raw_os_error(), disabled, is_filtered(), error)
-}
-
-fn explain(errno: Option<i32>, disabled: u64, filtered: bool, error: &io::Error) -> RingRefusal {
-    let is = |code: Errno| errno == Some(code.raw_os_error());
-    let said = |cause: &str, remedy: &str| RingRefusal {
-        cause: cause.to_owned(),
-        remedy: remedy.to_owned(),
-    };
-    if is(Errno::PERM) && disabled == 2 {
-        // Kernel 6.6: 2 refuses everybody, 1 everybody but CAP_SYS_ADMIN and one group.
-        said(
-            "io_uring is refused: the sysctl kernel.io_uring_disabled is 2",
-            "type: sysctl -w kernel.io_uring_disabled=1 and \
-             sysctl -w kernel.io_uring_group=<group of the service>",
-        )
-    } else if is(Errno::PERM) && disabled == 1 {
-        said(
-            "io_uring is refused: the sysctl kernel.io_uring_disabled is 1 and this user is not in \
-             kernel.io_uring_group",
-            "type: sysctl -w kernel.io_uring_group=<group of the service>",
-        )
-    } else if is(Errno::PERM) || (is(Errno::NOSYS) && filtered) {
-        said(
-            "io_uring is refused: a seccomp filter forbids io_uring_setup (the default of Docker, \
-             containerd and Podman)",
-            "run with the profile of tuning/: --security-opt seccomp=tuning/seccomp.json, or in \
-             Kubernetes a Localhost profile",
-        )
-    } else if is(Errno::NOSYS) {
-        said("io_uring is refused: this kernel has none", "install kernel 6.1 or newer")
-    } else if is(Errno::NOMEM) {
-        said(
-            "io_uring is refused: not enough lockable memory (RLIMIT_MEMLOCK)",
-            "type: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
-        )
-    } else if is(Errno::MFILE) || is(Errno::NFILE) {
-        said(
-            "io_uring is refused: no file descriptor is left (RLIMIT_NOFILE)",
-            "type: ulimit -n 65536, or LimitNOFILE=65536 in the unit",
-        )
-    } else {
-        said(&format!("io_uring is refused: {error}"), "see the kernel's log: dmesg")
-    }
-}
-
 fn ring() -> Vec<Finding> {
     let name = "io_uring";
     let ring = match IoUring::new(8) {
         Ok(ring) => ring,
         Err(error) => {
-            let refusal = ring_refusal(&error);
+            let refusal = ring::refusal(&error);
             return vec![fail(name, refusal.cause, refusal.remedy)];
         }
     };
@@ -413,26 +350,6 @@ mod tests {
         assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
         assert_eq!(version("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
         assert_eq!(version("next"), None);
-    }
-
-    #[test]
-    fn every_refusal_has_its_cause_and_remedy() {
-        let cases: &[(Errno, u64, bool, &str, &str)] = &[
-            (Errno::PERM, 2, false, "kernel.io_uring_disabled is 2", "sysctl -w"),
-            (Errno::PERM, 1, true, "kernel.io_uring_disabled is 1", "io_uring_group"),
-            (Errno::PERM, 0, true, "seccomp", "seccomp.json"),
-            (Errno::NOSYS, 0, true, "seccomp", "seccomp.json"),
-            (Errno::NOSYS, 0, false, "this kernel has none", "newer"),
-            (Errno::NOMEM, 0, false, "RLIMIT_MEMLOCK", "LimitMEMLOCK"),
-            (Errno::MFILE, 0, false, "RLIMIT_NOFILE", "LimitNOFILE"),
-            (Errno::INVAL, 0, false, "io_uring is refused", "dmesg"),
-        ];
-        for (errno, disabled, filtered, cause, remedy) in cases {
-            let error = io::Error::from(*errno);
-            let said = explain(error.raw_os_error(), *disabled, *filtered, &error);
-            assert!(said.cause.contains(cause), "{errno:?}: {}", said.cause);
-            assert!(said.remedy.contains(remedy), "{errno:?}: {}", said.remedy);
-        }
     }
 
     #[test]

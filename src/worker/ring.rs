@@ -53,95 +53,124 @@ impl fmt::Display for Flags {
     }
 }
 
-/// Why there can be no ring on this host, and what to type.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RingFault {
-    /// The error of `io_uring_setup`.
-    pub errno: i32,
-    /// Value of `kernel.io_uring_disabled`, where the kernel has it (6.6).
-    pub disabled: Option<u8>,
-    /// Mode of the process's seccomp filter (`Seccomp:` in `/proc/self/status`); 2 is a filter.
-    pub seccomp: Option<u8>,
+/// A system call filter is in force on this process (proc(5), `Seccomp` in `/proc/pid/status`).
+fn is_filtered() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
 }
 
-impl fmt::Display for RingFault {
+/// Why the kernel refused a ring, and what to type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingRefusal {
+    /// The cause by name: `kernel.io_uring_disabled`, `seccomp`, …
+    pub cause: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for RingRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = io::Error::from_raw_os_error(self.errno);
-        write!(f, "io_uring is refused by this host ({name}): ")?;
-        let errno = Errno::from_raw_os_error(self.errno);
-        match (errno, self.disabled, self.seccomp) {
-            (Errno::PERM, Some(level @ 1..), _) => write!(
-                f,
-                "kernel.io_uring_disabled is {level}; type: sysctl -w kernel.io_uring_disabled=0, \
-                 or set it to 1 and put the gateway's group into kernel.io_uring_group"
-            ),
-            (Errno::PERM | Errno::NOSYS, _, Some(2)) => f.write_str(
-                "a seccomp filter forbids it, as container runtimes do by default; run the \
-                 container with tuning/seccomp.json (--security-opt seccomp=tuning/seccomp.json)",
-            ),
-            (Errno::NOSYS, ..) => {
-                f.write_str("the kernel has no io_uring; Linux 5.11 or newer is needed")
-            }
-            (Errno::NOMEM, ..) => f.write_str(
-                "not enough locked memory for the ring; raise RLIMIT_MEMLOCK (systemd: \
-                 LimitMEMLOCK=64M) or lower workers.ring_depth",
-            ),
-            (Errno::MFILE | Errno::NFILE, ..) => {
-                f.write_str("no file descriptors left; raise RLIMIT_NOFILE (systemd: LimitNOFILE=)")
-            }
-            (Errno::INVAL, ..) => f.write_str(
-                "the kernel does not take the ring's size or flags; Linux 5.11 or newer is needed, \
-                 and workers.ring_depth at most 32768",
-            ),
-            _ => f.write_str("run stenograph doctor"),
-        }
+        write!(f, "{}; {}", self.cause, self.remedy)
     }
 }
 
-impl std::error::Error for RingFault {}
+impl std::error::Error for RingRefusal {}
+
+/// `kernel.io_uring_disabled` (kernel 6.6): 0 where there is no such setting.
+fn disabled_level() -> u64 {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Explains an error of `io_uring_setup`.
+pub fn refusal(error: &io::Error) -> RingRefusal {
+    let disabled = disabled_level();
+    explain(error.raw_os_error(), disabled, is_filtered(), error)
+}
+
+fn explain(errno: Option<i32>, disabled: u64, filtered: bool, error: &io::Error) -> RingRefusal {
+    let is = |code: Errno| errno == Some(code.raw_os_error());
+    let said = |cause: &str, remedy: &str| RingRefusal {
+        cause: cause.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    if is(Errno::PERM) && disabled == 2 {
+        // Kernel 6.6: 2 refuses everybody, 1 everybody but CAP_SYS_ADMIN and one group.
+        said(
+            "io_uring is refused: the sysctl kernel.io_uring_disabled is 2",
+            "type: sysctl -w kernel.io_uring_disabled=1 and \
+             sysctl -w kernel.io_uring_group=<group of the service>",
+        )
+    } else if is(Errno::PERM) && disabled == 1 {
+        said(
+            "io_uring is refused: the sysctl kernel.io_uring_disabled is 1 and this user is not in \
+             kernel.io_uring_group",
+            "type: sysctl -w kernel.io_uring_group=<group of the service>",
+        )
+    } else if is(Errno::PERM) || (is(Errno::NOSYS) && filtered) {
+        said(
+            "io_uring is refused: a seccomp filter forbids io_uring_setup (the default of Docker, \
+             containerd and Podman)",
+            "run with the profile of tuning/: --security-opt seccomp=tuning/seccomp.json, or in \
+             Kubernetes a Localhost profile",
+        )
+    } else if is(Errno::NOSYS) {
+        said("io_uring is refused: this kernel has none", "install kernel 6.1 or newer")
+    } else if is(Errno::NOMEM) {
+        said(
+            "io_uring is refused: not enough lockable memory (RLIMIT_MEMLOCK)",
+            "type: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
+        )
+    } else if is(Errno::MFILE) || is(Errno::NFILE) {
+        said(
+            "io_uring is refused: no file descriptor is left (RLIMIT_NOFILE)",
+            "type: ulimit -n 65536, or LimitNOFILE=65536 in the unit",
+        )
+    } else {
+        said(&format!("io_uring is refused: {error}"), "see the kernel's log: dmesg")
+    }
+}
 
 /// Tries to make a ring of `depth` entries; gives the best flags that the kernel takes.
-pub fn probe(depth: u32) -> Result<Flags, RingFault> {
-    let mut last = 0;
+pub fn probe(depth: u32) -> Result<Flags, RingRefusal> {
+    let mut last = io::Error::other("no flags were tried");
     for flags in Flags::LADDER {
         match flags.builder(depth).build(depth) {
             Ok(_) => return Ok(flags),
-            Err(error) => last = error.raw_os_error().unwrap_or(0),
+            Err(error) => last = error,
         }
         // Only an unknown flag is worth another try with fewer.
-        if Errno::from_raw_os_error(last) != Errno::INVAL {
+        if last.raw_os_error() != Some(Errno::INVAL.raw_os_error()) {
             break;
         }
     }
-    Err(RingFault { errno: last, disabled: sysctl_disabled(), seccomp: seccomp_mode() })
-}
-
-fn sysctl_disabled() -> Option<u8> {
-    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
-}
-
-fn seccomp_mode() -> Option<u8> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
-    line.trim().parse().ok()
+    Err(refusal(&last))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(errno: Errno, disabled: Option<u8>, seccomp: Option<u8>) -> String {
-        RingFault { errno: errno.raw_os_error(), disabled, seccomp }.to_string()
-    }
-
     #[test]
-    fn a_refusal_names_its_cause_and_what_to_type() {
-        assert!(
-            text(Errno::PERM, Some(2), Some(0)).contains("sysctl -w kernel.io_uring_disabled=0")
-        );
-        assert!(text(Errno::PERM, Some(0), Some(2)).contains("seccomp.json"));
-        assert!(text(Errno::NOSYS, None, Some(0)).contains("Linux 5.11"));
-        assert!(text(Errno::NOMEM, Some(0), Some(0)).contains("RLIMIT_MEMLOCK"));
+    fn every_refusal_has_its_cause_and_remedy() {
+        let cases: &[(Errno, u64, bool, &str, &str)] = &[
+            (Errno::PERM, 2, false, "kernel.io_uring_disabled is 2", "sysctl -w"),
+            (Errno::PERM, 1, true, "kernel.io_uring_disabled is 1", "io_uring_group"),
+            (Errno::PERM, 0, true, "seccomp", "seccomp.json"),
+            (Errno::NOSYS, 0, true, "seccomp", "seccomp.json"),
+            (Errno::NOSYS, 0, false, "this kernel has none", "newer"),
+            (Errno::NOMEM, 0, false, "RLIMIT_MEMLOCK", "LimitMEMLOCK"),
+            (Errno::MFILE, 0, false, "RLIMIT_NOFILE", "LimitNOFILE"),
+            (Errno::INVAL, 0, false, "io_uring is refused", "dmesg"),
+        ];
+        for (errno, disabled, filtered, cause, remedy) in cases {
+            let error = io::Error::from(*errno);
+            let said = explain(error.raw_os_error(), *disabled, *filtered, &error);
+            assert!(said.cause.contains(cause), "{errno:?}: {}", said.cause);
+            assert!(said.remedy.contains(remedy), "{errno:?}: {}", said.remedy);
+        }
     }
 
     #[test]

@@ -174,14 +174,14 @@ impl Connection {
 
 const UNAVAILABLE_HEAD: &str = "HTTP/1.1 503 Service Unavailable\r\nStenograph-Exchange: ";
 const UNAVAILABLE_TAIL: &str = "\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
-Connection: close\r\nContent-Length: 140\r\n\r\n\
+Connection: close\r\nContent-Length: 135\r\n\r\n\
 {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-31005,\"message\":\"the record cannot be \
-written, so nothing was forwarded; try again later\"}}   ";
+written, so nothing was forwarded; try again later\"}}";
 const FORWARDED_TAIL: &str = "\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
-Connection: close\r\nContent-Length: 140\r\n\r\n\
+Connection: close\r\nContent-Length: 132\r\n\r\n\
 {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-31005,\"message\":\"the answer cannot be \
-recorded and is withheld; the call may have run\"}}     ";
-const STREAM_HEAD: &str = "b9\r\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\
+recorded and is withheld; the call may have run\"}}";
+const STREAM_HEAD: &str = "b3\r\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\
 \"code\":-31005,\"message\":\"the record cannot be written; the stream ends\",\
 \"data\":{\"exchange\":\"";
 const STREAM_TAIL: &str = "\"}}}\n\n\r\n0\r\n\r\n";
