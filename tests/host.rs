@@ -58,3 +58,29 @@ fn the_profile_refuses_what_the_program_does_not_use() {
         .expect("python3 runs");
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// `serve` does not start without a ring: exit 3 within a second, the cause by name and what to type.
+///
+/// Mutant: `Gateway::start` that goes on when the probe fails.
+#[test]
+fn serve_without_io_uring_ends_with_the_cause_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("log.key");
+    let made = Command::new(env!("CARGO_BIN_EXE_stenograph"))
+        .args(["keygen", "log", "--out"])
+        .arg(&key)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let config = directory.path().join("stenograph.toml");
+    let text =
+        include_str!("vectors/config/readme.toml").replace("127.0.0.1:8080\"", "127.0.0.1:0\"");
+    std::fs::write(&config, text.replace("127.0.0.1:9464", "127.0.0.1:0")).unwrap();
+    let calls = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
+    let (output, took) = under_profile(&calls, &["serve", "--config", config.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("seccomp") && said.contains("seccomp.json"), "{said}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(!directory.path().join("record").exists(), "nothing was begun");
+}
