@@ -108,7 +108,7 @@ impl Connection {
                     Framing::Empty => Some(0),
                     Framing::Chunked | Framing::UntilClose => None,
                 };
-                exchange.head = head;
+                exchange.answer_head = head;
                 self.phase = Phase::AnswerBody {
                     decoder: Decoder::of_response(answer.framing),
                     whole,
@@ -211,7 +211,8 @@ impl Connection {
         let exchange = self.exchange.as_ref().expect("an answer belongs to an exchange");
         let keeps = exchange.upstream_keeps;
         let status = exchange.status.unwrap_or(502);
-        let media = self.answer_fields.get(&exchange.head, Name::ContentType).map(head::media);
+        let media =
+            self.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
         self.drop_link(keeps, turn);
         let result = match media {
             _ if body.is_empty() => self.relay_bare(status, turn),
@@ -436,7 +437,7 @@ impl Connection {
         if client_gone {
             self.emit(Emission::entry(entry), turn);
             self.phase = Phase::Finish;
-        } else if matches!(self.phase, Phase::Stream { .. }) {
+        } else if matches!(self.phase, Phase::Stream { .. }) && exchange.begun {
             self.emit(Emission::entry(entry), turn);
             self.end_stream(Some(Fault::AccessEnded), turn);
         } else {
@@ -493,7 +494,7 @@ pub(super) fn answer_head_record(
     exchange: &mut Exchange,
     turn: &mut Turn<'_>,
 ) -> (Bytes, Vec<crate::types::Finding>) {
-    let mut head = std::mem::take(&mut exchange.head);
+    let mut head = std::mem::take(&mut exchange.answer_head);
     let findings = turn.env.scanner.fill_text(&mut head, Direction::Response);
     (head.freeze(), findings)
 }

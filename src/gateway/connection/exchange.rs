@@ -31,6 +31,9 @@ pub(super) struct Exchange {
     pub(super) request: head::Request,
     /// The head as it came, until it is recorded.
     pub(super) head: BytesMut,
+    /// The head of the upstream's answer, until it is recorded. Why apart: the places of its fields
+    /// are known by `answer_fields`, those of `head` by `fields`.
+    pub(super) answer_head: BytesMut,
     pub(super) route: Option<usize>,
     pub(super) caller: Option<Caller>,
     pub(super) session: Option<(SessionId, SessionRule)>,
@@ -64,6 +67,8 @@ pub(super) struct Exchange {
     pub(super) forwarded: bool,
     /// The head of the answer was emitted.
     pub(super) answering: bool,
+    /// The first bytes of the answer (no interim one) are on their way to the client.
+    pub(super) begun: bool,
     /// The answer is an event stream under way.
     pub(super) streaming: bool,
     /// The call's own answer was emitted.
@@ -131,7 +136,12 @@ impl Exchange {
         if self.terminal {
             return None;
         }
+        let alone = self.ordinal == 0;
         let mut entry = self.entry(Kind::End, now);
+        if alone {
+            // Why: no other entry says who it was.
+            entry = self.with_subject(entry);
+        }
         let end = End {
             status: self.status,
             outcome: self.outcome,

@@ -189,6 +189,8 @@ pub struct Connection {
     to_upstream: Option<Released<Judged<Payload>>>,
     sending_since_ns: Option<u64>,
     sending_bytes: u64,
+    /// The first bytes of the exchange's answer wait in `to_client`.
+    begins: bool,
     record_since_ns: Option<u64>,
     client_ended: bool,
     client_broken: bool,
@@ -225,6 +227,7 @@ impl Connection {
             to_upstream: None,
             sending_since_ns: None,
             sending_bytes: 0,
+            begins: false,
             record_since_ns: None,
             client_ended: false,
             client_broken: false,
@@ -265,7 +268,12 @@ impl Connection {
         };
         let record = self.record_since_ns.map(|since| ms(since, limits.recorder_ms_max));
         let send = self.sending_since_ns.map(|since| ms(since, limits.send_ms_max));
-        let exchange = self.exchange.as_ref().and_then(|exchange| exchange.deadline_ns(now));
+        // Why not in `Finish`: nothing is cut there any more, so a deadline that has passed would stay
+        // in the past, and the worker would spin until a slow reader is done.
+        let exchange = match &self.phase {
+            Phase::Finish | Phase::Linger { .. } | Phase::Closed => None,
+            _ => self.exchange.as_ref().and_then(|exchange| exchange.deadline_ns(now)),
+        };
         [phase, record, send, exchange].into_iter().flatten().min()
     }
 
@@ -275,6 +283,10 @@ impl Connection {
         self.absorb(event, &mut turn);
         self.watch(&mut turn);
         while self.step(&mut turn) {}
+        if self.waits_for_record() && turn.env.recorder.progress().failed() {
+            self.recorder_unavailable(&mut turn);
+            while self.step(&mut turn) {}
+        }
         self.read_on(&mut turn);
         self.invariants();
     }
@@ -606,6 +618,16 @@ impl Connection {
             let mut buffer = if own { BytesMut::new() } else { self.rx.take().unwrap_or_default() };
             if buffer.capacity() - buffer.len() < wanted.clamp(1, RECEIVE_BYTES / 4) {
                 buffer.reserve(wanted);
+            }
+            // Bound: a connection that waits holds one receive buffer, and not the memory of a body
+            // that was refused.
+            if wanted <= RECEIVE_BYTES
+                && buffer.len() <= RECEIVE_BYTES
+                && buffer.capacity() > 8 * RECEIVE_BYTES
+            {
+                let mut small = BytesMut::with_capacity(buffer.len() + wanted);
+                small.extend_from_slice(&buffer);
+                buffer = small;
             }
             turn.out.push(Action::ReadClient(buffer));
         }

@@ -17,6 +17,8 @@ use crate::record::{Entry, Held, Released};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Client,
+    /// The client, before the answer begins (RFC 9110 §15.2).
+    Interim,
     Upstream,
 }
 
@@ -35,6 +37,11 @@ impl Emission {
     /// An entry that releases an answer, or a piece of one.
     pub(super) fn answer(entry: Entry, payload: Judged<Payload>) -> Emission {
         Emission { entry, out: Some((Side::Client, payload)) }
+    }
+
+    /// An entry that releases an interim answer.
+    pub(super) fn interim(entry: Entry, payload: Judged<Payload>) -> Emission {
+        Emission { entry, out: Some((Side::Interim, payload)) }
     }
 
     /// The same entry, releasing nothing.
@@ -112,8 +119,12 @@ impl Connection {
         while let Some(HeldOut { side, bytes, held }) = self.held.pop_front() {
             match held.release(turn.env.recorder.progress()) {
                 Ok(released) => match side {
-                    Side::Client if self.client_broken => {}
-                    Side::Client => self.to_client.push(ToClient::Payload(released)),
+                    Side::Client | Side::Interim if self.client_broken => {}
+                    Side::Interim => self.to_client.push(ToClient::Payload(released)),
+                    Side::Client => {
+                        self.begins = true;
+                        self.to_client.push(ToClient::Payload(released));
+                    }
                     Side::Upstream => self.to_upstream = Some(released),
                 },
                 Err(held) => {
@@ -129,6 +140,11 @@ impl Connection {
             self.sending_since_ns = Some(turn.now.mono_ns);
             self.sending_bytes = payload_bytes(&self.to_client);
             turn.out.push(Action::SendClient(std::mem::take(&mut self.to_client)));
+            if std::mem::take(&mut self.begins)
+                && let Some(exchange) = &mut self.exchange
+            {
+                exchange.begun = true;
+            }
         }
         before != (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some())
     }
@@ -138,12 +154,26 @@ impl Connection {
     pub(super) fn recorder_unavailable(&mut self, turn: &mut Turn<'_>) {
         turn.env.metrics.refused(Fault::Recorder.disposition().label);
         let waiting_end = self.exchange.as_ref().is_some_and(|exchange| exchange.ended);
-        self.unsubmitted.clear();
+        // What was said stays said, as far as the queue takes it: once the writer can write again, the
+        // record shows what was refused meanwhile.
+        for emission in std::mem::take(&mut self.unsubmitted) {
+            let _ = turn.env.recorder.submit(emission.withheld().entry);
+        }
         self.held.clear();
         self.to_client.clear();
+        self.begins = false;
         self.record_since_ns = None;
         self.drop_link(false, turn);
         let Some(exchange) = &mut self.exchange else { return };
+        if !waiting_end {
+            exchange.outcome = "recorder-unavailable";
+            if !exchange.begun {
+                exchange.status = Some(503);
+            }
+            if let Some(end) = exchange.end_emission(turn.now) {
+                let _ = turn.env.recorder.submit(end.entry);
+            }
+        }
         exchange.close = true;
         exchange.terminal = true;
         exchange.outcome = "recorder-unavailable";
@@ -153,7 +183,7 @@ impl Connection {
             return;
         }
         let id = exchange.id;
-        let begun = exchange.sent_bytes > 0 || self.sending_since_ns.is_some();
+        let begun = exchange.begun;
         let streaming = exchange.streaming && begun;
         if begun && !streaming {
             // A part of a whole answer is out already; nothing sensible can follow it.

@@ -8,6 +8,7 @@ use super::super::fault::Fault;
 use super::super::heads::{self, HeadText, OwnAnswer};
 use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
+use super::answer::answer_head_record;
 use super::exchange::{Call, Exchange};
 use super::outbox::Emission;
 use super::stream::own_piece;
@@ -51,6 +52,7 @@ impl Connection {
             client_bytes: head.len() as u64,
             request,
             head,
+            answer_head: BytesMut::new(),
             route: None,
             caller: None,
             session: None,
@@ -75,6 +77,7 @@ impl Connection {
             upstream_bytes: 0,
             forwarded: false,
             answering: false,
+            begun: false,
             streaming: false,
             answered: false,
             upstream_keeps: false,
@@ -297,7 +300,8 @@ impl Connection {
                 let expects = exchange.request.expect_continue;
                 let deadline_ns = turn.now.after_ms(limits.body_ms_max);
                 self.phase = Phase::Body { decoder, body: BytesMut::new(), deadline_ns };
-                if expects && self.rx.as_ref().is_some_and(BytesMut::is_empty) {
+                // While a receive is under way into `rx` itself, nothing stands in it.
+                if expects && self.rx.as_ref().is_none_or(BytesMut::is_empty) {
                     self.answer_continue(turn);
                 }
                 Ok(())
@@ -661,7 +665,11 @@ impl Connection {
         let source = self.source.ip();
         let behind = self.body_is_behind_us();
         let Some(exchange) = &mut self.exchange else { return };
-        let (head_in, head_findings) = record_head(exchange, &self.fields, turn);
+        let (head_in, head_findings) = if exchange.answer_head.is_empty() {
+            record_head(exchange, &self.fields, turn)
+        } else {
+            answer_head_record(exchange, turn)
+        };
         findings.extend(head_findings);
         count_findings(&findings, turn);
 
@@ -746,7 +754,8 @@ impl Connection {
         exchange.outcome = outcome;
         exchange.counted = metrics::Outcome::Cut;
         exchange.close = true;
-        exchange.terminal = exchange.ordinal == 0;
+        // Of somebody who never said who he is nothing is left to tell.
+        exchange.terminal = exchange.ordinal == 0 && exchange.caller.is_none();
         self.phase = Phase::Finish;
     }
 
@@ -773,7 +782,7 @@ impl Connection {
         let entry = exchange.entry(Kind::Interim, turn.now);
         let payload =
             own_payload(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"), Bytes::new());
-        self.emit(Emission::answer(entry, payload), turn);
+        self.emit(Emission::interim(entry, payload), turn);
     }
 
     fn answer_metadata(&mut self, document: Bytes, turn: &mut Turn<'_>) {

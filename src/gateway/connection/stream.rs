@@ -35,7 +35,7 @@ impl Connection {
         turn: &mut Turn<'_>,
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
-        exchange.head = head;
+        exchange.answer_head = head;
         let (head_in, mut findings) = answer_head_record(exchange, turn);
         let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
             .map_err(|_| UpstreamFault::Handle)?;
@@ -108,6 +108,7 @@ impl Connection {
         let Phase::Stream { decoder, payload, events, deadline_ns } = &mut self.phase else {
             unreachable!("only called in this phase")
         };
+        exchange.answer_memory.shrink_to(waiting + events.unterminated_bytes() as u64);
         if !rx.is_empty() {
             *deadline_ns = turn.now.after_ms(limits.stream_idle_ms_max);
         }
@@ -130,6 +131,10 @@ impl Connection {
                 decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
             match step {
                 Step::Data(span) => {
+                    let gathered = events.unterminated_bytes() as u64 + u64::from(span.len);
+                    if !exchange.answer_memory.grow_to(waiting + gathered) {
+                        return Err(Fault::Memory);
+                    }
                     exchange.upstream_bytes += span.end() as u64;
                     *payload = rx.split_to(span.end());
                     let _ = payload.split_to(span.start as usize);
@@ -240,6 +245,10 @@ impl Connection {
         let answers_call = exchange.http == Method::Post
             && matches!(message.class, Class::Answer | Class::Error)
             && answers(exchange, &message, &data);
+        // The stream of a call carries the answer of that call; a resumed one (GET) may carry others.
+        if exchange.http == Method::Post && message.class == Class::Answer && !answers_call {
+            return Err(Fault::Upstream(UpstreamFault::WrongId));
+        }
         let class = message.class;
         let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&data)));
         let method = message.method.as_ref().map(|text| text.decode(&data).into_owned());
@@ -368,6 +377,7 @@ impl Connection {
     pub(super) fn withhold(&mut self) {
         self.held.clear();
         self.to_client.clear();
+        self.begins = false;
         let waiting = std::mem::take(&mut self.unsubmitted);
         self.unsubmitted = waiting.into_iter().map(Emission::withheld).collect();
     }
