@@ -1,0 +1,29 @@
+//! The exchange machine played by scripts: bytes and time in, bytes and entries of the record out,
+//! without a socket. What is behind the connection is real: tokens, grants, rules, and a recorder that
+//! writes to a disk in memory.
+
+mod record_support;
+
+#[path = "exchange/rig.rs"]
+mod rig;
+#[path = "exchange/script.rs"]
+mod script;
+#[path = "exchange/stage.rs"]
+mod stage;
+
+#[path = "exchange/access.rs"]
+mod access;
+#[path = "exchange/calls.rs"]
+mod calls;
+#[path = "exchange/cuts.rs"]
+mod cuts;
+#[path = "exchange/failing.rs"]
+mod failing;
+#[path = "exchange/handles.rs"]
+mod handles;
+#[path = "exchange/recorder.rs"]
+mod recorder;
+#[path = "exchange/streams.rs"]
+mod streams;
+#[path = "exchange/timeouts.rs"]
+mod timeouts;

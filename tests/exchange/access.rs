@@ -1,0 +1,226 @@
+//! Who is let in, and how access ends while an exchange is open.
+
+use stenograph::record::Kind;
+
+use super::script::{
+    STREAM_HEAD, Script, call, call_body, event, json_answer, post, progress, result,
+};
+use super::stage::Plan;
+
+#[test]
+fn without_a_good_token_there_is_a_challenge_and_no_upstream() {
+    let script = Script::new(Plan::default());
+    let good = script.stage.token("alice", 600);
+    let expired = script.stage.token("alice", 0);
+    let (front, back) = good.split_at(good.len() - 20);
+    let other = if back.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{front}{other}{}", &back[1..]);
+    let bare =
+        call(&good, 1, "echo", "x").replace(&format!("Authorization: Bearer {good}\r\n"), "");
+    let script = [bare, call(&expired, 1, "echo", "x"), call(&forged, 1, "echo", "x")]
+        .into_iter()
+        .fold(script, |script, request| {
+            script
+                .client(request)
+                .expect_answer(401, |answer| {
+                    let challenge = answer.field("WWW-Authenticate").unwrap();
+                    assert!(challenge.contains("resource_metadata="), "{challenge}");
+                })
+                .expect_nothing()
+                .expect_recorded(Kind::Refusal, &["denied"])
+        });
+    script.expect_open().end();
+}
+
+#[test]
+fn refusals_before_the_caller_is_known_are_counted_beyond_a_rate() {
+    let mut plan = Plan::default();
+    plan.limits.refusals_each_max = 2;
+    let mut script = Script::new(plan);
+    let request = "GET /codegen HTTP/1.1\r\nHost: g\r\n\r\n";
+    for _ in 0..5 {
+        script = script.client(request).expect_answer(401, |_| {}).expect_nothing();
+    }
+    script.stage.settle();
+    assert_eq!(script.stage.record().len(), 2);
+    assert_eq!(script.stage.env.refusals.due(script.stage.now, true)[0].count, 3);
+    script.end();
+}
+
+#[test]
+fn an_unknown_key_is_waited_for_and_its_token_accepted_when_it_comes() {
+    let script = Script::new(Plan { fetching: true, ..Plan::default() });
+    let token = script.stage.late_token();
+    let script = script.client(call(&token, 1, "echo", "x")).expect_nothing();
+    assert_eq!(script.stage.env.keys_wanted, [0]);
+    script
+        .after_ms(1000)
+        .expect_nothing()
+        .set(|stage| stage.change(|plan| plan.late_key = true))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |_| {})
+        .end();
+}
+
+#[test]
+fn an_unknown_key_that_does_not_come_is_a_bad_token() {
+    let script = Script::new(Plan { fetching: true, ..Plan::default() });
+    let token = script.stage.late_token();
+    script
+        .client(call(&token, 1, "echo", "x"))
+        .expect_nothing()
+        .after_ms(5_000)
+        .expect_answer(401, |_| {})
+        .expect_nothing()
+        // The fetch that ended without it is an answer too.
+        .client(call(&script_token(), 1, "echo", "x"))
+        .set(|stage| stage.change(|plan| plan.fetching = false))
+        .expect_answer(401, |_| {})
+        .expect_nothing()
+        .end();
+}
+
+fn script_token() -> String {
+    let script = Script::new(Plan::default());
+    let token = script.stage.late_token();
+    script.end();
+    token
+}
+
+/// A call by alice, good for `life_s`, whose answer began as a stream.
+fn streaming(life_s: u64) -> Script {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", life_s);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(STREAM_HEAD.to_owned() + &event(&progress(1)))
+        .expect_to_client(&["200 OK", "\"progress\":1"])
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::StreamOpen, &[])
+        .expect_recorded(Kind::Event, &[])
+}
+
+fn cut(script: Script, reason: &str) {
+    script
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31001", "0\r\n\r\n"])
+        .expect_drop(false)
+        .expect_recorded(Kind::Cut, &["alice", "\"denied\"", reason])
+        .expect_recorded(Kind::Refusal, &["access-ended"])
+        .expect_recorded(Kind::End, &[reason])
+        .expect_closed()
+        .end();
+}
+
+// Checked against the mutant "access is judged once": `watch_access` returns at once.
+#[test]
+fn an_open_stream_ends_when_access_ends() {
+    cut(streaming(2).after_ms(1_999).expect_nothing().after_ms(1), "token-expired");
+    cut(streaming(600).set(|stage| stage.deny("alice")), "denied-subject");
+    cut(streaming(600).set(|stage| stage.change(|plan| plan.tools.clear())), "");
+    streaming(600)
+        .set(|stage| stage.deny("bob"))
+        .set(|stage| stage.change(|plan| plan.tools = vec!["ec*"]))
+        .expect_nothing()
+        .upstream(event(&result(7, "still")) + "0\r\n\r\n")
+        .expect_to_client(&["still", "0\r\n\r\n"])
+        .end();
+}
+
+#[test]
+fn a_call_that_waits_for_its_answer_ends_when_access_ends() {
+    let ends: [fn(Script) -> Script; 3] = [
+        |script| script.after_ms(30_000),
+        |script| script.set(|stage| stage.deny("alice")),
+        |script| script.set(|stage| stage.change(|plan| plan.groups = vec!["others"])),
+    ];
+    for end in ends {
+        let script = Script::new(Plan::default());
+        let token = script.stage.token("alice", 30);
+        let script = script
+            .client(call(&token, 7, "echo", "x"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"]);
+        end(script).expect_error(401, -31001).expect_drop(false).expect_closed().end();
+    }
+}
+
+#[test]
+fn a_body_on_its_way_is_judged_by_what_holds_when_it_is_whole() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = post(&token, "", &call_body(1, "echo", "x"));
+    let (front, back) = request.split_at(request.len() - 5);
+    script
+        .client(front)
+        .set(|stage| stage.change(|plan| plan.tools.clear()))
+        .client(back)
+        .expect_error(200, -31001)
+        .expect_nothing()
+        .end();
+
+    let script = Script::new(Plan::default());
+    script
+        .client(front)
+        .set(|stage| stage.deny("alice"))
+        .expect_error(401, -31001)
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn a_slow_reader_whose_token_expires_does_not_make_the_worker_spin() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 2);
+    // The rig fails if a deadline in the past stays.
+    script
+        .client_reads(false)
+        .client(call(&token, 1, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |_| {})
+        .after_ms(2_500)
+        .client_reads(true)
+        .end();
+}
+
+#[test]
+fn a_revoked_caller_whose_stream_has_not_begun_gets_an_answer_and_no_stray_chunk() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .set(|stage| stage.stall(true))
+        .upstream(STREAM_HEAD.to_owned() + &event(&progress(1)))
+        .expect_nothing()
+        .set(|stage| stage.deny("alice"))
+        .set(|stage| stage.stall(false))
+        .expect_error(401, -31001)
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn a_caller_who_leaves_in_the_middle_of_a_body_is_in_the_record() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = call(&token, 1, "echo", "x");
+    script
+        .client(&request[..request.len() - 5])
+        .client_ends()
+        .expect_nothing()
+        .expect_recorded(Kind::End, &["alice", "client-disconnected"])
+        .expect_closed()
+        .end();
+}

@@ -1,0 +1,136 @@
+//! Upstreams that fail, lie or answer nonsense.
+
+use stenograph::gateway::fault::{Fault, UpstreamFault};
+use stenograph::limits::Limits;
+use stenograph::record::Kind;
+
+use super::script::{Script, call, json_answer, result};
+use super::stage::Plan;
+
+/// A call by alice that was sent upstream.
+fn sent(plan: Plan) -> Script {
+    let script = Script::new(plan);
+    let token = script.stage.token("alice", 600);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+}
+
+// Checked against the mutant "sent again": a closed connection asks for another one.
+#[test]
+fn an_upstream_that_closes_fails_the_call_which_is_not_sent_again() {
+    let whole = json_answer("", &result(7, "ok"));
+    for bytes in [0, 1, 20, whole.len() - 1] {
+        sent(Plan::default())
+            .upstream(&whole[..bytes])
+            .upstream_ends()
+            .expect_error(502, -31004)
+            .expect_drop(false)
+            .expect_nothing()
+            .expect_recorded(Kind::Request, &[])
+            .expect_recorded(Kind::Refusal, &["\"failed\"", "upstream-closed"])
+            .expect_recorded(Kind::End, &["upstream-closed"])
+            .expect_open()
+            .end();
+        sent(Plan::default())
+            .upstream(&whole[..bytes])
+            .upstream_breaks()
+            .expect_error(502, -31004)
+            .expect_drop(false)
+            .expect_nothing()
+            .end();
+    }
+}
+
+// Checked against the mutant "any id will do" in `own_answer_id`.
+#[test]
+fn an_answer_that_cannot_be_used_becomes_502() {
+    let moved = "HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\nContent-Length: 0\r\n\r\n";
+    let challenge =
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi";
+    let answers = [
+        ("upstream-wrong-id", json_answer("", &result(8, "of another call"))),
+        ("upstream-wrong-id", json_answer("", &result(7, "x").replace(":7,", ":\"7\","))),
+        ("upstream-status", moved.to_owned()),
+        ("upstream-status", challenge.to_owned()),
+        ("upstream-status", json_answer("", &result(7, "x")).replace("200 OK", "500 No")),
+        ("upstream-status", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("upstream-head", "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n".to_owned()),
+        ("upstream-media-type", html.to_owned()),
+        ("upstream-encoding", json_answer("Content-Encoding: gzip\r\n", &result(7, "x"))),
+        ("upstream-message", json_answer("", "{\"jsonrpc\":\"2.0\",\"id\":7,\"id\":7}")),
+        ("upstream-message", json_answer("", "[]")),
+        ("upstream-head", "SSH-2.0-OpenSSH\r\n\r\n".to_owned()),
+        ("upstream-head", json_answer("Content-Length: 3\r\n", "{}")),
+        (
+            "upstream-framing",
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+                .to_owned(),
+        ),
+    ];
+    for (label, answer) in answers {
+        let script = sent(Plan::default()).upstream(&answer);
+        let text = String::from_utf8_lossy(&script.rig.client_out).into_owned();
+        assert!(!text.contains("10.0.0.1") && !text.contains("another"), "{text}");
+        script
+            .expect_error(502, -31004)
+            .expect_recorded(Kind::Request, &[])
+            .expect_recorded(Kind::Refusal, &[label])
+            .expect_recorded(Kind::End, &[label])
+            .expect_open()
+            .end();
+    }
+}
+
+#[test]
+fn an_answer_over_its_bound_is_refused_however_it_is_framed() {
+    let limits = Limits { answer_bytes_max: 1024, ..Limits::default() };
+    let body = result(7, &"x".repeat(2000));
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let chunked =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for answer in [json_answer("", &body), chunked, format!("{head}\r\n{body}")] {
+        sent(Plan { limits: limits.clone(), ..Plan::default() })
+            .upstream(answer)
+            .expect_error(200, -31003)
+            .expect_drop(false)
+            .expect_open()
+            .end();
+    }
+}
+
+#[test]
+fn interim_answers_are_passed_over() {
+    let answer = json_answer("", &result(7, "ok"));
+    sent(Plan::default())
+        .upstream("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
+        .expect_nothing()
+        .upstream(answer)
+        .expect_answer(200, |answer| assert!(!answer.head.contains("Link")))
+        .expect_drop(true)
+        .end();
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_502_and_a_busy_one_503() {
+    let faults = [
+        (Fault::Upstream(UpstreamFault::Unreachable), 502),
+        (Fault::Upstream(UpstreamFault::ConnectTimeout), 504),
+        (Fault::UpstreamBusy, 503),
+    ];
+    for (fault, status) in faults {
+        let script = Script::new(Plan::default());
+        let token = script.stage.token("alice", 600);
+        script
+            .client(call(&token, 7, "echo", "x"))
+            .expect_open_upstream("codegen")
+            .upstream_refused(fault)
+            .expect_error(status, -31004)
+            .expect_nothing()
+            .expect_open()
+            .end();
+    }
+}

@@ -1,0 +1,249 @@
+//! The worker's part, without sockets: performs the actions of one connection, watches that they keep
+//! the order that the ring needs, and hands bytes in by pieces, in buffers whose spare room is filled
+//! with poison.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use stenograph::gateway::connection::{Action, Connection, Event, ToClient};
+use stenograph::gateway::fault::Fault;
+
+use super::stage::{Stage, until};
+
+/// What spare room of receive buffers is filled with. No byte of it may ever leave.
+pub const POISON: u8 = 0xa5;
+
+/// An answer that a server gives to the next request, in pieces.
+#[derive(Clone, Default)]
+pub struct Served {
+    pub pieces: Vec<Vec<u8>>,
+    pub ends: bool,
+}
+
+/// One direction of bytes on their way to the machine.
+#[derive(Default)]
+struct Inlet {
+    pieces: VecDeque<Vec<u8>>,
+    ends: bool,
+    buffer: Option<BytesMut>,
+}
+
+impl Inlet {
+    /// The next delivery: the buffer with more in it, or with the end.
+    fn deliver(&mut self) -> Option<(BytesMut, bool)> {
+        let buffer = self.buffer.as_mut()?;
+        if self.pieces.front().is_some_and(Vec::is_empty) {
+            self.pieces.pop_front();
+        }
+        let Some(piece) = self.pieces.front_mut() else {
+            return self.ends.then(|| (self.buffer.take().expect("it is there"), true));
+        };
+        for slot in buffer.spare_capacity_mut() {
+            slot.write(POISON);
+        }
+        let room = buffer.capacity() - buffer.len();
+        assert!(room > 0, "a receive into no room would look like the peer's end");
+        let rest = piece.split_off(piece.len().min(room));
+        buffer.extend_from_slice(piece);
+        *piece = rest;
+        Some((self.buffer.take().expect("it is there"), false))
+    }
+}
+
+pub struct Rig {
+    pub connection: Connection,
+    client: Inlet,
+    upstream: Inlet,
+    /// The client takes what is sent.
+    pub client_reads: bool,
+    /// The upstream takes what is sent.
+    pub upstream_reads: bool,
+    sending: Option<u64>,
+    sending_upstream: bool,
+    linked: bool,
+    asked: bool,
+    /// Everything sent to the client.
+    pub client_out: Vec<u8>,
+    /// Requests sent upstream, each in one piece.
+    pub requests: Vec<Vec<u8>>,
+    /// Upstreams asked for and not answered: route, for a stream.
+    pub opens: VecDeque<(u16, bool)>,
+    /// How upstream connections were given back.
+    pub drops: VecDeque<bool>,
+    pub shut: bool,
+    pub closed: bool,
+    /// Plays the server: connections open at once and each request gets the next of these.
+    pub server: Option<VecDeque<Served>>,
+}
+
+impl Rig {
+    pub fn new(stage: &mut Stage) -> Rig {
+        let source = "192.0.2.7:40000".parse().unwrap();
+        let mut rig = Rig {
+            connection: Connection::new(source, 0, stage.now),
+            client: Inlet::default(),
+            upstream: Inlet::default(),
+            client_reads: true,
+            upstream_reads: true,
+            sending: None,
+            sending_upstream: false,
+            linked: false,
+            asked: false,
+            client_out: Vec::new(),
+            requests: Vec::new(),
+            opens: VecDeque::new(),
+            drops: VecDeque::new(),
+            shut: false,
+            closed: false,
+            server: None,
+        };
+        rig.event(stage, Event::Wake);
+        rig
+    }
+
+    /// One event, and the actions it causes.
+    pub fn event(&mut self, stage: &mut Stage, event: Event) {
+        let mut actions = Vec::new();
+        self.connection.input(stage.now, event, &mut stage.env, &mut actions);
+        for action in actions {
+            self.perform(action);
+        }
+        if !self.connection.is_closed()
+            && let Some(deadline_ns) = self.connection.deadline_ns(&stage.env, stage.now)
+        {
+            // A deadline that is over and was not acted on would make the worker spin.
+            assert!(deadline_ns > stage.now.mono_ns, "a deadline in the past stays");
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        assert!(!self.closed, "an action behind the close: {action:?}");
+        match action {
+            Action::ReadClient(buffer) => {
+                assert!(self.client.buffer.is_none(), "two receives from the client at once");
+                assert!(buffer.capacity() > buffer.len());
+                self.client.buffer = Some(buffer);
+            }
+            Action::SendClient(pieces) => {
+                assert!(self.sending.is_none(), "two sends to the client at once");
+                let before = self.client_out.len();
+                for piece in pieces {
+                    match piece {
+                        ToClient::Payload(payload) => {
+                            payload.iter().for_each(|part| self.client_out.extend_from_slice(part));
+                        }
+                        ToClient::Unavailable(text) => self.client_out.extend_from_slice(&text),
+                    }
+                }
+                self.sending = Some((self.client_out.len() - before) as u64);
+            }
+            Action::ShutdownClient => {
+                assert!(self.sending.is_none(), "shut in the middle of a send");
+                self.shut = true;
+            }
+            Action::CloseClient => self.closed = true,
+            Action::OpenUpstream { route, stream } => {
+                assert!(!self.linked && !self.asked, "two upstream connections at once");
+                self.asked = true;
+                self.opens.push_back((route, stream));
+            }
+            Action::SendUpstream(payload) => {
+                assert!(self.linked && !self.sending_upstream, "no connection is free to send on");
+                self.sending_upstream = true;
+                self.requests.push(payload.concat());
+                if let Some(served) = self.server.as_mut().and_then(VecDeque::pop_front) {
+                    self.upstream.pieces.extend(served.pieces);
+                    self.upstream.ends = served.ends;
+                }
+            }
+            Action::ReadUpstream(buffer) => {
+                assert!(self.linked && self.upstream.buffer.is_none(), "two receives at once");
+                self.upstream.buffer = Some(buffer);
+            }
+            Action::DropUpstream { reusable } => {
+                assert!(self.linked || self.asked, "nothing to give back");
+                // As in the worker: an operation under way keeps the connection from being kept.
+                let quiet = self.upstream.buffer.is_none() && !self.sending_upstream;
+                if self.linked {
+                    self.drops.push_back(reusable && quiet);
+                }
+                self.opens.clear();
+                (self.linked, self.asked, self.sending_upstream) = (false, false, false);
+                self.upstream = Inlet::default();
+            }
+        }
+    }
+
+    /// Room of the receive buffer that the connection holds while it waits.
+    pub fn receive_capacity(&self) -> usize {
+        self.client.buffer.as_ref().map_or(0, BytesMut::capacity)
+    }
+
+    pub fn client(&mut self, bytes: &[u8]) {
+        self.client.pieces.push_back(bytes.to_vec());
+    }
+
+    pub fn client_ends(&mut self) {
+        self.client.ends = true;
+    }
+
+    pub fn upstream(&mut self, bytes: &[u8]) {
+        assert!(self.linked, "the upstream speaks on a connection that the gateway let go");
+        self.upstream.pieces.push_back(bytes.to_vec());
+    }
+
+    pub fn upstream_ends(&mut self) {
+        assert!(self.linked);
+        self.upstream.ends = true;
+    }
+
+    pub fn upstream_breaks(&mut self, stage: &mut Stage) {
+        self.upstream.buffer = None;
+        self.sending_upstream = false;
+        self.event(stage, Event::UpstreamBroken);
+    }
+
+    pub fn upstream_ready(&mut self, stage: &mut Stage) {
+        assert!(self.asked, "nobody asked for a connection");
+        (self.asked, self.linked) = (false, true);
+        self.event(stage, Event::UpstreamReady);
+    }
+
+    pub fn upstream_refused(&mut self, stage: &mut Stage, fault: Fault) {
+        assert!(self.asked, "nobody asked for a connection");
+        self.asked = false;
+        self.event(stage, Event::UpstreamRefused(fault));
+    }
+
+    /// Goes on until nothing moves.
+    pub fn drive(&mut self, stage: &mut Stage) {
+        loop {
+            if self.closed {
+                return;
+            }
+            if let Some((buffer, end)) = self.client.deliver() {
+                let event = if end { Event::ClientEnd } else { Event::ClientBytes };
+                self.event(stage, event(buffer));
+            } else if self.server.is_some() && self.asked {
+                self.opens.clear();
+                self.upstream_ready(stage);
+            } else if self.upstream_reads && self.sending_upstream {
+                self.sending_upstream = false;
+                self.event(stage, Event::UpstreamSent);
+            } else if let Some((buffer, end)) = self.upstream.deliver() {
+                let event = if end { Event::UpstreamEnd } else { Event::UpstreamBytes };
+                self.event(stage, event(buffer));
+            } else if self.client_reads
+                && let Some(bytes) = self.sending.take()
+            {
+                self.event(stage, Event::ClientSent(bytes));
+            } else if self.connection.waits_for_record() && !stage.stalled {
+                let progress = stage.env.recorder.progress_shared();
+                until("the record", || progress.queued_entries() == 0 || progress.failed());
+                self.event(stage, Event::Wake);
+            } else {
+                return;
+            }
+        }
+    }
+}

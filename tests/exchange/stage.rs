@@ -1,0 +1,322 @@
+//! Everything around a connection: settings, keys, grants, rules, and a real recorder over a disk in
+//! memory that the test can stall or fail.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stenograph::app::demo::idp::SigningKey;
+use stenograph::auth::cache::Cache;
+use stenograph::auth::deny::DenyList;
+use stenograph::auth::handle::HandleKey;
+use stenograph::auth::keys::{Algorithm, IssuerKeys, KeySet, KeySets};
+use stenograph::auth::metadata;
+use stenograph::auth::token::Issuer;
+use stenograph::gateway::budget::Budget;
+use stenograph::gateway::env::{Env, Ids, Route, Settings, Snapshot, WorkerCounters};
+use stenograph::gateway::fault;
+use stenograph::gateway::metrics::Metrics;
+use stenograph::gateway::refusals::Refusals;
+use stenograph::gateway::session::SessionTable;
+use stenograph::guard::policy::{Grant, Policy};
+use stenograph::guard::{Mask, RuleSet, Scanner, glob::Glob};
+use stenograph::limits::Limits;
+use stenograph::record::entry::EntryView;
+use stenograph::record::reader::{Checks, read};
+use stenograph::record::scan::{Place, Sink};
+use stenograph::record::writer::{self, Writer};
+use stenograph::record::{Kind, Level, PartKind};
+use stenograph::types::{ExchangeId, Now};
+use stenograph::wire::json as strict;
+
+use super::record_support::{How, MemoryDisk, key, settings as record_settings};
+
+pub const ISSUER: &str = "https://login.example.com";
+pub const RESOURCE: &str = "https://mcp.example.com/codegen";
+pub const NOW_S: u64 = 1_800_000_000;
+
+/// What the two rules of these tests look for.
+pub const PLANTED: &str = "MASKME-abcdef123456";
+pub const FORBIDDEN: &str = "BLOCKME-123456";
+
+const RULES_TEXT: &str = r#"
+schema = 1
+[pack]
+id = "play"
+version = "1"
+title = "What is planted"
+[[rule]]
+id = "planted"
+title = "Planted"
+category = "credential"
+pattern = '\b(MASKME-[a-z0-9]{12})\b'
+tests.match = ['MASKME-abcdef123456']
+tests.no_match = ['MASKME-abc']
+[[rule]]
+id = "forbidden"
+title = "Forbidden"
+category = "credential"
+pattern = '\b(BLOCKME-[0-9]{6})\b'
+action = { request = "block", response = "block" }
+tests.match = ['BLOCKME-123456']
+tests.no_match = ['BLOCKME-1']
+"#;
+
+static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
+    RuleSet::compile(&[("play".to_owned(), RULES_TEXT.to_owned())], false, &[]).unwrap()
+});
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("one", Algorithm::Es256));
+/// A key that the issuer publishes later.
+static LATE: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::generate("late", Algorithm::Es256));
+
+/// What a test may choose.
+#[derive(Clone)]
+pub struct Plan {
+    pub limits: Limits,
+    pub tools: Vec<&'static str>,
+    pub groups: Vec<&'static str>,
+    pub level: Level,
+    pub late_key: bool,
+    /// A fetch of keys is under way.
+    pub fetching: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            limits: Limits::default(),
+            tools: vec!["generate_*", "echo"],
+            groups: vec!["engineering"],
+            level: Level::Written,
+            late_key: false,
+            fetching: false,
+        }
+    }
+}
+
+/// One entry of the record, as tests look at it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub sequence: u64,
+    pub kind: Kind,
+    pub exchange: Option<ExchangeId>,
+    pub ordinal: u32,
+    pub status: u16,
+    pub parts: Vec<(u8, Vec<u8>)>,
+}
+
+impl Recorded {
+    pub fn part(&self, kind: PartKind) -> Option<&[u8]> {
+        self.parts.iter().find(|(number, _)| *number == kind as u8).map(|(_, bytes)| &bytes[..])
+    }
+
+    pub fn detail(&self) -> Value {
+        serde_json::from_slice(self.part(PartKind::Detail).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// All parts, one after the other.
+    pub fn text(&self) -> String {
+        self.parts.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes) + "\n").collect()
+    }
+}
+
+struct Keep(Vec<Recorded>);
+
+impl Sink for Keep {
+    fn entry(&mut self, _place: &Place, entry: &EntryView<'_>) {
+        let parts = entry.parts.iter();
+        self.0.push(Recorded {
+            sequence: entry.sequence,
+            kind: entry.kind().expect("this version knows its kinds"),
+            exchange: entry.exchange,
+            ordinal: entry.ordinal,
+            status: entry.status,
+            parts: parts
+                .map(|part| (part.kind_number, part.bytes.expect("nothing is erased").to_vec()))
+                .collect(),
+        });
+    }
+}
+
+pub struct Stage {
+    pub env: Env,
+    pub now: Now,
+    pub disk: MemoryDisk,
+    /// The disk takes nothing now; nobody waits for the record.
+    pub stalled: bool,
+    plan: Plan,
+    deny: Arc<DenyList>,
+    writer: Option<Writer>,
+}
+
+impl Stage {
+    pub fn new(plan: Plan) -> Stage {
+        let disk = MemoryDisk::new();
+        let write = record_settings(1, plan.limits.clone());
+        let (writer, mut recorders) = writer::start(Box::new(disk.clone()), write).unwrap();
+        let deny = Arc::new(DenyList::default());
+        let metrics = Arc::new(Metrics::new(1, vec!["codegen".to_owned()], fault::LABELS));
+        let snapshot = Arc::new(snapshot(&plan, &deny, 1));
+        let env = Env {
+            scanner: Scanner::new(RULES.clone(), [5; 32], &plan.limits).unwrap(),
+            json: strict::Scratch::new(),
+            tokens: Cache::new(&plan.limits),
+            recorder: recorders.pop().unwrap(),
+            ids: Ids::new(0, 7),
+            sessions: SessionTable::new(64),
+            budget: Budget::new(plan.limits.inflight_bytes_max),
+            metrics: WorkerCounters { all: metrics, worker: 0 },
+            refusals: Refusals::default(),
+            keys_wanted: Vec::new(),
+            draining: false,
+            snapshot,
+        };
+        let now = Now { utc_ns: NOW_S * 1_000_000_000, mono_ns: 1_000_000_000_000 };
+        Stage { env, now, disk, stalled: false, plan, deny, writer: Some(writer) }
+    }
+
+    fn publish(&mut self) {
+        let generation = self.env.snapshot.generation + 1;
+        self.env.snapshot = Arc::new(snapshot(&self.plan, &self.deny, generation));
+    }
+
+    pub fn change(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan);
+        self.publish();
+    }
+
+    pub fn deny(&mut self, subject: &str) {
+        let text = format!("[[deny]]\nissuer = \"{ISSUER}\"\nsubject = \"{subject}\"\n");
+        self.deny = Arc::new(DenyList::parse(&text).unwrap());
+        self.publish();
+    }
+
+    pub fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+        self.disk.stall(stalled);
+    }
+
+    /// Every write fails from now on, or none.
+    pub fn fail(&mut self, failing: bool) {
+        let range = if failing { self.disk.calls()..u64::MAX } else { 0..0 };
+        self.disk.fail(range, How::Enospc);
+    }
+
+    pub fn token(&self, subject: &str, life_s: u64) -> String {
+        token_of(&KEY, subject, life_s)
+    }
+
+    /// Signed with the key that the issuer publishes later.
+    pub fn late_token(&self) -> String {
+        token_of(&LATE, "alice", 600)
+    }
+
+    /// Waits until everything submitted is written.
+    pub fn settle(&self) {
+        let progress = self.env.recorder.progress();
+        until("the queue to be empty", || progress.queued_entries() == 0);
+    }
+
+    /// Everything recorded so far that belongs to an exchange.
+    pub fn record(&self) -> Vec<Recorded> {
+        let mut keep = Keep(Vec::new());
+        let log_key = key();
+        let checks = Checks { key: Some(log_key.verifier()), commitments: true };
+        let files = MemoryDisk::with(self.disk.image());
+        let reading = read(&files, checks, &mut keep).unwrap();
+        assert!(reading.damage.is_empty(), "{:?}", reading.damage);
+        keep.0.retain(|entry| entry.exchange.is_some());
+        keep.0
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.fail(false);
+        self.stall(false);
+        let report = self.writer.take().map(Writer::stop);
+        if !std::thread::panicking() {
+            report.unwrap().unwrap();
+        }
+    }
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    let mut turns = 0;
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited 60 s for {what}");
+        turns += 1;
+        match turns {
+            0..50 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
+}
+
+fn token_of(key: &SigningKey, subject: &str, life_s: u64) -> String {
+    key.mint(&json!({
+        "iss": ISSUER, "sub": subject, "aud": RESOURCE, "client_id": "ide", "jti": "t-1",
+        "groups": ["engineering"], "iat": NOW_S - 10, "exp": NOW_S + life_s,
+    }))
+}
+
+fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
+    let algorithms = vec![Algorithm::Es256];
+    let mut jwks = vec![KEY.jwk()];
+    if plan.late_key {
+        jwks.push(LATE.jwk());
+    }
+    let set = KeySet::read(json!({ "keys": jwks }).to_string().as_bytes(), &algorithms).unwrap();
+    let known = IssuerKeys {
+        set: Some(Arc::new(set)),
+        usable_until_ns: u64::MAX,
+        fetching: plan.fetching,
+        wish_from_ns: u64::MAX,
+        ..IssuerKeys::default()
+    };
+    let issuer = Issuer {
+        url: ISSUER.to_owned(),
+        groups_claim: "groups".to_owned(),
+        algorithms,
+        token_types: vec!["at+jwt".to_owned()],
+    };
+    let route = Route {
+        name: "codegen".into(),
+        path: "/codegen".to_owned(),
+        host: "upstream.internal:3001".to_owned(),
+        target: "/mcp".to_owned(),
+        address: "127.0.0.1:1".parse().unwrap(),
+        resource: RESOURCE.into(),
+        metadata_url: metadata::metadata_url(RESOURCE).unwrap(),
+        metadata_path: metadata::metadata_path(RESOURCE).unwrap(),
+        metadata: metadata::document(RESOURCE, &[ISSUER]).into(),
+        credential: Some(("Authorization".to_owned(), b"Bearer gateways-own".to_vec())),
+        connections: 8,
+    };
+    let grant = Grant {
+        groups: plan.groups.iter().map(|group| (*group).to_owned()).collect(),
+        tools: plan.tools.iter().map(|tool| Glob::new(tool)).collect(),
+        ..Grant::default()
+    };
+    let settings = Settings {
+        limits: plan.limits.clone(),
+        routes: vec![route],
+        issuers: vec![issuer],
+        policy: Policy::new(vec![grant]),
+        grant_levels: vec![None],
+        origins: vec![Vec::new()],
+        level: plan.level,
+        mask: Mask::Fill,
+        handle_key: HandleKey::new(&[1; 32]),
+        pseudonym_key: [2; 32],
+    };
+    Snapshot {
+        generation,
+        settings: Arc::new(settings),
+        keys: Arc::new(KeySets::new(generation, vec![known])),
+        deny: deny.clone(),
+        rules: RULES.clone(),
+    }
+}

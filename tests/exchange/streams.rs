@@ -1,0 +1,161 @@
+//! Answers that are event streams.
+
+use stenograph::limits::Limits;
+use stenograph::record::Kind;
+
+use super::script::{STREAM_HEAD, Script, call, event, progress, result};
+use super::stage::{FORBIDDEN, PLANTED, Plan};
+
+/// A call by alice whose answer begins as a stream.
+fn streaming(plan: Plan) -> Script {
+    let script = Script::new(plan);
+    let token = script.stage.token("alice", 600);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(STREAM_HEAD)
+        .expect_to_client(&["HTTP/1.1 200 OK\r\n", "Transfer-Encoding: chunked\r\n", "\r\n\r\n"])
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::StreamOpen, &[])
+}
+
+#[test]
+fn progress_goes_out_event_by_event_and_the_answer_ends_the_stream() {
+    streaming(Plan::default())
+        .upstream(event(&progress(1)))
+        .expect_to_client(&["event: message\ndata: {", "\"progress\":1", "\n\n\r\n"])
+        .expect_recorded(Kind::Event, &["notifications/progress"])
+        .upstream(&event(&progress(2))[..40])
+        .expect_nothing()
+        .upstream(&event(&progress(2))[40..])
+        .expect_to_client(&["\"progress\":2"])
+        .expect_recorded(Kind::Event, &[])
+        .upstream(event(&result(7, &format!("the key is {PLANTED}"))))
+        .expect_to_client(&["\"id\":7", "the key is ["])
+        .expect_recorded(Kind::Event, &["\"decision\":\"masked\""])
+        .upstream("0\r\n\r\n")
+        .expect_to_client(&["0\r\n\r\n"])
+        .expect_recorded(Kind::Event, &[])
+        .expect_recorded(Kind::End, &["complete"])
+        .expect_drop(true)
+        .expect_open()
+        .end();
+}
+
+#[test]
+fn a_blocked_event_is_replaced_if_it_answers_and_kept_back_otherwise() {
+    streaming(Plan::default())
+        .upstream(event(&progress(1).replace(":1}", &format!(":1,\"message\":\"{FORBIDDEN}\"}}"))))
+        .expect_nothing()
+        .expect_recorded(Kind::Event, &["\"blocked\""])
+        .upstream(event(&result(7, FORBIDDEN)) + "0\r\n\r\n")
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31002", "0\r\n\r\n"])
+        .end();
+}
+
+#[test]
+fn a_stream_that_fails_midway_ends_with_an_error_in_the_answers_place() {
+    let broken: [fn(Script) -> Script; 4] = [
+        |script| script.upstream_ends(),
+        |script| script.upstream_breaks(),
+        |script| script.upstream("zz\r\n"),
+        |script| script.upstream(event("{\"jsonrpc\":\"2.0\"")),
+    ];
+    for broken in broken {
+        let script =
+            streaming(Plan::default()).upstream(event(&progress(1))).expect_to_client(&["1"]);
+        broken(script)
+            .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31004", "\n\n\r\n0\r\n\r\n"])
+            .expect_drop(false)
+            .end();
+    }
+}
+
+#[test]
+fn an_event_over_its_bound_ends_the_stream() {
+    let limits = Limits { event_bytes_max: 1024, ..Limits::default() };
+    streaming(Plan { limits, ..Plan::default() })
+        .upstream(event(&result(7, &"x".repeat(2000))))
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31003", "0\r\n\r\n"])
+        .expect_drop(false)
+        .end();
+}
+
+#[test]
+fn an_answer_with_another_id_on_the_calls_stream_is_somebody_elses() {
+    streaming(Plan::default())
+        .upstream(event(&result(8, "of another caller")))
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31004", "0\r\n\r\n"])
+        .expect_drop(false)
+        .end();
+}
+
+#[test]
+fn events_being_gathered_are_taken_from_the_budget() {
+    let limits = Limits { inflight_bytes_max: 1024 * 1024, ..Limits::default() };
+    let script = streaming(Plan { limits, ..Plan::default() });
+    let whole = event(&result(7, &"x".repeat(2 * 1024 * 1024)));
+    let script = script.upstream(&whole[..512 * 1024]).expect_nothing();
+    assert!(script.stage.env.budget.used_bytes() >= 500 * 1024);
+    let script = script
+        .upstream(&whole[512 * 1024..])
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31003", "0\r\n\r\n"]);
+    assert_eq!(script.stage.env.budget.used_bytes(), 0);
+    script.end();
+}
+
+#[test]
+fn a_client_that_leaves_cancels_upstream_in_the_modern_era_only() {
+    streaming(Plan::default())
+        .client_ends()
+        .upstream(event(&result(7, "late")) + "0\r\n\r\n")
+        .expect_to_client(&["late", "0\r\n\r\n"])
+        .expect_recorded(Kind::Event, &["late"])
+        .expect_recorded(Kind::Event, &[])
+        .expect_recorded(Kind::End, &["complete"])
+        .expect_drop(true)
+        .expect_closed()
+        .end();
+
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let more = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n";
+    script
+        .client(
+            call(&token, 7, "echo", "x")
+                .replace("Content-Length", &format!("{more}Content-Length")),
+        )
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .client_ends()
+        .expect_drop(false)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Cut, &["client-disconnected"])
+        .expect_recorded(Kind::End, &["client-disconnected"])
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn the_answer_of_a_client_that_left_is_waited_for_within_a_bound() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .client_ends()
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .after_ms(59_000)
+        .expect_nothing()
+        .after_ms(2_000)
+        .expect_drop(false)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Cut, &["client-disconnected"])
+        .expect_recorded(Kind::End, &[])
+        .expect_closed()
+        .end();
+}

@@ -1,0 +1,145 @@
+//! Every wait has an end: time is driven by hand.
+
+use stenograph::record::Kind;
+
+use super::script::{STREAM_HEAD, Script, call, event, json_answer, post, progress, result};
+use super::stage::Plan;
+
+fn sent() -> Script {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 6000);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_slow_head_answered() {
+    Script::new(Plan::default())
+        .after_ms(74_000)
+        .expect_open()
+        .after_ms(2_000)
+        .expect_closed()
+        .end();
+    Script::new(Plan::default())
+        .client("POST /cod")
+        .after_ms(9_000)
+        .client("egen HT")
+        .expect_nothing()
+        .after_ms(1_500)
+        .expect_answer(408, |_| {})
+        .expect_closed()
+        .after_ms(3_000)
+        .end();
+}
+
+#[test]
+fn the_time_of_a_head_begins_with_its_first_byte() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = call(&token, 1, "deploy", "x");
+    script
+        .after_ms(60_000)
+        .client(&request[..20])
+        .after_ms(9_000)
+        .client(&request[20..])
+        .expect_error(200, -31001)
+        .after_ms(60_000)
+        .expect_open()
+        .end();
+}
+
+#[test]
+fn a_slow_body_is_answered_with_408() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = call(&token, 1, "echo", "x");
+    script
+        .client(&request[..request.len() - 5])
+        .after_ms(29_000)
+        .expect_nothing()
+        .after_ms(1_500)
+        .expect_answer(408, |_| {})
+        .expect_nothing()
+        .expect_recorded(Kind::Refusal, &["alice", "body-timeout"])
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn waiting_for_an_upstream_connection_ends() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut script = script.client(call(&token, 7, "echo", "x")).expect_open_upstream("codegen");
+    script = script.after_ms(5_000).expect_nothing().after_ms(1_500).expect_error(503, -31004);
+    script.expect_nothing().end();
+}
+
+#[test]
+fn a_slow_answer_is_504_in_every_phase() {
+    sent().after_ms(299_000).expect_nothing().after_ms(2_000).expect_error(504, -31004).end();
+    let answer = json_answer("", &result(7, "ok"));
+    sent()
+        .upstream(&answer[..answer.len() - 3])
+        .after_ms(301_000)
+        .expect_error(504, -31004)
+        .expect_drop(false)
+        .end();
+    sent()
+        .upstream(STREAM_HEAD)
+        .expect_to_client(&["200 OK"])
+        .after_ms(800_000)
+        .upstream(event(&progress(1)))
+        .expect_to_client(&["\"progress\":1"])
+        .after_ms(800_000)
+        .expect_nothing()
+        .after_ms(101_000)
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31004", "0\r\n\r\n"])
+        .expect_drop(false)
+        .end();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let script = sent().client_reads(false).upstream(json_answer("", &result(7, "ok")));
+    script
+        .expect_answer(200, |_| {})
+        .after_ms(29_000)
+        .expect_open()
+        .after_ms(2_000)
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn after_a_refusal_that_closes_the_client_may_finish_for_a_while() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = post(&token, "", "{}").replace("application/json\r\n", "text/plain\r\n");
+    let request = request.replace("Content-Length: 2", "Content-Length: 200000");
+    let script = script.client(request).expect_answer(415, |_| {});
+    assert!(script.rig.shut && !script.rig.closed);
+    let script = script.client(vec![b'x'; 100_000]).after_ms(1_000);
+    assert!(!script.rig.closed);
+    let script = script.after_ms(1_500);
+    assert!(script.rig.closed);
+    script.end();
+}
+
+#[test]
+fn a_recorder_that_takes_too_long_is_503() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let script = script
+        .set(|stage| stage.stall(true))
+        .client(call(&token, 7, "echo", "x"))
+        .after_ms(9_000)
+        .expect_nothing()
+        .after_ms(1_500)
+        .expect_error(503, -31005)
+        .expect_nothing()
+        .expect_closed();
+    script.set(|stage| stage.stall(false)).end();
+}
