@@ -50,20 +50,18 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     if !rule.validators.iter().all(|validator| validator.holds(value)) {
         return None;
     }
-    let label = label_before(&text[..span.start]);
+    let label_at = label_before(&text[..span.start]);
+    let label = &text[label_at.clone()];
     let labelled = !rule.after.is_empty() && label_says(label, &rule.after);
     if !rule.after.is_empty() && !labelled {
         return None;
     }
-    let before = &text[span.start.saturating_sub(rule.context_within)..span.start];
-    if rule.context_required && !labelled && !has_word(before, &rule.context) {
+    let before = span.start.saturating_sub(rule.context_within)..span.start;
+    if rule.context_required && !labelled && !has_word(text, before, &rule.context) {
         return None;
     }
-    let context = labelled || has_word(label, &rule.context);
-    if !rule.not_after.is_empty()
-        && label_says(label, &rule.not_after)
-        && !has_word(label, &rule.context)
-    {
+    let context = labelled || has_word(text, label_at.clone(), &rule.context);
+    if !context && !rule.not_after.is_empty() && label_says(label, &rule.not_after) {
         return None;
     }
     if rule.allow.iter().any(|allow| allow.is_match(value)) {
@@ -74,30 +72,42 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     Some(Verdict { confirmed, context })
 }
 
-/// Whether one of `words` begins a word of `before` (a capital letter begins one too: `paymentCard`).
-/// A word of up to three letters must be the whole word.
-fn has_word(before: &[u8], words: &[String]) -> bool {
+/// Whether a word of the rule's context stands before any match in `window`: never false where
+/// [`judge`] would find one.
+pub(super) fn near(rule: &Rule, text: &[u8], window: &Range<usize>) -> bool {
+    let from = window.start.saturating_sub(rule.context_within);
+    has_word(text, from..window.end, &rule.context)
+}
+
+/// Bound: text looked through for context words: the longest candidate and the longest context.
+const NEAR_BYTES_MAX: usize = 3 * CONTEXT_BYTES_MAX;
+
+/// Whether one of `words` begins a word in `range` of `text` (a capital letter begins one too:
+/// `paymentCard`). A word of up to three letters must be the whole word. What stands around the range
+/// counts, so a longer range finds all that a shorter one does.
+fn has_word(text: &[u8], range: Range<usize>, words: &[String]) -> bool {
     if words.is_empty() {
         return false;
     }
-    let before = &before[before.len().saturating_sub(CONTEXT_BYTES_MAX)..];
-    let mut lower = [0; CONTEXT_BYTES_MAX];
-    let lower = &mut lower[..before.len()];
-    lower.copy_from_slice(before);
+    let start = range.start.max(range.end.saturating_sub(NEAR_BYTES_MAX));
+    let mut lower = [0; NEAR_BYTES_MAX];
+    let lower = &mut lower[..range.end - start];
+    lower.copy_from_slice(&text[start..range.end]);
     lower.make_ascii_lowercase();
     let lower = &*lower;
     words.iter().any(|word| {
         memchr::memmem::find_iter(lower, word.as_bytes()).any(|at| {
+            let at = start + at;
             let begins =
-                at == 0 || before[at].is_ascii_uppercase() || !before[at - 1].is_ascii_alphabetic();
-            let after = lower.get(at + word.len());
+                text[at].is_ascii_uppercase() || at == 0 || !text[at - 1].is_ascii_alphabetic();
+            let after = text.get(at + word.len());
             begins && (word.len() > 3 || !after.is_some_and(u8::is_ascii_lowercase))
         })
     })
 }
 
 /// The label directly before a value: `order_id` in `order_id": "` and in `order_id #`.
-fn label_before(before: &[u8]) -> &[u8] {
+fn label_before(before: &[u8]) -> Range<usize> {
     let glue =
         before.iter().rev().take(6).take_while(|byte| b" \t\"'\\:=#([<>".contains(byte)).count();
     let rest = &before[..before.len() - glue];
@@ -107,7 +117,7 @@ fn label_before(before: &[u8]) -> &[u8] {
         .take(32)
         .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
         .count();
-    &rest[rest.len() - length..]
+    rest.len() - length..rest.len()
 }
 
 /// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.

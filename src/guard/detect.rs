@@ -6,7 +6,7 @@
 //! the few bytes around it. A detector decides nothing: it may name too many places, never too few.
 //! The tests hold it against the expression searched over the whole text.
 //!
-//! Bound: one candidate costs at most [`WINDOW_BYTES_MAX`] bytes of work.
+//! Bound: one candidate is at most 320 bytes, an address.
 
 /// What a rule can ask for instead of Hyperscan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +27,13 @@ pub enum Detector {
     Ten,
     /// A `+` and at least nine digits with short separators.
     Plus,
-    /// Two capital letters and two digits at the start of a word.
-    LettersDigits,
+    /// Two capital letters and two digits, and an account number behind them whose checksum holds.
+    Iban,
+    /// Two capital letters, six digits in pairs, and a letter from A to D.
+    Nino,
     /// Groups of digits joined by dots.
     Dotted,
 }
-
-/// Bytes around a candidate that a rule's expression sees.
-pub const WINDOW_BYTES_MAX: usize = 400;
 
 /// One place to look at: the expression is searched in `from..to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +57,8 @@ impl Detector {
         ("3-3-4", Detector::ThreeThreeFour),
         ("10", Detector::Ten),
         ("plus", Detector::Plus),
-        ("letters-digits", Detector::LettersDigits),
+        ("iban", Detector::Iban),
+        ("nino", Detector::Nino),
         ("dotted", Detector::Dotted),
     ];
 
@@ -113,10 +113,8 @@ impl Detector {
                 .map_or(end, |at| start + at + 1)
         };
         match (self, &text[start..end]) {
-            (Detector::LettersDigits, [a, b, ..]) => match super::people::iban_length(&[*a, *b]) {
-                Some(length) => count(length, u8::is_ascii_alphanumeric),
-                None => end,
-            },
+            (Detector::Iban, [a, b, ..]) => super::people::iban_length(&[*a, *b])
+                .map_or(end, |length| count(length, u8::is_ascii_alphanumeric)),
             (Detector::Plus, [b'+', b'1' | b'7', ..]) => count(11, u8::is_ascii_digit),
             _ => end,
         }
@@ -256,8 +254,9 @@ pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
             let named = [
                 (block.at & mark != 0).then(|| email_at(text, place)).flatten(),
                 (dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
-                (tight & mark != 0).then(|| window(Detector::LettersDigits, text, place - 3, 72)),
-                (spaced & mark != 0).then(|| window(Detector::LettersDigits, text, place - 4, 72)),
+                (tight & mark != 0).then(|| iban_at(text, place - 3)).flatten(),
+                (tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
+                (spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
                 (plus_start & mark != 0).then(|| plus_at(text, place)).flatten(),
             ];
             for candidate in named.into_iter().flatten() {
@@ -274,8 +273,40 @@ pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
     }
 }
 
-fn window(detector: Detector, text: &[u8], from: usize, bytes: usize) -> Candidate {
-    Candidate { detector, from, to: text.len().min(from + bytes) }
+/// An account number at `from`: as many letters and digits as its country has, with single blanks
+/// between, and the right remainder.
+fn iban_at(text: &[u8], from: usize) -> Option<Candidate> {
+    let length = super::people::iban_length(text[from..].first_chunk()?)?;
+    let mut seen = 0;
+    let mut to = from;
+    for &byte in text[from..].iter().take(length + length / 4 + 1) {
+        match byte {
+            b'A'..=b'Z' | b'0'..=b'9' => seen += 1,
+            b' ' => {}
+            _ => return None,
+        }
+        to += 1;
+        if seen == length {
+            break;
+        }
+    }
+    super::people::iban(&text[from..to]).then_some(Candidate { detector: Detector::Iban, from, to })
+}
+
+/// Six digits and a letter from A to D behind two letters at `from`, with blanks between pairs.
+fn nino_at(text: &[u8], from: usize) -> Option<Candidate> {
+    let mut seen = 0;
+    for (place, &byte) in text[from + 2..].iter().enumerate().take(11) {
+        match byte {
+            b'0'..=b'9' if seen < 6 => seen += 1,
+            b'A'..=b'D' if seen == 6 => {
+                return Some(Candidate { detector: Detector::Nino, from, to: from + 3 + place });
+            }
+            b' ' => {}
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Both sides of an `@`: a local part before it, a letter or digit after it.
@@ -290,7 +321,8 @@ fn email_at(text: &[u8], place: usize) -> Option<Candidate> {
         .iter()
         .position(|&byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')));
     let domain = &domain[..end.unwrap_or(domain.len())];
-    memchr::memchr(b'.', domain)?;
+    // `pkg@1.2.3`: no label that could end a domain.
+    domain.windows(2).find(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic())?;
     let start = place.saturating_sub(64);
     let local = &text[start..place];
     let from = local
@@ -323,7 +355,11 @@ fn dotted_at(text: &[u8], place: usize) -> Option<Candidate> {
             return None;
         }
     }
-    (groups == 4 - usize::from(run > 0)).then(|| window(Detector::Dotted, text, first, 17))
+    (groups == 4 - usize::from(run > 0)).then(|| Candidate {
+        detector: Detector::Dotted,
+        from: first,
+        to: text.len().min(first + 17),
+    })
 }
 
 /// A `+` before `place` and enough digits after it.
@@ -345,36 +381,32 @@ fn plus_at(text: &[u8], place: usize) -> Option<Candidate> {
     (digits >= 9).then_some(Candidate { detector: Detector::Plus, from: place - 1, to: end })
 }
 
-/// Most groups of digits that a shape has, and one more to see that it ends.
-const GROUPS_MAX: usize = 5;
+/// Most groups of digits that a shape has.
+const GROUPS_MAX: usize = 4;
 
 /// A comb of digits that starts at `start`: groups with at most two separators between them. Each shape
 /// at its front is named; false when the caller has enough.
 fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> bool) -> bool {
     let mut groups = [0u8; GROUPS_MAX];
     let mut count = 0;
-    let mut gap = 1;
     let mut end = start;
-    for (place, &byte) in text[start..].iter().enumerate().take(28) {
-        match byte {
-            b'0'..=b'9' => {
-                if gap > 0 {
-                    if count == GROUPS_MAX {
-                        break;
-                    }
-                    count += 1;
-                    gap = 0;
-                }
-                groups[count - 1] += 1;
-                end = start + place + 1;
-            }
-            b' ' | b'-' | b'.' | b')' if gap < 2 => gap += 1,
-            _ => break,
+    loop {
+        // Why 20: no shape has more than 19 digits in a group.
+        let run = text[end..].iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
+        groups[count] = run as u8;
+        count += 1;
+        end += run;
+        // What begins no longer shape is not read further: dates, times, counters.
+        let more =
+            matches!(&groups[..count], [3 | 4] | [3, 2 | 3] | [3, 3, 3] | [4, 4 | 6] | [4, 4, 4]);
+        if !more {
+            break;
         }
-        // No shape has a group of more than 19, and none with more than one has more than 7.
-        if groups[0] > 19 {
-            return true;
+        let gap = text[end..].iter().take(2).take_while(|byte| b" -.)".contains(byte)).count();
+        if gap == 0 || !text.get(end + gap).is_some_and(u8::is_ascii_digit) {
+            break;
         }
+        end += gap;
     }
     let first = text[start];
     let area = first >= b'2';
@@ -418,8 +450,8 @@ mod tests {
                 ("4111 1111 1111 1111", Detector::Card),
                 ("+1 (415) 555-2671", Detector::Plus),
                 ("(415) 555-2671", Detector::ThreeThreeFour),
-                ("GB82WEST12345698765432", Detector::LettersDigits),
-                ("AB 12 34 56 C", Detector::LettersDigits),
+                ("GB82WEST12345698765432", Detector::Iban),
+                ("AB 12 34 56 C", Detector::Nino),
                 ("8.8.4.4", Detector::Dotted),
             ] {
                 let whole = format!("{pad}{text}");

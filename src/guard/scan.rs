@@ -22,7 +22,7 @@ use hyperscan::Scratch;
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
-use super::context::{Verdict, is_bare_number, judge, settle};
+use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
@@ -245,6 +245,13 @@ impl Scanner {
                         let from = candidate.from.max(self.last_end[number]);
                         let rule = &rules.rules()[number];
                         let window = from..candidate.to.max(from);
+                        // Cheaper than the expression, and most candidates end here.
+                        if rule.context_required
+                            && rule.after.is_empty()
+                            && !near(rule, text, &window)
+                        {
+                            continue;
+                        }
                         done = self.search(
                             rule,
                             number,
