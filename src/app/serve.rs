@@ -401,7 +401,7 @@ impl Gateway {
             .iter()
             .map(|signals| {
                 let signals = signals.clone();
-                Arc::new(move || signals.recorded.notify_waiters()) as Waker
+                Arc::new(move || signals.recorded.notify_one()) as Waker
             })
             .collect();
         // One more recorder for what the control threads have to say.

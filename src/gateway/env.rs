@@ -3,6 +3,7 @@
 //! A [`Snapshot`] is swapped whole (configuration, key sets, deny list, rules); its generation number
 //! tells machines that hold something derived from an older one to judge again.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::guard::policy::{Access, Policy};
 use crate::guard::{Mask, RuleSet, Scanner};
 use crate::limits::Limits;
 use crate::record::{Level, Recorder};
-use crate::types::{ExchangeId, Identity, Now};
+use crate::types::{ExchangeId, Identity, Now, SessionId};
 use crate::wire::json;
 
 /// One upstream as the machines see it.
@@ -153,6 +154,33 @@ impl std::ops::Deref for WorkerCounters {
     }
 }
 
+/// Pseudonym keys of the sessions that were seen last: one HMAC for each session instead of two for
+/// each exchange.
+#[derive(Debug, Default)]
+pub struct Pseudonyms {
+    keys: HashMap<SessionId, [u8; 32]>,
+}
+
+/// Bound: beyond it all are forgotten and derived again when needed.
+const PSEUDONYM_KEYS_MAX: usize = 4096;
+
+impl Pseudonyms {
+    /// The key of `session`: equal values are equal within a session and cannot be compared between
+    /// sessions.
+    pub fn key(&mut self, base: &[u8; 32], session: SessionId) -> [u8; 32] {
+        use hmac::{Hmac, Mac};
+        if self.keys.len() >= PSEUDONYM_KEYS_MAX {
+            self.keys.clear();
+        }
+        *self.keys.entry(session).or_insert_with(|| {
+            let mut mac =
+                Hmac::<sha2::Sha256>::new_from_slice(base).expect("HMAC takes a key of any length");
+            mac.update(&session.to_bytes());
+            mac.finalize().into_bytes().into()
+        })
+    }
+}
+
 /// The tools of one worker, lent to its machines for each event.
 pub struct Env {
     /// The snapshot in force.
@@ -173,6 +201,8 @@ pub struct Env {
     pub budget: Arc<Budget>,
     /// Counters of this worker.
     pub metrics: WorkerCounters,
+    /// Keys of the visible pseudonyms.
+    pub pseudonyms: Pseudonyms,
     /// Refusals before authentication.
     pub refusals: Refusals,
     /// Issuers whose keys are wanted; the worker passes them on and empties the list.

@@ -217,6 +217,14 @@ impl Scanner {
         Some((Arc::clone(&self.rules().rules()[hit.rule].id), hit.action))
     }
 
+    /// True when nothing at all is found in a plain text: then nothing is found in any piece of it that
+    /// stands between line ends or separators, and none needs to be looked at by itself.
+    pub fn is_clean(&mut self, text: &[u8], direction: Direction) -> bool {
+        let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
+        self.find(text, Kind::Text, direction, None, &mut scratch, &limits).is_ok()
+            && self.hits.is_empty()
+    }
+
     /// Fills every secret in plain text, in place and without pseudonyms: heads on their way into the
     /// record. A text over a bound is filled whole, line ends excepted.
     pub fn fill_text(&mut self, text: &mut [u8], direction: Direction) -> Vec<Finding> {

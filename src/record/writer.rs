@@ -86,6 +86,10 @@ pub fn start(
             worker: worker as u8,
             number: 0,
             bytes_max: settings.limits.recorder_queue_bytes_max,
+            entries_max: settings.limits.recorder_queue_entries_max,
+            gathers: false,
+            gathered: Vec::new(),
+            urgent: false,
             orders: sender.clone(),
             progress: progress.clone(),
         })
@@ -266,6 +270,13 @@ impl Thread {
         }
     }
 
+    /// Adds entries to the batch; gives their bytes.
+    fn take(&mut self, entries: Vec<Submission>) -> u64 {
+        let bytes = entries.iter().map(|submission| submission.bytes).sum();
+        self.batch.extend(entries);
+        bytes
+    }
+
     /// Waits for an entry or the next thing due, and drains the queue up to the bounds. False when
     /// all recorders are gone.
     fn receive(&mut self) -> bool {
@@ -273,10 +284,7 @@ impl Thread {
         let mut bytes = 0;
         if !self.progress.stopping() {
             match self.orders.recv_timeout(self.wait()) {
-                Ok(Order::Entry(submission)) => {
-                    bytes += submission.bytes;
-                    self.batch.push(submission);
-                }
+                Ok(Order::Entries(entries)) => bytes += self.take(entries),
                 Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => connected = false,
             }
@@ -284,10 +292,7 @@ impl Thread {
         let bytes_max = self.settings.limits.recorder_batch_bytes_max;
         while bytes < bytes_max && self.batch.len() < BATCH_ENTRIES_MAX {
             match self.orders.try_recv() {
-                Ok(Order::Entry(submission)) => {
-                    bytes += submission.bytes;
-                    self.batch.push(submission);
-                }
+                Ok(Order::Entries(entries)) => bytes += self.take(entries),
                 Ok(Order::Look) => {}
                 Err(_) => break,
             }

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -78,6 +79,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     // Heads and bodies go out in one operation; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     let stream = Rc::new(stream);
+    let number = worker.number();
+    let progress = worker.progress();
     let mut connection = Connection::new(source, listener, worker.now());
     let mut upstream: Option<Upstream> = None;
     let mut actions: Vec<Action> = Vec::with_capacity(8);
@@ -92,7 +95,6 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
 
     loop {
         // Why before the machine runs: what is signalled from here on is seen by the wait below.
-        let mut recorded = pin!(worker.signals().recorded.notified());
         let mut changed = pin!(worker.signals().changed.notified());
         let now = worker.now();
         let deadline_ns = {
@@ -217,12 +219,25 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     Err(_) => Event::UpstreamBroken,
                 }
             }
-            () = recorded.as_mut(), if waits_for_record => Event::Wake,
+            () = std::future::poll_fn(|context| {
+                // The turn that ends before this wait has seen the record as it was; a receipt that
+                // came since is seen here, one that comes later wakes the task.
+                let receipt = connection.waits_for();
+                match receipt {
+                    Some((ticket, level)) if progress.reached(ticket, level) => Poll::Ready(()),
+                    _ if progress.failed() || progress.ended() => Poll::Ready(()),
+                    _ => {
+                        worker.receipts().wait(number, receipt, context.waker());
+                        Poll::Pending
+                    }
+                }
+            }), if waits_for_record => Event::Wake,
             () = changed.as_mut() => Event::Wake,
             () = timer.as_mut() => Event::Wake,
         };
     }
 
+    worker.receipts().forget(number);
     socket::shutdown(&*stream, Shutdown::Both);
     if let Some(operation) = client_send.as_mut().as_pin_mut() {
         let _ = operation.await;

@@ -1,6 +1,6 @@
 //! The worker thread: a pinned core, a ring, listeners, and the tasks of its connections.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::net::{Shutdown, TcpListener as StdListener};
 use std::pin::pin;
@@ -12,18 +12,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_uring::net::TcpListener;
 
+use super::receipts::{self, Receipts};
 use super::ring::Flags;
 use super::shared::{Shared, Signals};
 use super::upstream::{Pools, Upstream};
 use super::{client, socket};
 use crate::auth::cache::Cache;
 use crate::gateway::entries;
-use crate::gateway::env::{Env, Ids, WorkerCounters};
+use crate::gateway::env::{Env, Ids, Pseudonyms, WorkerCounters};
 use crate::gateway::fault::Fault;
 use crate::gateway::metrics::Counters;
 use crate::gateway::refusals::Refusals;
 use crate::guard::Scanner;
-use crate::record::{Entry, Kind, PartKind, Recorder};
+use crate::record::{Entry, Kind, PartKind, Progress, Recorder};
 use crate::types::Now;
 use crate::wire::json;
 
@@ -56,6 +57,9 @@ pub struct Worker {
     signals: Arc<Signals>,
     env: RefCell<Env>,
     pools: Rc<Pools>,
+    receipts: Receipts,
+    progress: Arc<Progress>,
+    connections: Cell<u64>,
     counters: WorkerCounters,
     fingerprint_key: [u8; 32],
     workers: usize,
@@ -102,8 +106,38 @@ impl Worker {
         env
     }
 
+    /// Who waits for the record.
+    pub fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    /// How far the record is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// A number for a new connection.
+    pub fn number(&self) -> u64 {
+        self.connections.set(self.connections.get() + 1);
+        self.connections.get()
+    }
+
+    /// Entries are gathered, and nobody waits for any of them.
+    pub fn gathers_lazily(&self) -> bool {
+        let env = self.env.borrow();
+        env.recorder.has_gathered() && !env.recorder.is_urgent()
+    }
+
+    /// Hands the gathered entries to the writer.
+    pub fn hand_over(&self) {
+        self.env.borrow_mut().recorder.flush();
+    }
+
     /// Passes on what the machines left for others.
     pub fn pass_on(&self, env: &mut Env) {
+        if env.recorder.has_gathered() {
+            self.receipts.gathered.notify_one();
+        }
         for issuer in env.keys_wanted.drain(..) {
             (self.shared.keys_wanted)(issuer);
         }
@@ -141,6 +175,7 @@ impl Worker {
                 env.refusals.put_back(counted, now);
             }
         }
+        self.pass_on(&mut env);
     }
 }
 
@@ -161,7 +196,9 @@ pub fn run(start: Start, shared: Arc<Shared>) -> Result<(), String> {
     runtime.block_on(work(start, shared))
 }
 
-async fn work(start: Start, shared: Arc<Shared>) -> Result<(), String> {
+async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
+    start.recorder.gather();
+    let progress = start.recorder.progress_shared();
     let snapshot = shared.snapshot();
     let limits = snapshot.settings.limits.clone();
     let scanner = Scanner::new(snapshot.rules.clone(), start.fingerprint_key, &limits)
@@ -177,6 +214,7 @@ async fn work(start: Start, shared: Arc<Shared>) -> Result<(), String> {
         sessions: shared.sessions.clone(),
         budget: shared.budget.clone(),
         metrics: counters.clone(),
+        pseudonyms: Pseudonyms::default(),
         refusals: Refusals::default(),
         keys_wanted: Vec::new(),
         draining: false,
@@ -187,10 +225,15 @@ async fn work(start: Start, shared: Arc<Shared>) -> Result<(), String> {
         workers: shared.signals.len(),
         env: RefCell::new(env),
         pools: Pools::new(counters.clone()),
+        receipts: Receipts::default(),
+        progress,
+        connections: Cell::new(0),
         counters,
         fingerprint_key: start.fingerprint_key,
         shared: shared.clone(),
     });
+    let listening = tokio_uring::spawn(receipts::listen(worker.clone()));
+    let handing_over = tokio_uring::spawn(receipts::hand_over(worker.clone()));
     let mut accepting = Vec::new();
     for (listener, socket) in start.listeners.into_iter().enumerate() {
         accepting.push(tokio_uring::spawn(accept(worker.clone(), socket, listener as u16)));
@@ -218,6 +261,9 @@ async fn work(start: Start, shared: Arc<Shared>) -> Result<(), String> {
         let _ = task.await;
     }
     worker.record_counted(true);
+    listening.abort();
+    handing_over.abort();
+    worker.hand_over();
     Ok(())
 }
 

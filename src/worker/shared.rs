@@ -18,7 +18,7 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 /// Signals to the tasks of one worker.
 #[derive(Debug, Default)]
 pub struct Signals {
-    /// The record went on, or failed.
+    /// The record went on, or failed. Heard by one task of the worker, which wakes those it concerns.
     pub recorded: Notify,
     /// The snapshot changed, or the drain began.
     pub changed: Notify,

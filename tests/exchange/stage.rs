@@ -13,7 +13,7 @@ use stenograph::auth::keys::{Algorithm, IssuerKeys, KeySet, KeySets};
 use stenograph::auth::metadata;
 use stenograph::auth::token::Issuer;
 use stenograph::gateway::budget::Budget;
-use stenograph::gateway::env::{Env, Ids, Route, Settings, Snapshot, WorkerCounters};
+use stenograph::gateway::env::{Env, Ids, Pseudonyms, Route, Settings, Snapshot, WorkerCounters};
 use stenograph::gateway::fault;
 use stenograph::gateway::metrics::Metrics;
 use stenograph::gateway::refusals::Refusals;
@@ -167,6 +167,7 @@ impl Stage {
             sessions: SessionTable::new(64),
             budget: Budget::new(plan.limits.inflight_bytes_max),
             metrics: WorkerCounters { all: metrics, worker: 0 },
+            pseudonyms: Pseudonyms::default(),
             refusals: Refusals::default(),
             keys_wanted: Vec::new(),
             draining: false,

@@ -242,9 +242,8 @@ impl Connection {
         if !fits {
             return Err(Fault::Upstream(UpstreamFault::Status(status)));
         }
-        let (head_in, mut findings) = answer_head_record(exchange, turn);
+        let (head_in, findings) = answer_head_record(exchange, turn);
         let head = answer_head(exchange, status, None, Some(0), turn.env.draining)?;
-        let head_out = record_own_head(&head, &mut findings, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.answered = true;
@@ -256,7 +255,7 @@ impl Connection {
             .entry(Kind::Answer, turn.now)
             .part(PartKind::Verdict, verdict)
             .part(PartKind::HeadIn, head_in)
-            .part(PartKind::HeadOut, head_out);
+            .part(PartKind::HeadOut, head.clone());
         let payload =
             guard::join(guard::own(head), guard::own(Bytes::new()), guard::own(Bytes::new()));
         self.emit(Emission::answer(entry, payload), turn);
@@ -290,7 +289,7 @@ impl Connection {
             message = mcp::read(&body, Direction::Response, limits, &mut turn.env.json)
                 .map_err(nonsense)?;
         }
-        let key = pseudonym_key(exchange);
+        let key = pseudonym_key(exchange, turn);
         let mask = mask_of(exchange);
         let outcome = turn.env.scanner.judge_message(
             body,
@@ -312,7 +311,6 @@ impl Connection {
                     Some(judgement.bytes.len()),
                     turn.env.draining,
                 )?;
-                let head_out = record_own_head(&head, &mut findings, turn);
                 findings.extend(judgement.findings);
                 count_findings(&findings, turn);
                 exchange.answering = true;
@@ -328,7 +326,7 @@ impl Connection {
                     .entry(Kind::Answer, turn.now)
                     .part(PartKind::Verdict, verdict)
                     .part(PartKind::HeadIn, head_in)
-                    .part(PartKind::HeadOut, head_out)
+                    .part(PartKind::HeadOut, head.clone())
                     .part(PartKind::Body, (*judgement.bytes).clone());
                 let payload =
                     guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
@@ -499,19 +497,8 @@ pub(super) fn answer_head_record(
     (head.freeze(), findings)
 }
 
-/// The recorded copy of a head that the gateway wrote.
-pub(super) fn record_own_head(
-    head: &Bytes,
-    findings: &mut Vec<crate::types::Finding>,
-    turn: &mut Turn<'_>,
-) -> Bytes {
-    let mut copy = BytesMut::from(&head[..]);
-    let found = turn.env.scanner.fill_text(&mut copy, Direction::Response);
-    findings.extend(found);
-    copy.freeze()
-}
-
-/// The head of an answer that comes from the upstream, written anew.
+/// The head of an answer that comes from the upstream, written anew. Constants, a handle of ours, and
+/// an origin of the configuration: nothing in it needs to be scanned for the record.
 pub(super) fn answer_head(
     exchange: &Exchange,
     status: u16,

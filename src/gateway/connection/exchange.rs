@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     pub(super) request: head::Request,
     /// The head as it came, until it is recorded.
     pub(super) head: BytesMut,
+    /// Its credentials are filled, and no rule finds anything in it.
+    pub(super) head_clean: Option<bool>,
     /// The head of the upstream's answer, until it is recorded. Why apart: the places of its fields
     /// are known by `answer_fields`, those of `head` by `fields`.
     pub(super) answer_head: BytesMut,

@@ -51,7 +51,7 @@ use super::metrics::Leg;
 use crate::auth::token::TokenFault;
 use crate::guard::{Judged, Payload};
 use crate::limits::RECEIVE_BYTES;
-use crate::record::Released;
+use crate::record::{Level, Released, Ticket};
 use crate::types::{Era, Now};
 use crate::wire::body::Decoder;
 use crate::wire::head::{self, Fields, Framing, Method};
@@ -246,6 +246,15 @@ impl Connection {
     /// True while the machine waits for the record to go on.
     pub fn waits_for_record(&self) -> bool {
         !self.unsubmitted.is_empty() || !self.held.is_empty()
+    }
+
+    /// The receipt with which the record's going on matters to this connection; `None` when it waits
+    /// for room in the writer's queue, so that any change matters.
+    pub fn waits_for(&self) -> Option<(Ticket, Level)> {
+        match self.unsubmitted.is_empty() {
+            true => self.held.front().map(HeldOut::waits_for),
+            false => None,
+        }
     }
 
     /// Monotonic nanoseconds at which the machine wants to look again, whatever happens.

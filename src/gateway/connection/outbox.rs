@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::metrics;
 use super::{Action, Connection, Link, Phase, ToClient, Turn};
 use crate::guard::{Judged, Payload};
-use crate::record::{Entry, Held, Released};
+use crate::record::{Entry, Held, Level, Released, Ticket};
 
 /// Which side bytes go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,12 @@ pub(super) struct HeldOut {
     side: Side,
     bytes: u64,
     held: Held<Judged<Payload>>,
+}
+
+impl HeldOut {
+    pub(super) fn waits_for(&self) -> (Ticket, Level) {
+        self.held.waits_for()
+    }
 }
 
 fn bytes_of(payload: &Payload) -> u64 {

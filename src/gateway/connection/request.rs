@@ -52,6 +52,7 @@ impl Connection {
             client_bytes: head.len() as u64,
             request,
             head,
+            head_clean: None,
             answer_head: BytesMut::new(),
             route: None,
             caller: None,
@@ -432,10 +433,11 @@ impl Connection {
             Err(denial) => {
                 // Why: what was tried is evidence, so the refused message is recorded, masked. No
                 // permit exists for it, so nothing of it can ever be forwarded.
+                let key = pseudonym_key(exchange, turn);
                 let masked = turn.env.scanner.mask_for_record(
                     body,
                     Direction::Request,
-                    &pseudonym_key(exchange),
+                    &key,
                     &mut turn.env.json,
                     limits,
                 );
@@ -454,7 +456,7 @@ impl Connection {
         {
             exchange.level = level;
         }
-        let key = pseudonym_key(exchange);
+        let key = pseudonym_key(exchange, turn);
         let mask = permit.mask().unwrap_or(settings.mask);
         let outcome = turn.env.scanner.judge_message(
             body,
@@ -509,7 +511,7 @@ impl Connection {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         exchange.grant = permit.grant();
         let target = suffix_target(exchange);
-        let key = pseudonym_key(exchange);
+        let key = pseudonym_key(exchange, turn);
         let (head, head_record, mut findings) = self.upstream_head(None, &target, &key, turn)?;
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         let (head_in, head_findings) = record_head(exchange, &self.fields, turn);
@@ -547,19 +549,21 @@ impl Connection {
         pseudonym_key: &[u8; 32],
         turn: &mut Turn<'_>,
     ) -> Result<(Bytes, Bytes, Vec<Finding>), Fault> {
-        let exchange = self.exchange.as_ref().expect("an exchange has begun");
+        let exchange = self.exchange.as_mut().expect("an exchange has begun");
+        look_at_head(exchange, &self.fields, turn);
         let route = exchange.route();
         let head = &exchange.head;
         let query = exchange.request.query.map(|span| span.of(head));
         let scanner = &mut turn.env.scanner;
-        if let Some(query) = query
+        // Nothing found in the whole head: then nothing in any of its values.
+        let clean = exchange.head_clean == Some(true);
+        if let Some(query) = query.filter(|_| !clean)
             && scanner
                 .judge_field(query, Direction::Request)
                 .is_some_and(|(_, action)| action != RuleAction::Alert)
         {
             return Err(Fault::RequestBlocked);
         }
-        let mut findings = Vec::new();
         let mut text = HeadText::request(exchange.http, target, query);
         text.field("Host", route.host.as_bytes());
         let mut accepted = false;
@@ -570,7 +574,11 @@ impl Connection {
                 continue;
             }
             accepted |= field.known == Some(Name::Accept);
-            match scanner.judge_field(field.value, Direction::Request) {
+            let found = match clean {
+                true => None,
+                false => scanner.judge_field(field.value, Direction::Request),
+            };
+            match found {
                 None | Some((_, RuleAction::Alert)) => {
                     text.field_bytes(field.name, field.value);
                 }
@@ -608,12 +616,25 @@ impl Connection {
             text.field(name, value);
             at..at + value.len()
         });
+        // The rest of it is our own text and handles that the upstream made.
+        let handles = [&exchange.upstream_session, &exchange.upstream_event];
+        let clean = clean
+            && handles
+                .into_iter()
+                .flatten()
+                .all(|value| scanner.is_clean(value, Direction::Request));
         let sent = text.end().freeze();
+        if clean && credential.is_none() {
+            return Ok((sent.clone(), sent, Vec::new()));
+        }
         let mut recorded = BytesMut::from(&sent[..]);
         if let Some(range) = credential {
             recorded[range].fill(b'*');
         }
-        findings.extend(turn.env.scanner.fill_text(&mut recorded, Direction::Request));
+        let findings = match clean {
+            true => Vec::new(),
+            false => scanner.fill_text(&mut recorded, Direction::Request),
+        };
         Ok((sent, recorded.freeze(), findings))
     }
 
@@ -926,30 +947,18 @@ pub(super) fn refusal_text(
     own_payload(head, body)
 }
 
-/// The key of the pseudonyms that callers see: one for each session, so that equal values are equal
-/// within a session and not comparable between sessions.
-pub(super) fn pseudonym_key(exchange: &Exchange) -> [u8; 32] {
-    use hmac::{Hmac, Mac};
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&exchange.settings.pseudonym_key)
-        .expect("HMAC takes a key of any length");
-    if let Some((session, _)) = exchange.session {
-        mac.update(&session.to_bytes());
-    }
-    mac.finalize().into_bytes().into()
+/// The key of the pseudonyms that callers see in this exchange.
+pub(super) fn pseudonym_key(exchange: &Exchange, turn: &mut Turn<'_>) -> [u8; 32] {
+    let session = exchange.session.map(|(session, _)| session).unwrap_or_default();
+    turn.env.pseudonyms.key(&exchange.settings.pseudonym_key, session)
 }
 
-/// The recorded copy of the request head: credentials filled, the rest scanned and filled.
-fn record_head(
-    exchange: &mut Exchange,
-    fields: &head::Fields,
-    turn: &mut Turn<'_>,
-) -> (Bytes, Vec<Finding>) {
-    let mut head = std::mem::take(&mut exchange.head);
-    if head.is_empty() {
-        return (Bytes::new(), Vec::new());
-    }
+/// Fills the credentials in the head as it came, and looks whether anything else in it is found by a
+/// rule. From here on the head is fit for the record, or is filled on its way there.
+fn look_at_head(exchange: &mut Exchange, fields: &head::Fields, turn: &mut Turn<'_>) {
+    let head = &mut exchange.head;
     let secret: Vec<_> = fields
-        .iter(&head)
+        .iter(head)
         .filter(|field| match field.known {
             Some(Name::Authorization | Name::ProxyAuthorization | Name::Cookie | Name::Dpop) => {
                 true
@@ -962,7 +971,26 @@ fn record_head(
     for span in secret {
         head[span.range()].fill(b'*');
     }
-    let findings = turn.env.scanner.fill_text(&mut head, Direction::Request);
+    exchange.head_clean = Some(turn.env.scanner.is_clean(head, Direction::Request));
+}
+
+/// The recorded copy of the request head: credentials filled, the rest scanned and filled.
+fn record_head(
+    exchange: &mut Exchange,
+    fields: &head::Fields,
+    turn: &mut Turn<'_>,
+) -> (Bytes, Vec<Finding>) {
+    if exchange.head.is_empty() {
+        return (Bytes::new(), Vec::new());
+    }
+    if exchange.head_clean.is_none() {
+        look_at_head(exchange, fields, turn);
+    }
+    let mut head = std::mem::take(&mut exchange.head);
+    let findings = match exchange.head_clean {
+        Some(true) => Vec::new(),
+        _ => turn.env.scanner.fill_text(&mut head, Direction::Request),
+    };
     (head.freeze(), findings)
 }
 

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::{heads, metrics};
-use super::answer::{answer_head, answer_head_record, answers, mask_of, record_own_head};
+use super::answer::{answer_head, answer_head_record, answers, mask_of};
 use super::exchange::Exchange;
 use super::outbox::Emission;
 use super::request::{count_findings, pseudonym_key};
@@ -36,10 +36,9 @@ impl Connection {
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         exchange.answer_head = head;
-        let (head_in, mut findings) = answer_head_record(exchange, turn);
+        let (head_in, findings) = answer_head_record(exchange, turn);
         let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
             .map_err(|_| UpstreamFault::Handle)?;
-        let head_out = record_own_head(&head, &mut findings, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.streaming = true;
@@ -51,7 +50,7 @@ impl Connection {
             .entry(Kind::StreamOpen, turn.now)
             .part(PartKind::Verdict, verdict)
             .part(PartKind::HeadIn, head_in)
-            .part(PartKind::HeadOut, head_out);
+            .part(PartKind::HeadOut, head.clone());
         let idle_ms_max = exchange.settings.limits.stream_idle_ms_max;
         let payload = own_piece(head, Bytes::new(), Bytes::new());
         self.phase = Phase::Stream {
@@ -252,7 +251,7 @@ impl Connection {
         let class = message.class;
         let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&data)));
         let method = message.method.as_ref().map(|text| text.decode(&data).into_owned());
-        let key = pseudonym_key(exchange);
+        let key = pseudonym_key(exchange, turn);
         let mask = mask_of(exchange);
         let outcome = turn.env.scanner.judge_message(
             data,
