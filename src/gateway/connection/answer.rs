@@ -213,7 +213,6 @@ impl Connection {
         let status = exchange.status.unwrap_or(502);
         let media =
             self.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
-        self.drop_link(keeps, turn);
         let result = match media {
             _ if body.is_empty() => self.relay_bare(status, turn),
             Some(Media::Json) => self.relay_json(body, status, turn),
@@ -224,6 +223,9 @@ impl Connection {
             _ if status == 202 => self.relay_bare(status, turn),
             _ => Err(Fault::Upstream(UpstreamFault::MediaType)),
         };
+        // Why not before: an answer that is not this call's means that answers and calls no longer
+        // match on the connection, and the next call there would get this one's.
+        self.drop_link(keeps && result.is_ok(), turn);
         if let Err(fault) = result {
             self.refuse(fault, turn);
         }
