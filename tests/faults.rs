@@ -136,6 +136,7 @@ fn a_panic_in_a_worker_stops_the_gateway_with_a_sealed_record() {
     assert!(sealed, "the segment is not sealed");
 }
 
+// Checked against the mutant "released before it is recorded": `Held::ready` is always true.
 #[test]
 fn a_stalled_disk_holds_calls_back_and_a_failing_one_refuses_them() {
     let disk = MemoryDisk::new();
@@ -309,8 +310,9 @@ fn without_the_identity_providers_keys_nobody_is_let_in_and_the_gateway_is_not_r
     gateway.stop().unwrap();
 }
 
-// Checked against the mutants "sent again" and "a dirty upstream connection is kept" (`is_quiet` is
-// always true).
+// Checked against the mutants "every request is sent twice" (in `send` of the worker), "a connection
+// that is not quiet is used" (`is_quiet` is always true), "any id will do", and "the connection of an
+// answer with a wrong id is kept".
 #[test]
 fn odd_upstreams_never_get_a_call_twice_nor_mix_answers() {
     type Behaviour = fn(TcpStream, u64, &odd::Log);

@@ -153,6 +153,7 @@ fn a_list_shows_what_is_granted_and_belongs_to_one_caller() {
         .end();
 }
 
+// Checked against the mutant "a receive takes the buffer away although a whole request stands in it".
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let script = Script::new(Plan::default());

@@ -161,8 +161,8 @@ fn normal(played: &Played, record: &[Recorded]) -> (Vec<String>, Vec<String>) {
     (sent, recorded)
 }
 
-// Checked against the mutant "a receive takes the buffer away although a whole request stands in it"
-// and against "the decoder forgets what it has seen of a chunk".
+// Checked against the mutant "what arrives behind an unfinished request takes its place" in
+// `take_back`.
 #[test]
 fn any_cut_gives_the_same_bytes_and_the_same_record() {
     // All plays come from one address; none of their refusals may end as a mere count.
