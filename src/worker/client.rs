@@ -216,7 +216,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                 worker.counters().bytes(Leg::UpstreamOut, bytes);
                 match result {
                     Ok(()) => Event::UpstreamSent,
-                    Err(_) => Event::UpstreamBroken,
+                    Err(_) => Event::UpstreamUnsent,
                 }
             }
             () = std::future::poll_fn(|context| {

@@ -109,6 +109,9 @@ fn a_client_that_does_not_read_is_given_up() {
         .after_ms(29_000)
         .expect_open()
         .after_ms(2_000)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Answer, &[])
+        .expect_recorded(Kind::End, &["client-not-reading"])
         .expect_closed()
         .end();
 }

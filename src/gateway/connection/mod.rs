@@ -80,6 +80,9 @@ pub enum Event {
     UpstreamBroken,
     /// The request was taken by the kernel.
     UpstreamSent,
+    /// It was not taken whole. Why this is no [`Event::UpstreamBroken`]: a server may answer early and
+    /// close without reading on (RFC 9112 §9.5); what it said is still to be read.
+    UpstreamUnsent,
     /// The record went on, the snapshot changed, the drain began, or a deadline passed: look again.
     Wake,
 }
@@ -386,7 +389,9 @@ impl Connection {
                     *sending = false;
                 }
             }
-            Event::Wake => {}
+            // The link counts as sending from now on, so it is never used again; the read that is
+            // under way tells whether there was an answer.
+            Event::UpstreamUnsent | Event::Wake => {}
         }
     }
 
@@ -411,8 +416,11 @@ impl Connection {
             self.client_broken = true;
             self.client_ended = true;
             self.sending_since_ns = None;
-            self.abandon("client does not read", turn);
-            self.close(turn);
+            self.to_client.clear();
+            self.abandon("client-not-reading", turn);
+            if self.exchange.is_none() {
+                self.close(turn);
+            }
             return;
         }
         if self.waits_for_record()
