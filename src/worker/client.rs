@@ -162,17 +162,18 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
         }
         let waits_for_record = connection.waits_for_record();
         event = tokio::select! {
-            (result, buffer) = async { client_read.as_mut().as_pin_mut().unwrap().await },
-                if client_read.is_some() =>
+            // Why in this order: a request is taken before its answer comes, and the machine keeps an
+            // upstream connection only when it has heard so. Nothing starves: with every event the
+            // machine looks at the time, the snapshot and the record.
+            biased;
+            (result, bytes) = async { upstream_send.as_mut().as_pin_mut().unwrap().await },
+                if upstream_send.is_some() =>
             {
-                client_read.set(None);
+                upstream_send.set(None);
+                worker.counters().bytes(Leg::UpstreamOut, bytes);
                 match result {
-                    Ok(0) => Event::ClientEnd(buffer),
-                    Ok(bytes) => {
-                        worker.counters().bytes(Leg::ClientIn, bytes as u64);
-                        Event::ClientBytes(buffer)
-                    }
-                    Err(_) => Event::ClientBroken,
+                    Ok(()) => Event::UpstreamSent,
+                    Err(_) => Event::UpstreamUnsent,
                 }
             }
             (result, bytes) = async { client_send.as_mut().as_pin_mut().unwrap().await },
@@ -209,14 +210,17 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     Err(_) => Event::UpstreamBroken,
                 }
             }
-            (result, bytes) = async { upstream_send.as_mut().as_pin_mut().unwrap().await },
-                if upstream_send.is_some() =>
+            (result, buffer) = async { client_read.as_mut().as_pin_mut().unwrap().await },
+                if client_read.is_some() =>
             {
-                upstream_send.set(None);
-                worker.counters().bytes(Leg::UpstreamOut, bytes);
+                client_read.set(None);
                 match result {
-                    Ok(()) => Event::UpstreamSent,
-                    Err(_) => Event::UpstreamUnsent,
+                    Ok(0) => Event::ClientEnd(buffer),
+                    Ok(bytes) => {
+                        worker.counters().bytes(Leg::ClientIn, bytes as u64);
+                        Event::ClientBytes(buffer)
+                    }
+                    Err(_) => Event::ClientBroken,
                 }
             }
             () = std::future::poll_fn(|context| {
