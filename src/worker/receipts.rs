@@ -20,10 +20,13 @@ use crate::record::{Level, Progress, Ticket};
 /// Longest an entry that nobody waits for stays with the worker.
 const LAZY: Duration = Duration::from_millis(5);
 
+/// What one connection waits for: a receipt, or (without one) any change of the record.
+type Waiting = (Option<(Ticket, Level)>, Waker);
+
 /// Waiting connections of one worker, by their number.
 #[derive(Default)]
 pub struct Receipts {
-    waiting: RefCell<HashMap<u64, (Option<(Ticket, Level)>, Waker)>>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
     /// Something was gathered for the writer.
     pub gathered: Notify,
 }
