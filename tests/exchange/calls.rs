@@ -67,6 +67,50 @@ fn a_secret_in_an_answer_or_a_request_goes_on_masked_and_is_recorded_masked() {
 }
 
 #[test]
+fn a_secret_in_a_field_or_a_query_does_not_go_on() {
+    use base64::Engine;
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("a {PLANTED} b"));
+    let fields = format!(
+        "User-Agent: x/{PLANTED}\r\nAccept-Language: {PLANTED}\r\nTracestate: a={PLANTED}\r\n\
+         Mcp-Param-Text: {PLANTED}\r\nMcp-Param-More: =?base64?{encoded}?=\r\n\
+         X-Api-Key: of-the-caller\r\n"
+    );
+    let script = script
+        .client(post(&token, &fields, &call_body(1, "echo", PLANTED)))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["Mcp-Param-Text: [", "Mcp-Param-More: =?base64?", "?=", "echo"])
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |_| {});
+    let request = String::from_utf8_lossy(&script.rig.requests[0]).into_owned();
+    for secret in ["MASKME", &encoded, "of-the-caller"] {
+        assert!(!request.contains(secret), "{request}");
+        for entry in script.stage.record() {
+            assert!(!entry.text().contains(secret), "{secret} in {:?}", entry.kind);
+        }
+    }
+    let get = format!(
+        "GET /codegen?key={PLANTED} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    let blocked = base64::engine::general_purpose::STANDARD.encode(FORBIDDEN);
+    let [blocked, unreadable] =
+        [format!("=?base64?{blocked}?="), "=?base64?%%?=".to_owned()].map(|value| {
+            post(&token, &format!("Mcp-Param-Text: {value}\r\n"), &call_body(2, "echo", "x"))
+        });
+    script
+        .client(get)
+        .expect_answer(403, |_| {})
+        .client(blocked)
+        .expect_error(200, -31002)
+        .client(unreadable)
+        .expect_error(400, -32020)
+        .expect_nothing()
+        .end();
+}
+
+#[test]
 fn a_blocked_request_stays_here() {
     let script = Script::new(Plan::default());
     let token = script.stage.token("alice", 600);

@@ -550,7 +550,7 @@ impl Connection {
         turn: &mut Turn<'_>,
     ) -> Result<(Bytes, Bytes, Vec<Finding>), Fault> {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
-        look_at_head(exchange, &self.fields, turn);
+        look_at_head(exchange, &self.fields, turn)?;
         let route = exchange.route();
         let head = &exchange.head;
         let query = exchange.request.query.map(|span| span.of(head));
@@ -955,7 +955,15 @@ pub(super) fn pseudonym_key(exchange: &Exchange, turn: &mut Turn<'_>) -> [u8; 32
 
 /// Fills the credentials in the head as it came, and looks whether anything else in it is found by a
 /// rule. From here on the head is fit for the record, or is filled on its way there.
-fn look_at_head(exchange: &mut Exchange, fields: &head::Fields, turn: &mut Turn<'_>) {
+///
+/// # Errors
+/// The head may not go on: a mirrored argument cannot be read, or a rule blocks it.
+fn look_at_head(
+    exchange: &mut Exchange,
+    fields: &head::Fields,
+    turn: &mut Turn<'_>,
+) -> Result<(), Fault> {
+    let key = pseudonym_key(exchange, turn);
     let head = &mut exchange.head;
     let secret: Vec<_> = fields
         .iter(head)
@@ -971,7 +979,49 @@ fn look_at_head(exchange: &mut Exchange, fields: &head::Fields, turn: &mut Turn<
     for span in secret {
         head[span.range()].fill(b'*');
     }
-    exchange.head_clean = Some(turn.env.scanner.is_clean(head, Direction::Request));
+    let params: Vec<_> = fields
+        .iter(head)
+        .filter(|field| field.known == Some(Name::McpParam))
+        .map(|field| field.value_span)
+        .collect();
+    let scanner = &mut turn.env.scanner;
+    let mut result = Ok(());
+    for span in params {
+        let fine = fill_encoded(&mut head[span.range()], scanner, &key);
+        result = result.and(fine);
+    }
+    exchange.head_clean = Some(scanner.is_clean(head, Direction::Request));
+    result
+}
+
+/// A mirrored argument in its base64 form (see [`decode_field`]): what a rule finds in it is filled in
+/// the decoded bytes, which keeps the length of the encoded ones. In the other form it is left as it is.
+fn fill_encoded(
+    value: &mut [u8],
+    scanner: &mut guard::Scanner,
+    key: &[u8; 32],
+) -> Result<(), Fault> {
+    use base64::Engine;
+    let decoded = match decode_field(value) {
+        Some(std::borrow::Cow::Borrowed(_)) => return Ok(()),
+        Some(std::borrow::Cow::Owned(decoded)) => decoded,
+        None => {
+            value.fill(b'*');
+            return Err(Fault::HeaderMismatch("Mcp-Param"));
+        }
+    };
+    let action = match scanner.judge_field(&decoded, Direction::Request) {
+        None | Some((_, RuleAction::Alert)) => return Ok(()),
+        Some((_, action)) => action,
+    };
+    let filled = scanner.fill_field(&decoded, Direction::Request, key);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(filled);
+    let start = value.len() - encoded.len() - 2;
+    value[start..start + encoded.len()].copy_from_slice(encoded.as_bytes());
+    match action {
+        RuleAction::Block => Err(Fault::RequestBlocked),
+        _ => Ok(()),
+    }
 }
 
 /// The recorded copy of the request head: credentials filled, the rest scanned and filled.
@@ -984,7 +1034,8 @@ fn record_head(
         return (Bytes::new(), Vec::new());
     }
     if exchange.head_clean.is_none() {
-        look_at_head(exchange, fields, turn);
+        // Why the result does not matter here: the head goes nowhere but into the record.
+        let _ = look_at_head(exchange, fields, turn);
     }
     let mut head = std::mem::take(&mut exchange.head);
     let findings = match exchange.head_clean {
