@@ -119,7 +119,7 @@ limits! {
     /// is not read on. One event may stand above it.
     stream_ahead_bytes_max: Bytes = MIB, least KIB;
     /// Bytes of pipelined requests that are received ahead of the exchange in progress.
-    pipelined_bytes_max: Bytes = 64 * KIB, least KIB;
+    pipelined_bytes_max: Bytes = 32 * KIB, least KIB;
     /// Requests on one client connection before it is closed (nginx 1000): spreads load over workers.
     connection_requests_max: Count = 100_000, least 1;
     /// Connections to one upstream, of all workers together.
@@ -140,7 +140,7 @@ limits! {
     idle_ms_max: Milliseconds = 75_000, least 100;
     /// Connecting to an upstream.
     connect_ms_max: Milliseconds = 3_000, least 10;
-    /// From the request sent to the first byte of the answer, and between two reads of a JSON answer.
+    /// From the request sent to the head of the answer, and from the head to the end of a JSON body.
     /// Tool calls may take minutes.
     answer_ms_max: Milliseconds = 300_000, least 10;
     /// Longest silence on an event stream; servers send comments every 15 s.
@@ -209,9 +209,12 @@ pub const TRAILER_BYTES_MAX: usize = 8 * KIB as usize;
 impl Limits {
     /// Upper bound of the payload memory of the process, in bytes: what is in flight, what waits for
     /// the writer (it holds the same memory, so this term counts only what is no longer in flight),
-    /// one receive buffer for each connection in each direction, and the views of each worker.
+    /// what each connection may hold ahead of its exchange, and the views of each worker.
     pub fn memory_bytes_max(&self, workers: u64) -> u64 {
-        let receive_buffers = self.connections_max * 2 * RECEIVE_BYTES as u64;
+        // In the worst case each connection holds a head or what is pipelined behind the exchange, and a
+        // receive buffer towards the upstream.
+        let ahead = self.head_bytes_max.max(self.pipelined_bytes_max);
+        let receive_buffers = self.connections_max * (ahead + RECEIVE_BYTES as u64);
         self.inflight_bytes_max
             + self.recorder_queue_bytes_max
             + receive_buffers

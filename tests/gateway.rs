@@ -117,3 +117,29 @@ fn a_stream_shows_progress_and_is_cut_within_a_second_of_revoke() {
     assert_eq!(fine.status, 200);
     world.gateway.stop().unwrap();
 }
+
+/// The drain ends an open stream in order: cut, counted, sealed.
+///
+/// Mutant: a worker that ends after the drain without `end_drain` leaves the exchange without an end.
+#[test]
+fn an_exchange_that_outlasts_the_drain_is_cut_and_recorded() {
+    let (_directory, world) =
+        world(Plan { more: "[limits]\ndrain_ms_max = \"300ms\"\n".into(), ..Plan::default() });
+    let mut stream = PlainClient::connect(world.address()).unwrap();
+    stream.open_stream(&world.engineer()).unwrap();
+    assert_eq!(stream.head().unwrap().0.status, 200);
+    stream.some().unwrap();
+    let record = world.record();
+    world.gateway.stop().unwrap();
+    while stream.some().unwrap_or(0) > 0 {}
+    let options = stenograph::audit::search::SearchOptions {
+        directory: record,
+        filter: stenograph::audit::filter::Filter::default(),
+        json: true,
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    stenograph::audit::search::run(&options, &mut out, &mut err).unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(line["end"]["outcome"], "draining", "{line}");
+    assert_eq!(line["whole"], true, "{line}");
+}

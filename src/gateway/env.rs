@@ -209,6 +209,8 @@ pub struct Env {
     pub keys_wanted: Vec<u16>,
     /// The process is draining: no new exchange begins.
     pub draining: bool,
+    /// The drain is over: what is still open is cut.
+    pub drained: bool,
 }
 
 impl Env {

@@ -31,6 +31,9 @@ use crate::wire::json;
 /// How often a worker looks at what is due: counted refusals, idle upstream connections.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Time that cut exchanges have for their last entry and their last bytes.
+const CUT: Duration = Duration::from_millis(500);
+
 /// What one worker is started with.
 pub struct Start {
     /// Number of the worker.
@@ -90,6 +93,7 @@ impl Worker {
     pub fn env(&self, now: Now) -> RefMut<'_, Env> {
         let mut env = self.env.borrow_mut();
         env.draining = self.shared.draining();
+        env.drained = self.shared.drained();
         if env.snapshot.generation != self.shared.generation() {
             let next = self.shared.snapshot();
             if !Arc::ptr_eq(&env.snapshot.rules, &next.rules) {
@@ -218,6 +222,7 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
         refusals: Refusals::default(),
         keys_wanted: Vec::new(),
         draining: false,
+        drained: false,
         snapshot,
     };
     let worker = Rc::new(Worker {
@@ -245,7 +250,11 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
         if shared.draining() {
             let until = *drained_at
                 .get_or_insert_with(|| Instant::now() + Duration::from_millis(limits.drain_ms_max));
-            if open == 0 || Instant::now() >= until {
+            // What outlasts the drain is cut, and recorded as cut; then the worker ends.
+            if Instant::now() >= until {
+                shared.end_drain();
+            }
+            if open == 0 || Instant::now() >= until + CUT {
                 break;
             }
         }

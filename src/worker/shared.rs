@@ -43,6 +43,7 @@ pub struct Shared {
     /// One for each worker.
     pub signals: Vec<Arc<Signals>>,
     draining: AtomicBool,
+    drained: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -67,6 +68,7 @@ impl Shared {
             keys_wanted,
             signals,
             draining: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         }
     }
@@ -104,6 +106,18 @@ impl Shared {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Ends the drain: open exchanges are cut.
+    pub fn end_drain(&self) {
+        if !self.drained.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// See [`Shared::end_drain`].
+    pub fn drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
     }
 
     /// A task panicked. The process must stop: the runtime keeps the panic inside the task, and a core

@@ -171,6 +171,7 @@ impl Stage {
             refusals: Refusals::default(),
             keys_wanted: Vec::new(),
             draining: false,
+            drained: false,
             snapshot,
         };
         let now = Now { utc_ns: NOW_S * 1_000_000_000, mono_ns: 1_000_000_000_000 };

@@ -21,6 +21,9 @@ use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
 use crate::wire::mcp::{self, Class};
 
+/// Why an exchange is cut that outlasts the drain.
+pub(super) const DRAINED: &str = "draining";
+
 impl Connection {
     pub(super) fn step_answer_head(&mut self, turn: &mut Turn<'_>) -> bool {
         let Link::Open { rx: Some(rx), ended, .. } = &mut self.link else { return false };
@@ -366,9 +369,16 @@ impl Connection {
     pub(super) fn watch_access(&mut self, turn: &mut Turn<'_>) {
         let Some(exchange) = &mut self.exchange else { return };
         let Some(caller) = &mut exchange.caller else { return };
-        // What is already in `Finish` was released before access ended.
-        if matches!(self.phase, Phase::Finish | Phase::Linger { .. } | Phase::Closed) {
-            return;
+        // A whole answer that waits for its record has not left yet and can still be withheld; what has
+        // begun to leave, and refusals of ours, go on.
+        let withheld = !exchange.begun
+            && !exchange.ended
+            && exchange.counted == metrics::Outcome::Answered
+            && (!self.held.is_empty() || !self.unsubmitted.is_empty());
+        match self.phase {
+            Phase::Linger { .. } | Phase::Closed => return,
+            Phase::Finish if !withheld => return,
+            _ => {}
         }
         if turn.now.utc_s() >= caller.identity.expires_s {
             self.cut("token-expired", turn);
@@ -421,28 +431,29 @@ impl Connection {
         self.drop_link(false, turn);
         // What was judged before access ended but is not yet released stays inside.
         self.withhold();
-        let client_gone = reason == "client-disconnected";
+        let fault = match reason {
+            "client-disconnected" => None,
+            DRAINED => Some(Fault::Draining),
+            _ => Some(Fault::AccessEnded),
+        };
         let exchange = self.exchange.as_mut().expect("only exchanges are cut");
         exchange.close = true;
         let mut verdict =
             exchange.verdict(Direction::Response, Decision::Denied, &self.source_text);
         verdict.reason = Some(reason);
-        if client_gone {
+        if fault != Some(Fault::AccessEnded) {
             verdict.decision = Decision::Failed;
         }
         let verdict = verdict.part();
         let entry = exchange.entry(Kind::Cut, turn.now);
         let entry = exchange.with_subject(entry).part(PartKind::Verdict, verdict);
         exchange.outcome = reason;
-        if client_gone {
-            self.emit(Emission::entry(entry), turn);
-            self.phase = Phase::Finish;
-        } else if matches!(self.phase, Phase::Stream { .. }) && exchange.begun {
-            self.emit(Emission::entry(entry), turn);
-            self.end_stream(Some(Fault::AccessEnded), turn);
-        } else {
-            self.emit(Emission::entry(entry), turn);
-            self.refuse(Fault::AccessEnded, turn);
+        let streams = matches!(self.phase, Phase::Stream { .. }) && exchange.begun;
+        self.emit(Emission::entry(entry), turn);
+        match fault {
+            None => self.phase = Phase::Finish,
+            Some(fault) if streams => self.end_stream(Some(fault), turn),
+            Some(fault) => self.refuse(fault, turn),
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.outcome = reason;

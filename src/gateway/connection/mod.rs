@@ -431,6 +431,13 @@ impl Connection {
             return;
         }
         self.watch_access(turn);
+        if turn.env.drained
+            && self.exchange.is_some()
+            && !matches!(self.phase, Phase::Finish | Phase::Linger { .. } | Phase::Closed)
+        {
+            self.cut(answer::DRAINED, turn);
+            return;
+        }
         self.watch_client(turn);
         self.watch_phase(turn, limits);
     }
