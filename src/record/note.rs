@@ -148,8 +148,7 @@ mod tests {
         }
     }
 
-    // Mutants: without the comparison with `text()` a flip of a time's digit case or `+5` passes the
-    // form; without `verify` every flip in the signature passes.
+    // Mutant: `open` without `verify` lets flips in the text and in the signature through.
     #[test]
     fn every_flipped_bit_and_every_cut_is_refused() {
         let key = LogKey::from_seed("log.example", &[1; 32]).unwrap();
@@ -165,6 +164,29 @@ mod tests {
                 assert!(Checkpoint::open(&note[..len], None).is_err(), "cut at {len}");
             }
         }
+    }
+
+    // Mutant: `parse` without the comparison with `text()` takes every one of these.
+    #[test]
+    fn another_spelling_is_no_checkpoint() {
+        let key = LogKey::from_seed("log.example", &[1; 32]).unwrap();
+        let note = sample(true).sign(&key);
+        let spellings = [
+            ("\n12\n", "\n+12\n"),
+            ("\n12\n", "\n012\n"),
+            ("chain 4 ", "chain +4 "),
+            ("=\ntime", "= more\ntime"),
+            ("Z\nsealed", "z\nsealed"),
+            ("Z\nsealed", "+00:00\nsealed"),
+            ("sealed\n", "sealed\nmore\n"),
+            ("sealed\n", "open\n"),
+        ];
+        let read = spellings.map(|(from, to)| {
+            let other = note.replacen(from, to, 1);
+            assert_ne!(other, note);
+            Checkpoint::open(other.as_bytes(), None).map(|_| to)
+        });
+        assert_eq!(read, [Err(NoteFault::Form); 8]);
     }
 
     #[test]

@@ -87,7 +87,8 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    // Mutant: folding the peaks from the left gives another root from three leaves on.
+    // Mutants: the peaks folded without the `rev` (another root from three leaves on); folded from the
+    // left (from seven on).
     #[test]
     fn grows_like_the_recursive_definition() {
         let mut tree = Tree::new();
