@@ -441,6 +441,7 @@ mod tests {
         out
     }
 
+    // Mutants: `prev` without the bits of the block before; `digits_start` with all ones for them.
     #[test]
     fn places_are_named_wherever_they_stand() {
         for pad in 0..130 {
