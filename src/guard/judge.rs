@@ -244,6 +244,14 @@ impl Scanner {
         findings
     }
 
+    /// A single word of a message that no mask may edit (an id, a method, the name of a target), with
+    /// every secret filled: for the record only.
+    pub fn fill_words(&mut self, text: &[u8], direction: Direction) -> String {
+        let mut filled = text.to_vec();
+        self.fill_text(&mut filled, direction);
+        String::from_utf8_lossy(&filled).into_owned()
+    }
+
     /// Fills every secret of a single value, with the digits that the same value gets inside a message:
     /// a field that mirrors a masked argument stays equal to it.
     pub fn fill_field(

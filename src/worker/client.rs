@@ -27,6 +27,9 @@ use crate::guard::Payload;
 /// less than a vectored operation (a 2 KiB copy is 34 ns).
 const JOIN_BYTES_MAX: usize = 4096;
 
+/// Bound: pieces of one vectored operation. The kernel refuses more (UIO_MAXIOV, uio.h).
+const PIECES_MAX: usize = 1024;
+
 async fn read(stream: Rc<TcpStream>, buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
     let at = buffer.len();
     let (result, slice) = stream.read(buffer.slice(at..)).await;
@@ -45,6 +48,10 @@ async fn send(stream: Rc<TcpStream>, mut pieces: Vec<Bytes>) -> (io::Result<()>,
         pieces = vec![joined.freeze()];
     }
     while !pieces.is_empty() {
+        let behind = match pieces.len() {
+            0..=PIECES_MAX => Vec::new(),
+            _ => pieces.split_off(PIECES_MAX),
+        };
         let (result, mut back) = if pieces.len() == 1 {
             let (result, piece) =
                 stream.write(pieces.pop().expect("one piece is there")).submit().await;
@@ -63,6 +70,7 @@ async fn send(stream: Rc<TcpStream>, mut pieces: Vec<Bytes>) -> (io::Result<()>,
                     !piece.is_empty()
                 });
                 pieces = back;
+                pieces.extend(behind);
             }
             Err(error) => return (Err(error), total),
         }

@@ -9,7 +9,7 @@ use super::super::heads::HeadText;
 use super::super::metrics;
 use super::exchange::Exchange;
 use super::outbox::Emission;
-use super::request::{count_findings, pseudonym_key, push_cors};
+use super::request::{count_findings, names_a_credential, pseudonym_key, push_cors};
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::guard::{self, Outcome};
@@ -247,7 +247,7 @@ impl Connection {
         if !fits {
             return Err(Fault::Upstream(UpstreamFault::Status(status)));
         }
-        let (head_in, findings) = answer_head_record(exchange, turn);
+        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
         let head = answer_head(exchange, status, None, Some(0), turn.env.draining)?;
         count_findings(&findings, turn);
         exchange.answering = true;
@@ -308,7 +308,8 @@ impl Connection {
         );
         match outcome {
             Outcome::Pass(judgement) => {
-                let (head_in, mut findings) = answer_head_record(exchange, turn);
+                let (head_in, mut findings) =
+                    answer_head_record(exchange, &self.answer_fields, turn);
                 let head = answer_head(
                     exchange,
                     status,
@@ -500,12 +501,27 @@ pub(super) fn mask_of(exchange: &Exchange) -> guard::Mask {
         .unwrap_or(exchange.settings.mask)
 }
 
-/// The recorded copy of the upstream's head, scanned and filled.
+/// The recorded copy of the upstream's head: credentials filled, the rest scanned and filled.
 pub(super) fn answer_head_record(
     exchange: &mut Exchange,
+    fields: &head::Fields,
     turn: &mut Turn<'_>,
 ) -> (Bytes, Vec<crate::types::Finding>) {
     let mut head = std::mem::take(&mut exchange.answer_head);
+    if !head.is_empty() {
+        // Why: a cookie or a token of the server opens the server, whoever reads it in the record.
+        let secret: Vec<_> = fields
+            .iter(&head)
+            .filter(|field| match field.known {
+                Some(known) => known == Name::SetCookie,
+                None => names_a_credential(field.name),
+            })
+            .map(|field| field.value_span)
+            .collect();
+        for span in secret {
+            head[span.range()].fill(b'*');
+        }
+    }
     let findings = turn.env.scanner.fill_text(&mut head, Direction::Response);
     (head.freeze(), findings)
 }

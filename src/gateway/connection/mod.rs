@@ -47,7 +47,7 @@ use self::exchange::Exchange;
 use self::outbox::{Emission, HeldOut};
 use super::env::Env;
 use super::fault::{Fault, UpstreamFault};
-use super::metrics::Leg;
+use super::metrics::{self, Leg};
 use crate::auth::token::TokenFault;
 use crate::guard::{Judged, Payload};
 use crate::limits::RECEIVE_BYTES;
@@ -578,6 +578,10 @@ impl Connection {
         let Some(exchange) = &mut self.exchange else { return false };
         if !exchange.ended {
             exchange.ended = true;
+            if self.client_broken && exchange.outcome == "complete" {
+                exchange.outcome = "client-disconnected";
+                exchange.counted = metrics::Outcome::Cut;
+            }
             let metrics = &turn.env.metrics;
             metrics.request(exchange.route.map(|route| route as u16), exchange.counted);
             let took_ns = turn.now.mono_ns.saturating_sub(exchange.started.mono_ns);

@@ -564,6 +564,12 @@ impl Connection {
         {
             return Err(Fault::RequestBlocked);
         }
+        let suffix = &exchange.request.path.of(head)[route.path.len()..];
+        if encodes_a_secret(suffix, scanner)
+            || query.is_some_and(|query| query.contains(&b'%') && encodes_a_secret(query, scanner))
+        {
+            return Err(Fault::RequestBlocked);
+        }
         let mut text = HeadText::request(exchange.http, target, query);
         text.field("Host", route.host.as_bytes());
         let mut accepted = false;
@@ -689,7 +695,7 @@ impl Connection {
         let (head_in, head_findings) = if exchange.answer_head.is_empty() {
             record_head(exchange, &self.fields, turn)
         } else {
-            answer_head_record(exchange, turn)
+            answer_head_record(exchange, &self.answer_fields, turn)
         };
         findings.extend(head_findings);
         count_findings(&findings, turn);
@@ -735,6 +741,11 @@ impl Connection {
             _ => Direction::Request,
         };
         let payload = refusal_text(exchange, fault, status, with_body);
+        if exchange.call.is_none() {
+            // Why: id, method and targets are never masked, so they may be what is refused; no rule has
+            // passed them yet.
+            hide_words(exchange, turn);
+        }
         let mut verdict = exchange.verdict(direction, decision, &self.source_text);
         verdict.reason = Some(disposition.label);
         verdict.code = with_body.then_some(disposition.code);
@@ -981,7 +992,7 @@ fn look_at_head(
     }
     let params: Vec<_> = fields
         .iter(head)
-        .filter(|field| field.known == Some(Name::McpParam))
+        .filter(|field| matches!(field.known, Some(Name::McpParam | Name::McpName)))
         .map(|field| field.value_span)
         .collect();
     let scanner = &mut turn.env.scanner;
@@ -1038,6 +1049,12 @@ fn record_head(
         let _ = look_at_head(exchange, fields, turn);
     }
     let mut head = std::mem::take(&mut exchange.head);
+    for span in [Some(exchange.request.path), exchange.request.query].into_iter().flatten() {
+        if span.of(&head).contains(&b'%') && encodes_a_secret(span.of(&head), &mut turn.env.scanner)
+        {
+            head[span.range()].fill(b'*');
+        }
+    }
     let findings = match exchange.head_clean {
         Some(true) => Vec::new(),
         _ => turn.env.scanner.fill_text(&mut head, Direction::Request),
@@ -1045,12 +1062,65 @@ fn record_head(
     (head.freeze(), findings)
 }
 
+/// Bound: how often the target of a request may be percent-encoded over.
+const TARGET_LEVELS_MAX: usize = 3;
+
+/// Whether a part of the target holds what a rule masks or blocks, as it stands or percent-decoded:
+/// whoever reads the target behind us decodes it.
+fn encodes_a_secret(part: &[u8], scanner: &mut guard::Scanner) -> bool {
+    if part.is_empty() {
+        return false;
+    }
+    let mut text = part.to_vec();
+    for _ in 0..=TARGET_LEVELS_MAX {
+        let found = scanner.judge_field(&text, Direction::Request);
+        if found.is_some_and(|(_, action)| action != RuleAction::Alert) {
+            return true;
+        }
+        let decoded = percent_decoded(&text);
+        if decoded == text {
+            return false;
+        }
+        text = decoded;
+    }
+    true
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| text.get(at).and_then(|byte| (*byte as char).to_digit(16));
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        match (text[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
 /// Fields outside the known ones whose name says that a credential stands in them.
-fn names_a_credential(name: &[u8]) -> bool {
+pub(super) fn names_a_credential(name: &[u8]) -> bool {
     const WORDS: [&[u8]; 7] =
         [b"auth", b"token", b"secret", b"api-key", b"apikey", b"password", b"cookie"];
     let lower = name.to_ascii_lowercase();
     WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
+}
+
+/// Fills every secret in what the record says of the call in words.
+fn hide_words(exchange: &mut Exchange, turn: &mut Turn<'_>) {
+    let mut fill = |text: &[u8]| turn.env.scanner.fill_words(text, Direction::Request);
+    exchange.rpc_id = exchange.rpc_id.take().map(|id| Bytes::from(fill(&id)));
+    exchange.rpc_method = exchange.rpc_method.take().map(|method| fill(method.as_bytes()));
+    for target in &mut exchange.targets {
+        target.name = fill(target.name.as_bytes());
+    }
 }
 
 pub(super) fn count_findings(findings: &[Finding], turn: &mut Turn<'_>) {

@@ -12,7 +12,7 @@ use super::request::{count_findings, pseudonym_key};
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::guard::{self, Judged, Outcome, Payload};
-use crate::record::{Kind, PartKind};
+use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Method};
@@ -36,7 +36,7 @@ impl Connection {
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         exchange.answer_head = head;
-        let (head_in, findings) = answer_head_record(exchange, turn);
+        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
         let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
             .map_err(|_| UpstreamFault::Handle)?;
         count_findings(&findings, turn);
@@ -202,7 +202,7 @@ impl Connection {
             None => Ok(()),
             Some(data) if data.is_empty() => {
                 // A priming event: an id to come back with, and nothing yet.
-                let entry = exchange.entry(Kind::Event, turn.now);
+                let entry = with_prefix(exchange.entry(Kind::Event, turn.now), &prefix);
                 let (head, tail) = chunk(prefix, 0, sse::EVENT_SUFFIX);
                 self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
                 Ok(())
@@ -274,10 +274,9 @@ impl Connection {
                 verdict.edited = judgement.edited;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
-                let entry = exchange
-                    .entry(Kind::Event, turn.now)
-                    .part(PartKind::Verdict, verdict)
-                    .part(PartKind::Body, (*judgement.bytes).clone());
+                let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
+                let entry =
+                    with_prefix(entry, &prefix).part(PartKind::Body, (*judgement.bytes).clone());
                 let (head, tail) = chunk(prefix, judgement.bytes.len(), sse::EVENT_SUFFIX);
                 let payload = guard::join(guard::own(head), judgement.bytes, guard::own(tail));
                 self.emit(Emission::answer(entry, payload), turn);
@@ -309,10 +308,21 @@ impl Connection {
         turn.env.metrics.refused(disposition.label);
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         exchange.answered |= answers_call;
-        let mut verdict =
-            event_verdict(Decision::Blocked, method.as_deref(), id.as_deref(), &findings);
+        // Why: an id and a method are never masked, so they may be what the rule blocks. An answer that
+        // is not the call's own is dropped then: there is no id to answer with.
+        let shown = id.as_deref().map(|id| turn.env.scanner.fill_words(id, Direction::Response));
+        let named = method
+            .as_deref()
+            .map(|method| turn.env.scanner.fill_words(method.as_bytes(), Direction::Response));
+        let clean = answers_call || shown.as_deref().map(str::as_bytes) == id.as_deref();
+        let mut verdict = event_verdict(
+            Decision::Blocked,
+            named.as_deref(),
+            shown.as_deref().map(str::as_bytes),
+            &findings,
+        );
         verdict.reason = Some(disposition.label);
-        let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some();
+        let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
         let verdict = verdict.part();
         let entry = exchange
@@ -386,6 +396,14 @@ enum Next {
     Item(Item),
     More,
     End { keeps: bool },
+}
+
+/// What stands before the data of an event: its name, its id, the time to come back.
+fn with_prefix(entry: Entry, prefix: &[u8]) -> Entry {
+    match prefix.is_empty() {
+        true => entry,
+        false => entry.part(PartKind::HeadOut, Bytes::copy_from_slice(prefix)),
+    }
 }
 
 fn event_verdict<'a>(
