@@ -830,8 +830,18 @@ pub fn run(path: &Path) -> Exit {
         .field("addresses", addresses)
         .field("admin", gateway.admin_address().map(|address| address.to_string()))
         .write();
+    let mut failing = false;
     let broken = loop {
         let mut stop = false;
+        // Why here: whoever only reads the log has to learn that every call is refused.
+        if gateway.progress().failed() != failing {
+            failing = !failing;
+            match failing {
+                true => log::error("recorder", "the record cannot be written: calls are refused"),
+                false => log::info("recorder", "the record can be written again"),
+            }
+            .write();
+        }
         for signal in signals.pending() {
             if signal == signal_hook::consts::SIGHUP {
                 if let Err(problems) = gateway.reload() {

@@ -262,8 +262,8 @@ impl Walk<'_> {
         match previous.end {
             PreviousEnd::Torn => {
                 let what = format!(
-                    "ended without a seal; {} bytes of an unfinished write follow, nothing in them \
-                     was acknowledged",
+                    "ended without a seal; {} bytes of an unfinished write follow, what they held \
+                     is not in the record",
                     previous.residue_bytes
                 );
                 self.reading.gaps.push(Gap { segment, offset: kept, what });
