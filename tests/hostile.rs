@@ -276,3 +276,16 @@ fn an_exchange_of_a_client_that_does_not_read_had_no_end() {
     world.gateway.stop().unwrap();
     assert!(record(&directory).contains("client-not-reading"));
 }
+
+#[test]
+fn interim_answers_without_end_kept_a_worker_busy() {
+    let (url, _) = server(|_| b"HTTP/1.1 102 Processing\r\n\r\n".repeat(20_000));
+    let (_directory, world) = world(url, "");
+    let answer = post(&world, "/codegen", "", &call(json!(7), "echo"));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (502, &json!(-31004)),
+        "{answer:?}"
+    );
+    world.gateway.stop().unwrap();
+}

@@ -24,6 +24,10 @@ use crate::wire::mcp::{self, Class};
 /// Why an exchange is cut that outlasts the drain.
 pub(super) const DRAINED: &str = "draining";
 
+/// Bound: interim answers before the one that counts. Reading them costs the worker and brings nothing;
+/// a server that sent them without end would have it for as long as an answer may take.
+const INTERIMS_MAX: u32 = 64;
+
 impl Connection {
     pub(super) fn step_answer_head(&mut self, turn: &mut Turn<'_>) -> bool {
         let Link::Open { rx: Some(rx), ended, .. } = &mut self.link else { return false };
@@ -31,8 +35,9 @@ impl Connection {
         let limits = &exchange.settings.limits;
         match head::read_response(rx, limits, exchange.http, &mut self.answer_fields) {
             Read::Done { value, used } if (100..200).contains(&value.status) => {
-                if value.status == 101 {
-                    self.fail_upstream(UpstreamFault::Status(101), turn);
+                exchange.interims += 1;
+                if value.status == 101 || exchange.interims > INTERIMS_MAX {
+                    self.fail_upstream(UpstreamFault::Status(value.status), turn);
                 } else {
                     // RFC 9110 §15.2: interim answers carry nothing that a caller needs.
                     let _ = rx.split_to(used);

@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     pub(super) sent_bytes: u64,
     pub(super) client_bytes: u64,
     pub(super) upstream_bytes: u64,
+    /// Interim answers of the upstream so far.
+    pub(super) interims: u32,
     /// The request was handed to the upstream.
     pub(super) forwarded: bool,
     /// The head of the answer was emitted.

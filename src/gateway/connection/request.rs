@@ -76,6 +76,7 @@ impl Connection {
             counted: metrics::Outcome::Answered,
             sent_bytes: 0,
             upstream_bytes: 0,
+            interims: 0,
             forwarded: false,
             answering: false,
             begun: false,
