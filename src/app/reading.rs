@@ -23,6 +23,9 @@ use crate::types::SessionId;
 /// Longest secret that `echoed` takes. Bound: it is held in memory; a certificate chain fits.
 const SECRET_BYTES_MAX: u64 = 1 << 20;
 
+/// What can be decided about an exchange, from the weakest to the strongest.
+const VERDICTS: [&str; 6] = ["allowed", "masked", "failed", "refused", "denied", "blocked"];
+
 /// Where the record is.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
@@ -89,7 +92,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
     /// Exchanges with this verdict
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = VERDICTS)]
     verdict: Option<String>,
     /// From this time on: 2026-11-22T08:00:00Z, 2026-11-22, or 15m, 2h, 7d ago
     #[arg(long, value_name = "TIME")]

@@ -9,12 +9,13 @@
 //! |---|---|
 //! | grants, upstreams, origins, rules, known secrets, masks, release levels | listeners, workers, issuers, record directory and keys, admin address, limits |
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -26,8 +27,8 @@ use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::metadata;
-use crate::gateway::env::{Route, Settings, Snapshot};
-use crate::gateway::fault;
+use crate::gateway::env::{Notice, Route, Settings, Snapshot};
+use crate::gateway::fault::{self, Loud};
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
 use crate::guard::{Mask, RuleSet};
@@ -444,6 +445,7 @@ impl Gateway {
                     handle.want(usize::from(issuer));
                 }
             }),
+            Box::new(notices()),
         ));
 
         let publish = shared.clone();
@@ -636,6 +638,32 @@ impl Drop for Bell {
         if std::thread::panicking() {
             self.0.store(true, Ordering::Release);
         }
+    }
+}
+
+/// Pause between two lines about the same kind of fault.
+const NOTICE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Logs faults that somebody should read about: one line for each kind, then the count of those that
+/// came in the pause. The record has every one of them.
+fn notices() -> impl Fn(Notice) + Send + Sync {
+    let told: Mutex<HashMap<&'static str, (Instant, u64)>> = Mutex::default();
+    move |notice| {
+        let mut told = told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = Instant::now();
+        let (last, more) = told.entry(notice.label).or_insert((now, 0));
+        if *last != now && now.duration_since(*last) < NOTICE_PAUSE {
+            *more += 1;
+            return;
+        }
+        let text = format!("{} (fault of the {})", notice.label, notice.blame.as_str());
+        let line = match notice.loud {
+            Loud::Alarm => log::error("fault", text),
+            Loud::Quiet | Loud::Notice => log::warn("fault", text),
+        };
+        line.field("exchange", notice.exchange.to_string()).field("more", *more).write();
+        *last = now;
+        *more = 0;
     }
 }
 

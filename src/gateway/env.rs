@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::fault::{Blame, Disposition, Loud};
 use super::metrics::{Counters, Metrics};
 use super::refusals::Refusals;
 use super::session::{SessionSlot, SessionTable};
@@ -181,6 +182,22 @@ impl Pseudonyms {
     }
 }
 
+/// A fault that somebody should read about; the worker passes it on to the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Notice {
+    /// Label of the fault.
+    pub label: &'static str,
+    /// How loud.
+    pub loud: Loud,
+    /// Whose fault.
+    pub blame: Blame,
+    /// Where the record has the rest.
+    pub exchange: ExchangeId,
+}
+
+/// Bound: notices of one turn; what comes beyond is counted and recorded all the same.
+const NOTICES_MAX: usize = 64;
+
 /// The tools of one worker, lent to its machines for each event.
 pub struct Env {
     /// The snapshot in force.
@@ -205,6 +222,8 @@ pub struct Env {
     pub pseudonyms: Pseudonyms,
     /// Refusals before authentication.
     pub refusals: Refusals,
+    /// Faults to be logged; the worker passes them on and empties the list.
+    pub notices: Vec<Notice>,
     /// Issuers whose keys are wanted; the worker passes them on and empties the list.
     pub keys_wanted: Vec<u16>,
     /// The process is draining: no new exchange begins.
@@ -214,6 +233,14 @@ pub struct Env {
 }
 
 impl Env {
+    /// Leaves a notice about a fault, when it is loud enough for one.
+    pub fn notice(&mut self, disposition: &Disposition, exchange: ExchangeId) {
+        if disposition.loud != Loud::Quiet && self.notices.len() < NOTICES_MAX {
+            let Disposition { label, loud, blame, .. } = *disposition;
+            self.notices.push(Notice { label, loud, blame, exchange });
+        }
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.snapshot.settings

@@ -42,6 +42,17 @@ pub enum Blame {
     Operator,
 }
 
+impl Blame {
+    /// The word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Blame::Client => "client",
+            Blame::Server => "server",
+            Blame::Operator => "operator",
+        }
+    }
+}
+
 /// How the upstream server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamFault {

@@ -142,7 +142,7 @@
 //! | the file is | next header says | verdict |
 //! |---|---|---|
 //! | ended by a sealed checkpoint | sealed, kept = length | sound |
-//! | longer than or as long as a point at `kept` | torn, residue length and digest fit | sound, and a gap is told: the residue was never acknowledged |
+//! | longer than or as long as a point at `kept` | torn, residue length and digest fit | sound, and a gap is told. A residue was never acknowledged when a process ended there; after a power cut at level `written` it may have been |
 //! | anything | damaged | damaged, for ever |
 //! | newest, ended by a sealed checkpoint | (none) | sound; without a stop entry a gap is told |
 //! | newest, ended at a point | (none) | sound; entries behind the last checkpoint are unsigned, told as a gap |

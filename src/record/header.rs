@@ -23,7 +23,7 @@ pub enum PreviousEnd {
     None = 0,
     /// Sealed: closed in order, all of it counts.
     Sealed = 1,
-    /// Kept up to a point; what follows that point was never acknowledged.
+    /// Kept up to a point; what follows that point is residue.
     Torn = 2,
     /// Damaged after a point, and the operator ordered to go on.
     Damaged = 3,

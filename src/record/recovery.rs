@@ -7,7 +7,7 @@
 //! | bad | any | any | any | refuse, also when ordered to go on: what came before is unknown |
 //! | good | none | yes | sealed | go on behind the seal |
 //! | good | none | yes | at a point | adopt all of it |
-//! | good | none | yes | torn | adopt up to the last point; the residue was never acknowledged |
+//! | good | none | yes | torn | adopt up to the last point; the residue is stated in the next header |
 //! | good | none | yes | broken | refuse: broken without a damage cannot be |
 //! | good | some | yes | any | damaged: refuse, or when ordered go on behind the last point, told for ever |
 //! | good | any | no | any | refuse, also when ordered: the tree cannot be continued |

@@ -14,8 +14,8 @@
 //! | any | stop | ended: the queue stored, stop entry, seal | ended |
 //!
 //! What is known after each step, should the process or the host end there:
-//! * during an append: the file ends behind its last point in residue; nothing of it was acknowledged,
-//!   recovery adopts what stands before it.
+//! * during an append: the file ends behind its last point in residue; no ticket for it was
+//!   published, recovery adopts what stands before it.
 //! * between append and publish: entries are in the record that nobody was told of. That is sound.
 //! * a failed sync: the kernel may have dropped the pages and may call the next sync good, so the file
 //!   is given up, never synced again, and the batch is written once more into a new segment.

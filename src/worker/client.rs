@@ -190,7 +190,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                 client_send.set(None);
                 match result {
                     Ok(()) => Event::ClientSent(bytes),
-                    Err(_) => Event::ClientBroken,
+                    Err(_) => Event::ClientSendBroken(bytes),
                 }
             }
             result = async { upstream_open.as_mut().as_pin_mut().unwrap().await },

@@ -142,6 +142,9 @@ impl Worker {
         if env.recorder.has_gathered() {
             self.receipts.gathered.notify_one();
         }
+        for notice in env.notices.drain(..) {
+            (self.shared.notice)(notice);
+        }
         for issuer in env.keys_wanted.drain(..) {
             (self.shared.keys_wanted)(issuer);
         }
@@ -220,6 +223,7 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
         metrics: counters.clone(),
         pseudonyms: Pseudonyms::default(),
         refusals: Refusals::default(),
+        notices: Vec::new(),
         keys_wanted: Vec::new(),
         draining: false,
         drained: false,

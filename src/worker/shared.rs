@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::gateway::budget::Budget;
-use crate::gateway::env::Snapshot;
+use crate::gateway::env::{Notice, Snapshot};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::session::SessionTable;
 use crate::types::Now;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Asks for the keys of an issuer; must not block.
     pub keys_wanted: Box<dyn Fn(u16) + Send + Sync>,
+    /// Tells the operator about a fault; must not block for long.
+    pub notice: Box<dyn Fn(Notice) + Send + Sync>,
     /// One for each worker.
     pub signals: Vec<Arc<Signals>>,
     draining: AtomicBool,
@@ -55,6 +57,7 @@ impl Shared {
         signals: Vec<Arc<Signals>>,
         clock: Clock,
         keys_wanted: Box<dyn Fn(u16) + Send + Sync>,
+        notice: Box<dyn Fn(Notice) + Send + Sync>,
     ) -> Shared {
         let limits = &snapshot.settings.limits;
         Shared {
@@ -66,6 +69,7 @@ impl Shared {
             connections: AtomicU64::new(0),
             clock,
             keys_wanted,
+            notice,
             signals,
             draining: AtomicBool::new(false),
             drained: AtomicBool::new(false),

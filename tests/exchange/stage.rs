@@ -169,6 +169,7 @@ impl Stage {
             metrics: WorkerCounters { all: metrics, worker: 0 },
             pseudonyms: Pseudonyms::default(),
             refusals: Refusals::default(),
+            notices: Vec::new(),
             keys_wanted: Vec::new(),
             draining: false,
             drained: false,

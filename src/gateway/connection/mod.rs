@@ -68,6 +68,8 @@ pub enum Event {
     ClientBroken,
     /// Everything handed over was taken by the kernel: so many bytes.
     ClientSent(u64),
+    /// The client connection broke after so many bytes of what was handed over.
+    ClientSendBroken(u64),
     /// An upstream connection is there.
     UpstreamReady,
     /// None can be had.
@@ -331,20 +333,15 @@ impl Connection {
                 self.take_back(buffer);
                 self.client_ended = true;
             }
-            Event::ClientBroken => {
-                self.receiving = false;
-                self.rx = Some(BytesMut::new());
-                self.client_ended = true;
-                self.client_broken = true;
-                self.sending_since_ns = None;
+            Event::ClientBroken => self.client_breaks(),
+            Event::ClientSendBroken(bytes) => {
+                self.count_sent(bytes, turn);
+                self.client_breaks();
             }
             Event::ClientSent(bytes) => {
                 self.sending_since_ns = None;
                 self.sending_bytes = 0;
-                turn.env.metrics.bytes(Leg::ClientOut, bytes);
-                if let Some(exchange) = &mut self.exchange {
-                    exchange.sent_bytes += bytes;
-                }
+                self.count_sent(bytes, turn);
             }
             Event::UpstreamReady => match self.link {
                 Link::Asked => {
@@ -392,6 +389,21 @@ impl Connection {
             // The link counts as sending from now on, so it is never used again; the read that is
             // under way tells whether there was an answer.
             Event::UpstreamUnsent | Event::Wake => {}
+        }
+    }
+
+    fn client_breaks(&mut self) {
+        self.receiving = false;
+        self.rx = Some(BytesMut::new());
+        self.client_ended = true;
+        self.client_broken = true;
+        self.sending_since_ns = None;
+    }
+
+    fn count_sent(&mut self, bytes: u64, turn: &mut Turn<'_>) {
+        turn.env.metrics.bytes(Leg::ClientOut, bytes);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.sent_bytes += bytes;
         }
     }
 

@@ -132,6 +132,11 @@ impl Connection {
         }
         let route = route_at(&exchange.settings, path).ok_or(Fault::PathUnknown)?;
         exchange.route = Some(route);
+        // Decided: session handles go to callers wrapped. None is ever given out in a query (the
+        // transport of 2024-11-05 is not served), so one that comes in there is nobody's.
+        if exchange.request.query.is_some_and(|query| names_a_session(query.of(head))) {
+            return Err(Fault::PathUnknown);
+        }
 
         if let Some(origin) = origin {
             let listed = exchange.settings.origins.get(usize::from(self.listener));
@@ -689,6 +694,9 @@ impl Connection {
     ) {
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
+        if let Some(exchange) = &self.exchange {
+            turn.env.notice(&disposition, exchange.id);
+        }
         self.drop_link(false, turn);
         let source = self.source.ip();
         let behind = self.body_is_behind_us();
@@ -1239,6 +1247,14 @@ fn route_at(settings: &Settings, path: &[u8]) -> Option<usize> {
     })
 }
 
+/// A query with the session parameter of the 2024-11-05 transport, in either spelling.
+fn names_a_session(query: &[u8]) -> bool {
+    query.split(|byte| matches!(byte, b'&' | b';')).any(|pair| {
+        let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+        name.eq_ignore_ascii_case(b"session_id") || name.eq_ignore_ascii_case(b"sessionId")
+    })
+}
+
 /// What stands behind the route's path goes on to the upstream, so nothing in it may be read in two
 /// ways: no dot segment, no escape, no backslash.
 fn suffix_is_plain(rest: &[u8]) -> bool {
@@ -1263,6 +1279,12 @@ fn suffix_target(exchange: &Exchange) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_in_the_query_is_nobodys() {
+        assert!(names_a_session(b"session_id=1") && names_a_session(b"a=b&sessionId=1"));
+        assert!(!names_a_session(b"session=1&x=session_id"));
+    }
 
     #[test]
     fn a_path_suffix_is_plain_or_unknown() {

@@ -306,6 +306,9 @@ impl Connection {
         let fault = Fault::AnswerBlocked;
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
+        if let Some(exchange) = &self.exchange {
+            turn.env.notice(&disposition, exchange.id);
+        }
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         exchange.answered |= answers_call;
         // Why: an id and a method are never masked, so they may be what the rule blocks. An answer that
@@ -358,6 +361,7 @@ impl Connection {
         };
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
+        turn.env.notice(&disposition, exchange.id);
         exchange.outcome = disposition.label;
         exchange.counted = metrics::Outcome::Failed;
         exchange.close |= disposition.close;
