@@ -346,3 +346,11 @@ fn cut_and_broken_texts_are_answered() {
         }
     }
 }
+
+/// The configuration in the README is the one that is tested.
+#[test]
+fn the_readme_shows_the_tested_configuration() {
+    let readme = include_str!("../README.md");
+    let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(block, Some(BASE));
+}
