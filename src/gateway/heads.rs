@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::fault::Disposition;
 use crate::types::ExchangeId;
-use crate::wire::head::{Method, Name};
+use crate::wire::head::{self, Method, Name};
 
 /// Field that carries the exchange id.
 pub const EXCHANGE_FIELD: &str = "Stenograph-Exchange";
@@ -52,7 +52,7 @@ impl HeadText {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(itoa(u64::from(status), &mut [0; 20]));
         out.extend_from_slice(b" ");
-        out.extend_from_slice(reason(status).as_bytes());
+        out.extend_from_slice(head::reason(status).as_bytes());
         out.extend_from_slice(b"\r\n");
         let mut head = HeadText(out);
         head.field(EXCHANGE_FIELD, &exchange.text());
@@ -106,39 +106,6 @@ pub fn itoa(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
         if value == 0 {
             return &digits[at..];
         }
-    }
-}
-
-/// RFC 9110 §15: reason phrases of the statuses that the gateway sends.
-fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        200 => "OK",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        422 => "Unprocessable Content",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Other",
     }
 }
 

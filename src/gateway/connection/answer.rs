@@ -8,8 +8,9 @@ use super::super::fault::{Fault, UpstreamFault};
 use super::super::heads::HeadText;
 use super::super::metrics;
 use super::exchange::Exchange;
+use super::judge::FromServer;
 use super::outbox::Emission;
-use super::request::{count_findings, names_a_credential, pseudonym_key, push_cors};
+use super::request::{count_findings, names_a_credential, push_cors};
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::guard::{self, Outcome};
@@ -276,7 +277,7 @@ impl Connection {
     /// A JSON answer: strict reading, list filter, scan; then the record.
     fn relay_json(
         &mut self,
-        mut body: BytesMut,
+        body: BytesMut,
         status: u16,
         turn: &mut Turn<'_>,
     ) -> Result<(), Fault> {
@@ -284,33 +285,10 @@ impl Connection {
         if status >= 500 || (status > 202 && status < 400) {
             return Err(Fault::Upstream(UpstreamFault::Status(status)));
         }
-        let settings = exchange.settings.clone();
-        let limits = &settings.limits;
-        let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
-        let mut message =
-            mcp::read(&body, Direction::Response, limits, &mut turn.env.json).map_err(nonsense)?;
-        own_answer_id(exchange, &message, &body)?;
-        let caller = exchange.caller.as_ref().expect("a call was authenticated");
-        let (permit, filtered) = settings
-            .policy
-            .judge_answer(&caller.access, &message, &mut body)
-            .map_err(|denial| Fault::NotGranted(denial.reason))?;
-        if filtered {
-            message = mcp::read(&body, Direction::Response, limits, &mut turn.env.json)
-                .map_err(nonsense)?;
-        }
-        let key = pseudonym_key(exchange, turn);
-        let mask = mask_of(exchange);
-        let outcome = turn.env.scanner.judge_message(
-            body,
-            message,
-            &permit,
-            Direction::Response,
-            mask,
-            &key,
-            &mut turn.env.json,
-            limits,
-        );
+        let from_server = FromServer::read(exchange, body, turn)?;
+        own_answer_id(exchange, &from_server.message, &from_server.bytes)?;
+        let filtered = from_server.filtered;
+        let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
                 let (head_in, mut findings) =

@@ -34,6 +34,7 @@
 
 mod answer;
 mod exchange;
+mod judge;
 mod outbox;
 mod request;
 mod stream;

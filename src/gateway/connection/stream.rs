@@ -5,10 +5,11 @@ use bytes::{Bytes, BytesMut};
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::{heads, metrics};
-use super::answer::{answer_head, answer_head_record, answers, mask_of};
+use super::answer::{answer_head, answer_head_record, answers};
 use super::exchange::Exchange;
+use super::judge::FromServer;
 use super::outbox::Emission;
-use super::request::{count_findings, pseudonym_key};
+use super::request::count_findings;
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::guard::{self, Judged, Outcome, Payload};
@@ -16,7 +17,7 @@ use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Method};
-use crate::wire::mcp::{self, Class};
+use crate::wire::mcp::Class;
 use crate::wire::sse::{self, Item, SseRule};
 
 /// WHATWG HTML §9.2.6: how long a client waits before it connects again. Clamped to what neither
@@ -214,55 +215,33 @@ impl Connection {
     /// One event, one JSON-RPC message.
     fn on_message(
         &mut self,
-        mut data: BytesMut,
+        data: BytesMut,
         prefix: BytesMut,
         turn: &mut Turn<'_>,
     ) -> Result<(), Fault> {
         let waiting = self.waiting_bytes();
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
-        let settings = exchange.settings.clone();
-        let limits = &settings.limits;
         exchange.answer_memory.shrink_to(waiting);
         if !exchange.answer_memory.grow_to(waiting + data.len() as u64) {
             return Err(Fault::Memory);
         }
-        let nonsense = |fault| Fault::Upstream(UpstreamFault::Message(fault));
-        let mut message =
-            mcp::read(&data, Direction::Response, limits, &mut turn.env.json).map_err(nonsense)?;
+        let mut from_server = FromServer::read(exchange, data, turn)?;
         // Why: our canonical form has one data line for each event. In valid JSON a line end is white
         // space between tokens, so a space in its place keeps every position and every value.
-        sse::join_lines(&mut data);
-        let caller = exchange.caller.as_ref().expect("a call was authenticated");
-        let (permit, filtered) = settings
-            .policy
-            .judge_answer(&caller.access, &message, &mut data)
-            .map_err(|denial| Fault::NotGranted(denial.reason))?;
-        if filtered {
-            message = mcp::read(&data, Direction::Response, limits, &mut turn.env.json)
-                .map_err(nonsense)?;
-        }
+        sse::join_lines(&mut from_server.bytes);
+        let FromServer { bytes: data, message, filtered, .. } = &from_server;
+        let filtered = *filtered;
         let answers_call = exchange.http == Method::Post
             && matches!(message.class, Class::Answer | Class::Error)
-            && answers(exchange, &message, &data);
+            && answers(exchange, message, data);
         // The stream of a call carries the answer of that call; a resumed one (GET) may carry others.
         if exchange.http == Method::Post && message.class == Class::Answer && !answers_call {
             return Err(Fault::Upstream(UpstreamFault::WrongId));
         }
         let class = message.class;
-        let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&data)));
-        let method = message.method.as_ref().map(|text| text.decode(&data).into_owned());
-        let key = pseudonym_key(exchange, turn);
-        let mask = mask_of(exchange);
-        let outcome = turn.env.scanner.judge_message(
-            data,
-            message,
-            &permit,
-            Direction::Response,
-            mask,
-            &key,
-            &mut turn.env.json,
-            limits,
-        );
+        let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(data)));
+        let method = message.method.as_ref().map(|text| text.decode(data).into_owned());
+        let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
                 exchange.answered |= answers_call;

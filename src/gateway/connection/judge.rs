@@ -1,0 +1,63 @@
+//! A message of the server on its way to the client: the same steps for a body and for an event.
+
+use bytes::BytesMut;
+
+use super::super::fault::{Fault, UpstreamFault};
+use super::Turn;
+use super::answer::mask_of;
+use super::exchange::Exchange;
+use super::request::pseudonym_key;
+use crate::guard::Outcome;
+use crate::guard::policy::Permit;
+use crate::types::Direction;
+use crate::wire::mcp;
+
+/// Read strictly, its lists shortened to what the caller may use.
+pub(super) struct FromServer {
+    pub(super) bytes: BytesMut,
+    pub(super) message: mcp::Message,
+    /// Elements were removed from lists.
+    pub(super) filtered: bool,
+    permit: Permit,
+}
+
+impl FromServer {
+    /// Reads `bytes` for the caller of `exchange`.
+    pub(super) fn read(
+        exchange: &Exchange,
+        mut bytes: BytesMut,
+        turn: &mut Turn<'_>,
+    ) -> Result<FromServer, Fault> {
+        let limits = &exchange.settings.limits;
+        let mut read = |bytes: &BytesMut| {
+            mcp::read(bytes, Direction::Response, limits, &mut turn.env.json)
+                .map_err(|fault| Fault::Upstream(UpstreamFault::Message(fault)))
+        };
+        let mut message = read(&bytes)?;
+        let caller = exchange.caller.as_ref().expect("a call was authenticated");
+        let (permit, filtered) = exchange
+            .settings
+            .policy
+            .judge_answer(&caller.access, &message, &mut bytes)
+            .map_err(|denial| Fault::NotGranted(denial.reason))?;
+        if filtered {
+            message = read(&bytes)?;
+        }
+        Ok(FromServer { bytes, message, filtered, permit })
+    }
+
+    /// Scans and masks it.
+    pub(super) fn scan(self, exchange: &Exchange, turn: &mut Turn<'_>) -> Outcome {
+        let key = pseudonym_key(exchange, turn);
+        turn.env.scanner.judge_message(
+            self.bytes,
+            self.message,
+            &self.permit,
+            Direction::Response,
+            mask_of(exchange),
+            &key,
+            &mut turn.env.json,
+            &exchange.settings.limits,
+        )
+    }
+}
