@@ -32,12 +32,16 @@
 //! the recorder the outer half. The one exception is the text that says that the recorder cannot
 //! write; it holds nothing but constants and the exchange id.
 
+mod agreement;
 mod answer;
 mod exchange;
 mod judge;
 mod outbox;
+mod own;
 mod request;
+mod routing;
 mod stream;
+mod upstream_head;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

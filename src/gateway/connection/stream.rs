@@ -9,7 +9,7 @@ use super::answer::{answer_head, answer_head_record, answers};
 use super::exchange::Exchange;
 use super::judge::FromServer;
 use super::outbox::Emission;
-use super::request::count_findings;
+use super::upstream_head::count_findings;
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::guard::{self, Judged, Outcome, Payload};

@@ -1,0 +1,92 @@
+//! Routing fields and body say the same: somebody behind the gateway may route by the fields alone.
+
+use super::super::fault::Fault;
+use super::exchange::Exchange;
+use super::request::MODERN;
+use crate::types::Era;
+use crate::wire::head::{self, Name};
+use crate::wire::mcp::{self, Class};
+
+/// MCP 2026-07-28, streamable HTTP: an intermediary that reads the body checks that the routing fields
+/// agree with it; somebody behind us may route by the fields alone.
+pub(super) fn agree(
+    fields: &head::Fields,
+    exchange: &mut Exchange,
+    message: &mcp::Message,
+    body: &[u8],
+) -> Result<(), Fault> {
+    let head = &exchange.head;
+    let in_body = message.protocol_version.as_ref().map(|text| text.decode(body));
+    let in_head = fields.get(head, Name::McpProtocolVersion);
+    if let Some(in_body) = &in_body
+        && in_head != Some(in_body.as_bytes())
+    {
+        return Err(Fault::HeaderMismatch("MCP-Protocol-Version"));
+    }
+    let modern = in_head.is_some_and(|version| version >= MODERN);
+    exchange.era = Some(if modern { Era::Modern } else { Era::Handshake });
+
+    let named = fields.get(head, Name::McpMethod);
+    match (named, exchange.rpc_method.as_deref()) {
+        (Some(named), Some(method)) if named == method.as_bytes() => {}
+        (Some(_), _) => return Err(Fault::HeaderMismatch("Mcp-Method")),
+        (None, _) if modern && message.class == Class::Request => {
+            return Err(Fault::HeaderMismatch("Mcp-Method"));
+        }
+        (None, _) => {}
+    }
+    let routed = matches!(
+        exchange.rpc_method.as_deref(),
+        Some(
+            "tools/call"
+                | "prompts/get"
+                | "resources/read"
+                | "tasks/get"
+                | "tasks/update"
+                | "tasks/cancel"
+        )
+    );
+    let target = exchange.targets.first().filter(|_| routed);
+    match (fields.get(head, Name::McpName), target) {
+        (Some(named), Some(target)) => {
+            let decoded = decode_field(named).ok_or(Fault::HeaderMismatch("Mcp-Name"))?;
+            if decoded != target.name.as_bytes() {
+                return Err(Fault::HeaderMismatch("Mcp-Name"));
+            }
+        }
+        (Some(_), None) => return Err(Fault::HeaderMismatch("Mcp-Name")),
+        (None, Some(_)) if modern && message.class == Class::Request => {
+            return Err(Fault::HeaderMismatch("Mcp-Name"));
+        }
+        (None, _) => {}
+    }
+    Ok(())
+}
+
+/// MCP 2026-07-28: `Mcp-Name` and `Mcp-Param-*` may be `=?base64?…?=`, exactly so.
+pub(super) fn decode_field(value: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
+    use base64::Engine;
+    match value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?=")) {
+        Some(encoded) => base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .ok()
+            .map(std::borrow::Cow::Owned),
+        None => Some(std::borrow::Cow::Borrowed(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base64_field_is_decoded_before_it_is_compared() {
+        assert_eq!(decode_field(b"=?base64?ZWNobw==?=").as_deref(), Some(&b"echo"[..]));
+        assert_eq!(
+            decode_field(b"=?BASE64?ZWNobw==?=").as_deref(),
+            Some(&b"=?BASE64?ZWNobw==?="[..])
+        );
+        assert_eq!(decode_field(b"=?base64?ZWNobw?="), None);
+        assert_eq!(decode_field(b"echo").as_deref(), Some(&b"echo"[..]));
+    }
+}
