@@ -151,6 +151,28 @@ fn a_call_that_waits_for_its_answer_ends_when_access_ends() {
     }
 }
 
+/// The answer was judged while access held and waits for its record when access ends: it stays inside.
+///
+/// Mutant: `watch_access` that leaves everything in `Finish` alone releases it.
+#[test]
+fn an_answer_that_waits_for_its_record_is_withheld_when_access_ends() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .set(|stage| stage.stall(true))
+        .upstream(json_answer("", &result(7, "held")))
+        .expect_nothing()
+        .set(|stage| stage.deny("alice"))
+        .set(|stage| stage.stall(false))
+        .expect_answer(401, |answer| assert!(!answer.body.contains("held"), "{answer:?}"))
+        .expect_closed()
+        .end();
+}
+
 #[test]
 fn a_body_on_its_way_is_judged_by_what_holds_when_it_is_whole() {
     let script = Script::new(Plan::default());
