@@ -104,9 +104,9 @@ fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str>
         Kind::Answer | Kind::StreamOpen | Kind::Event | Kind::Interim => Some("response"),
         // The body of a refusal is the gateway's own answer; the head is the client's.
         Kind::Refusal | Kind::Cut => match part? {
-            PartKind::HeadIn | PartKind::BodyIn => Some("request"),
+            PartKind::HeadIn | PartKind::Original | PartKind::Token => Some("request"),
             PartKind::HeadOut | PartKind::Body => Some("response"),
-            PartKind::Subject | PartKind::Verdict | PartKind::Detail => None,
+            PartKind::Subject | PartKind::Verdict | PartKind::Detail | PartKind::Sealed => None,
         },
         Kind::Start
         | Kind::Policy
@@ -115,7 +115,15 @@ fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str>
         | Kind::Deny
         | Kind::Clock
         | Kind::Stop
-        | Kind::Resume => None,
+        | Kind::Resume
+        | Kind::Connect
+        | Kind::Disconnect
+        | Kind::Delivery
+        | Kind::Keys
+        | Kind::SealKey
+        | Kind::Rotation
+        | Kind::Weakening
+        | Kind::Witness => None,
     }
 }
 

@@ -178,8 +178,10 @@ impl Show<'_> {
                 Some(PartKind::HeadIn) => "head as it came",
                 Some(PartKind::HeadOut) => "head as it was sent",
                 Some(PartKind::Body) => "body as it was sent",
-                Some(PartKind::BodyIn) => "body as it came",
+                Some(PartKind::Original) => "body as it came",
                 Some(PartKind::Detail) => "detail",
+                Some(PartKind::Sealed) => "sealed original",
+                Some(PartKind::Token) => "token as it came",
                 None => "part of a kind that this version does not know",
             };
             self.part(title, part)?;

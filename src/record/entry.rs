@@ -91,6 +91,22 @@ words! {
         Stop = 14, "stop";
         /// The writer went on in a new segment after a file had failed.
         Resume = 15, "resume";
+        /// A client connection was accepted.
+        Connect = 16, "connect";
+        /// A client connection is over: counts, bytes left unacknowledged.
+        Disconnect = 17, "disconnect";
+        /// When events of a stream were handed to the kernel.
+        Delivery = 18, "delivery";
+        /// The public keys of an issuer, as they are used from here on.
+        Keys = 19, "keys";
+        /// A data key for sealed parts: its id, its recipients and the digest of its key file.
+        SealKey = 20, "seal-key";
+        /// The log's key changes; signed by both keys.
+        Rotation = 21, "rotation";
+        /// Less is recorded, or it is held later, than before or than the defaults say.
+        Weakening = 22, "weakening";
+        /// What the witnesses said: too long without one, or a smaller tree that was accepted.
+        Witness = 23, "witness";
     }
 }
 
@@ -105,12 +121,17 @@ words! {
         HeadOut = 3, "head-out";
         /// A body or event as it was sent, masked.
         Body = 4, "body";
-        /// A body as it came, where it differs and may be stored.
-        BodyIn = 5, "body-in";
+        /// A body as it came, where it differs from what went on: length and commitment only. Its
+        /// salt and what restores it lie in the sealed part of the same entry.
+        Original = 5, "original";
         /// JSON: what was decided, and the findings.
         Verdict = 6, "verdict";
         /// JSON: anything else.
         Detail = 7, "detail";
+        /// What restores the original, encrypted under a data key of the session.
+        Sealed = 8, "sealed";
+        /// The caller's token at its first use: length and commitment only, sealed like an original.
+        Token = 9, "token";
     }
 }
 

@@ -1,4 +1,4 @@
-//! # The format of the record, version 1
+//! # The format of the record, version 2
 //!
 //! With this document alone a verifier can be written. Numbers are little-endian unless said
 //! otherwise, offsets and lengths count bytes, `||` joins byte strings, base64 is the standard
@@ -43,7 +43,7 @@
 //! | offset in payload | size | field | a reader checks |
 //! |---|---|---|---|
 //! | 0 | 8 | `STENOSEG` | equal |
-//! | 8 | 2 | format version | 1 |
+//! | 8 | 2 | format version | 1 or 2 (see Versions) |
 //! | 10 | 1 | end of the previous segment: 0 none, 1 sealed, 2 torn, 3 damaged | 0 exactly in segment 0 |
 //! | 11 | 1 | origin length n | 1..=255 |
 //! | 12 | 4 | segment number | the number in the file name |
@@ -160,12 +160,15 @@
 //! | version | what changed |
 //! |---|---|
 //! | 1 | the first |
+//! | 2 | kinds of entries from 16, kinds of parts 5, 8 and 9 |
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 /// Version of the segment format.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
+/// Versions this reader knows; one record may hold segments of several.
+pub const FORMAT_VERSIONS: std::ops::RangeInclusive<u16> = 1..=FORMAT_VERSION;
 /// First bytes of a header's payload.
 pub const SEGMENT_MAGIC: &[u8; 8] = b"STENOSEG";
 /// Skippable frame that holds the header.

@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 
 use super::format::{
-    CHAIN_LABEL, FORMAT_VERSION, HEADER_BYTES_MAX, MAGIC_HEADER, SEGMENT_MAGIC,
+    CHAIN_LABEL, FORMAT_VERSION, FORMAT_VERSIONS, HEADER_BYTES_MAX, MAGIC_HEADER, SEGMENT_MAGIC,
     SKIPPABLE_HEAD_BYTES, skippable_head,
 };
 use super::tree::Tree;
@@ -113,7 +113,7 @@ impl std::fmt::Display for HeaderFault {
             HeaderFault::Short(seen) => write!(f, "file is {seen} bytes, shorter than its header"),
             HeaderFault::Magic => f.write_str("file does not begin as a segment does"),
             HeaderFault::Version(seen) => {
-                write!(f, "format version is {seen}, this reader knows {FORMAT_VERSION}")
+                write!(f, "format version is {seen}, this reader knows 1 to {FORMAT_VERSION}")
             }
             HeaderFault::Length => f.write_str("lengths in the segment header do not fit"),
             HeaderFault::Field(name) => {
@@ -190,7 +190,7 @@ impl Header {
             return Err(HeaderFault::Magic);
         }
         let version = u16::from_le_bytes([frame[at(8)], frame[at(9)]]);
-        if version != FORMAT_VERSION {
+        if !FORMAT_VERSIONS.contains(&version) {
             return Err(HeaderFault::Version(version));
         }
         let origin_bytes = frame[at(11)] as usize;
