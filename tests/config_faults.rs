@@ -159,6 +159,12 @@ fn each_fault_is_one_problem_at_its_place() {
         ("groups = [\"engineering\"]", "groups = [\"a\"]\nrecord = \"no\"", 16, "grant[0].record"),
         (
             "groups = [\"engineering\"]",
+            "groups = [\"a\"]\nrecord = \"sealed\"",
+            16,
+            "grant[0].record",
+        ),
+        (
+            "groups = [\"engineering\"]",
             "issuer = \"https://x\"\ngroups = [\"a\"]",
             15,
             "grant[0].issuer",

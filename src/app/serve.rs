@@ -27,7 +27,7 @@ use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::metadata;
-use crate::gateway::env::{Notice, Route, Settings, Snapshot};
+use crate::gateway::env::{Notice, Route, Settings, Snapshot, Terms};
 use crate::gateway::fault::{self, Loud};
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
@@ -290,17 +290,17 @@ fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>
         routes.iter().position(|(index, _)| *index == upstream).unwrap_or_default() as u16
     };
     let mut grants = Vec::new();
-    let mut grant_levels = Vec::new();
+    let mut grant_terms = Vec::new();
     for grant in &config.grants {
         grants.push(policy::Grant { upstream: place(grant.upstream), ..grant.to_policy() });
-        grant_levels.push(grant.release.map(level));
+        grant_terms.push(Terms { level: grant.release.map(level), keep: grant.record });
     }
     Ok(Settings {
         limits: config.limits.clone(),
         routes: routes.into_iter().map(|(_, route)| route).collect(),
         issuers: config.issuers.clone(),
         policy: Policy::new(grants),
-        grant_levels,
+        grant_terms,
         origins: config.listens.iter().map(|listen| listen.origins.clone()).collect(),
         level: level(config.record.release),
         mask: mask(config.guard.mask),

@@ -22,7 +22,7 @@ use crate::auth::token::Issuer;
 use crate::guard::policy::{Access, Policy};
 use crate::guard::{Mask, RuleSet, Scanner};
 use crate::limits::Limits;
-use crate::record::{Level, Recorder};
+use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
 use crate::wire::json;
 
@@ -54,6 +54,15 @@ pub struct Route {
     pub connections: u32,
 }
 
+/// How a grant wants its exchanges recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// How far the record must be before bytes go on, where the grant sets it.
+    pub level: Option<Level>,
+    /// How bodies are kept.
+    pub keep: Keep,
+}
+
 /// The configuration in the form that the machines use.
 #[derive(Debug)]
 pub struct Settings {
@@ -65,8 +74,8 @@ pub struct Settings {
     pub issuers: Vec<Issuer>,
     /// Grants.
     pub policy: Policy,
-    /// Release level of each grant, where it sets one.
-    pub grant_levels: Vec<Option<Level>>,
+    /// How each grant wants its exchanges recorded.
+    pub grant_terms: Vec<Terms>,
     /// Browser origins let in, per listener.
     pub origins: Vec<Vec<String>>,
     /// How far the record must be before bytes go on.

@@ -135,6 +135,40 @@ words! {
     }
 }
 
+/// How the bodies of an entry are kept. Subjects, heads, verdicts and details are always kept as they
+/// are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Keep {
+    /// Only their length and commitment; the salt is thrown away, so that nobody can try out what they
+    /// might have been.
+    Heads,
+    /// Encrypted to the auditors.
+    Sealed,
+    /// As they were sent.
+    #[default]
+    Full,
+}
+
+impl Keep {
+    /// The words of the configuration and of policies in the record, weakest first.
+    pub const WORDS: &'static [(&'static str, Keep)] =
+        &[("heads", Keep::Heads), ("sealed", Keep::Sealed), ("full", Keep::Full)];
+
+    /// The word used in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Keep::Heads => "heads",
+            Keep::Sealed => "sealed",
+            Keep::Full => "full",
+        }
+    }
+
+    /// Whether the bytes of a part of this kind stand in the record as they are.
+    pub fn stores(self, kind: PartKind) -> bool {
+        self == Keep::Full || kind != PartKind::Body
+    }
+}
+
 /// One part of an entry. The bytes are shared with whoever sends them and cannot change any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -162,6 +196,8 @@ pub struct Entry {
     pub now: Now,
     /// The level its submitter will wait for; [`Level::Synced`] makes the writer sync its batch.
     pub level: Level,
+    /// How its bodies are kept.
+    pub keep: Keep,
     /// At most [`PARTS_MAX`] parts.
     pub parts: Vec<Part>,
 }
@@ -177,6 +213,7 @@ impl Entry {
             status: 0,
             now,
             level: Level::Written,
+            keep: Keep::Full,
             parts: Vec::new(),
         }
     }

@@ -109,7 +109,9 @@
 //!
 //! The commitment is SHA-256(salt || bytes of the part) with 32 fresh random bytes of salt for each
 //! part. No unsalted digest of a payload is written anywhere. A part (salt and bytes) can be withheld
-//! in a copy while header, leaf and every proof stay valid.
+//! in a copy while header, leaf and every proof stay valid. Where a grant says `record = "heads"`, the
+//! parts of kind body are never stored: the header states length and commitment, presence is 0, and
+//! the salt is kept nowhere, so that nobody can test a guess.
 //!
 //! ### Tree
 //! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the

@@ -43,6 +43,6 @@ pub mod settings;
 pub mod tree;
 pub mod writer;
 
-pub use entry::{Entry, Kind, Part, PartKind};
+pub use entry::{Entry, Keep, Kind, Part, PartKind};
 pub use format::fingerprint;
 pub use handle::{Held, Level, Progress, Recorder, Released, SubmitFault, Ticket, Waker};

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
-use super::entry::{Entry, SALT_BYTES, TAG_ENTRY, TAG_MARK, write_header};
+use super::entry::{Entry, Keep, SALT_BYTES, TAG_ENTRY, TAG_MARK, write_header};
 use super::format::{
     DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
     WINDOW_LOG, ZSTD_LEVEL, skippable_head,
@@ -175,6 +175,10 @@ impl Builder {
         self.frame.get_or_insert(0);
         self.index.add(entry);
         for (part, salt) in entry.parts.iter().zip(salts.iter()) {
+            if entry.keep == Keep::Heads && !entry.keep.stores(part.kind) {
+                scratch.push(0);
+                continue;
+            }
             scratch.push(1);
             scratch.extend_from_slice(salt);
             self.plain(&scratch)?;

@@ -1,6 +1,7 @@
 //! Calls with JSON answers: what passes, what is masked, blocked, denied and filtered.
 
-use stenograph::record::Kind;
+use stenograph::gateway::env::Terms;
+use stenograph::record::{Keep, Kind, Level, PartKind};
 
 use super::script::{Script, call, call_body, json_answer, post, result};
 use super::stage::{FORBIDDEN, PLANTED, Plan};
@@ -379,4 +380,32 @@ fn routing_fields_that_disagree_with_the_body_are_refused_in_the_modern_era() {
         .upstream(json_answer("", &result(1, "ok")))
         .expect_answer(200, |_| {})
         .end();
+}
+
+// Mutant: `Exchange::entry` that leaves `keep` as it is.
+#[test]
+fn under_a_grant_of_heads_no_body_is_kept_and_everything_else_is() {
+    let terms = Terms { level: Some(Level::Synced), keep: Keep::Heads };
+    let script = Script::new(Plan { terms, ..Plan::default() });
+    let token = script.stage.token("alice", 600);
+    let script = script
+        .client(call(&token, 1, "echo", "the question"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["the question"])
+        .upstream(json_answer("", &result(1, "the answer")))
+        .expect_answer(200, |answer| assert!(answer.body.contains("the answer")))
+        .expect_recorded(Kind::Request, &["\"subject\":\"alice\"", "tools/call", "POST /codegen"])
+        .expect_recorded(Kind::Answer, &["\"decision\":\"allowed\"", "HTTP/1.1 200 OK"])
+        .expect_recorded(Kind::End, &["complete"])
+        .client(call(&token, 2, "deploy", "refused"))
+        .expect_error(200, -31001);
+    script.stage.settle();
+    for entry in script.stage.record() {
+        let body = entry.parts.iter().find(|(kind, _)| *kind == PartKind::Body as u8);
+        let kept = body.is_some_and(|(_, bytes)| bytes.is_some());
+        // What no grant allows is evidence of what was tried.
+        assert_eq!(kept, entry.kind == Kind::Refusal, "{entry:?}");
+    }
+    script.end();
 }

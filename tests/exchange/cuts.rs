@@ -151,7 +151,12 @@ fn normal(played: &Played, record: &[Recorded]) -> (Vec<String>, Vec<String>) {
     let recorded = entries
         .iter()
         .map(|entry| {
-            assert!(!entry.parts.iter().any(|(_, bytes)| bytes.contains(&POISON)));
+            assert!(
+                !entry
+                    .parts
+                    .iter()
+                    .any(|(_, bytes)| bytes.iter().flatten().any(|byte| *byte == POISON))
+            );
             let id = entry.exchange.unwrap().to_string();
             let exchange = ids.iter().position(|known| *known == id).unwrap();
             let head = format!("{exchange} {:?} {} {} ", entry.kind, entry.ordinal, entry.status);

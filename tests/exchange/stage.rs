@@ -13,7 +13,9 @@ use stenograph::auth::keys::{Algorithm, IssuerKeys, KeySet, KeySets};
 use stenograph::auth::metadata;
 use stenograph::auth::token::Issuer;
 use stenograph::gateway::budget::Budget;
-use stenograph::gateway::env::{Env, Ids, Pseudonyms, Route, Settings, Snapshot, WorkerCounters};
+use stenograph::gateway::env::{
+    Env, Ids, Pseudonyms, Route, Settings, Snapshot, Terms, WorkerCounters,
+};
 use stenograph::gateway::fault;
 use stenograph::gateway::metrics::Metrics;
 use stenograph::gateway::refusals::Refusals;
@@ -77,6 +79,7 @@ pub struct Plan {
     pub tools: Vec<&'static str>,
     pub groups: Vec<&'static str>,
     pub level: Level,
+    pub terms: Terms,
     pub late_key: bool,
     /// A fetch of keys is under way.
     pub fetching: bool,
@@ -89,6 +92,7 @@ impl Default for Plan {
             tools: vec!["generate_*", "echo"],
             groups: vec!["engineering"],
             level: Level::Written,
+            terms: Terms::default(),
             late_key: false,
             fetching: false,
         }
@@ -103,12 +107,13 @@ pub struct Recorded {
     pub exchange: Option<ExchangeId>,
     pub ordinal: u32,
     pub status: u16,
-    pub parts: Vec<(u8, Vec<u8>)>,
+    /// Kind, and the bytes where they are kept.
+    pub parts: Vec<(u8, Option<Vec<u8>>)>,
 }
 
 impl Recorded {
     pub fn part(&self, kind: PartKind) -> Option<&[u8]> {
-        self.parts.iter().find(|(number, _)| *number == kind as u8).map(|(_, bytes)| &bytes[..])
+        self.parts.iter().find(|(number, _)| *number == kind as u8)?.1.as_deref()
     }
 
     pub fn detail(&self) -> Value {
@@ -117,7 +122,8 @@ impl Recorded {
 
     /// All parts, one after the other.
     pub fn text(&self) -> String {
-        self.parts.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes) + "\n").collect()
+        let kept = self.parts.iter().filter_map(|(_, bytes)| bytes.as_ref());
+        kept.map(|bytes| String::from_utf8_lossy(bytes) + "\n").collect()
     }
 }
 
@@ -132,9 +138,7 @@ impl Sink for Keep {
             exchange: entry.exchange,
             ordinal: entry.ordinal,
             status: entry.status,
-            parts: parts
-                .map(|part| (part.kind_number, part.bytes.expect("nothing is erased").to_vec()))
-                .collect(),
+            parts: parts.map(|part| (part.kind_number, part.bytes.map(<[u8]>::to_vec))).collect(),
         });
     }
 }
@@ -308,7 +312,7 @@ fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
         routes: vec![route],
         issuers: vec![issuer],
         policy: Policy::new(vec![grant]),
-        grant_levels: vec![None],
+        grant_terms: vec![plan.terms],
         origins: vec![Vec::new()],
         level: plan.level,
         mask: Mask::Fill,

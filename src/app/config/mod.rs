@@ -23,6 +23,7 @@ use crate::guard::Mask;
 use crate::guard::glob::Glob;
 use crate::guard::policy;
 use crate::limits::Limits;
+use crate::record::Keep;
 
 mod files;
 mod problem;
@@ -177,6 +178,8 @@ pub struct Grant {
     pub mask: Option<MaskStyle>,
     /// Instead of `[record] release`.
     pub release: Option<Release>,
+    /// How the bodies of its exchanges are kept.
+    pub record: Keep,
 }
 
 impl Grant {

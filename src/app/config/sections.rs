@@ -21,7 +21,7 @@ use crate::auth::token::{Algorithm, Issuer};
 use crate::guard::RuleSet;
 use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
-use crate::record::keys;
+use crate::record::{Keep, keys};
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
 const ENTRIES_MAX: usize = 4096;
@@ -59,10 +59,10 @@ pub(super) fn config(text: &str, path: &Path, files: Files) -> Result<Config, Ve
     let listens = listens(&mut root, &mut reading);
     let issuers = issuers(&mut root, &mut reading);
     let upstreams = upstreams(&mut root, &mut reading, &limits);
-    let grants = grants(&mut root, &mut reading, &upstreams, &issuers);
+    let record = record(&mut root, &mut reading);
+    let grants = grants(&mut root, &mut reading, &upstreams, &issuers, false);
     let deny_file = deny(&mut root, &mut reading);
     let guard = guard(&mut root, &mut reading);
-    let record = record(&mut root, &mut reading);
     let admin = admin(&mut root, &mut reading);
     root.finish(&mut reading.problems);
 
@@ -529,6 +529,7 @@ fn grants(
     reading: &mut Reading<'_>,
     upstreams: &[Named<Upstream>],
     issuers: &[Named<Issuer>],
+    seals: bool,
 ) -> Vec<Grant> {
     let problems = &mut reading.problems;
     let sections = root.sections("grant", problems);
@@ -577,9 +578,11 @@ fn grants(
         let (resources, methods) = (globs("resources"), globs("methods"));
         let mask = word(section.string("mask", problems), MaskStyle::WORDS, problems);
         let release = word(section.string("release", problems), Release::WORDS, problems);
-        if let Some(at) = section.value("record", problems) {
-            let allowed = "no such key: in this version everything is recorded under every grant";
-            problems.at(&at, kind_of(at.value), allowed);
+        let kept_at = section.string("record", problems);
+        let kept = word(kept_at.clone(), Keep::WORDS, problems).unwrap_or_default();
+        if let (Keep::Sealed, Some(at), false) = (kept, kept_at, seals) {
+            let allowed = "full or heads; sealed needs auditors to seal to: [record] seal_to";
+            problems.at(&at, "\"sealed\"", allowed);
         }
         section.finish(problems);
         let position = upstream.and_then(|at| {
@@ -598,6 +601,7 @@ fn grants(
             methods,
             mask,
             release,
+            record: kept,
         }));
     }
     referred(&upstream_names, upstreams, "upstream", problems);

@@ -398,9 +398,9 @@ impl Connection {
         };
         match still {
             Ok(grant) => {
-                exchange.grant = grant;
                 exchange.route = Some(route);
                 exchange.settings = settings;
+                exchange.under(grant);
             }
             // A body still on its way is judged when it is whole.
             Err(_) if matches!(self.phase, Phase::Body { .. }) => {

@@ -10,7 +10,7 @@ use super::super::env::{Caller, Route, Settings};
 use super::super::metrics;
 use super::super::session::SessionRule;
 use super::outbox::Emission;
-use crate::record::{Entry, Kind, Level, PartKind};
+use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
 use crate::wire::head::{self, Accepts, Method};
 use crate::wire::mcp;
@@ -49,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) call: Option<Call>,
     pub(super) grant: Option<u16>,
     pub(super) level: Level,
+    /// How bodies are kept.
+    pub(super) keep: Keep,
     /// Origin that may read the answer (CORS).
     pub(super) origin: Option<Bytes>,
     /// `Mcp-Session-Id` as the upstream knows it.
@@ -92,6 +94,16 @@ impl Exchange {
         &self.settings.routes[self.route.expect("a route was found before anything asks for it")]
     }
 
+    /// From here on what passes does so under this grant: it says how far the record must be, and how
+    /// bodies are kept.
+    pub(super) fn under(&mut self, grant: Option<u16>) {
+        self.grant = grant;
+        let terms = grant.and_then(|grant| self.settings.grant_terms.get(usize::from(grant)));
+        let terms = terms.copied().unwrap_or_default();
+        self.level = terms.level.unwrap_or(self.settings.level);
+        self.keep = terms.keep;
+    }
+
     /// When access ends by itself, or the answer of a client that left is given up.
     pub(super) fn deadline_ns(&self, now: Now) -> Option<u64> {
         let expires = self.caller.as_ref().map(|caller| {
@@ -110,6 +122,7 @@ impl Exchange {
         entry.ordinal = self.ordinal;
         entry.status = self.status.unwrap_or(0);
         entry.level = self.level;
+        entry.keep = self.keep;
         self.ordinal += 1;
         entry
     }

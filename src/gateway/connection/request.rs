@@ -18,7 +18,7 @@ use crate::auth::handle::{self, Owner, Purpose};
 use crate::auth::token;
 use crate::guard::policy::Permit;
 use crate::guard::{self, Outcome};
-use crate::record::{Kind, PartKind};
+use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
@@ -45,6 +45,7 @@ impl Connection {
         self.exchange = Some(Box::new(Exchange {
             id: turn.env.ids.exchange(turn.now),
             level: settings.level,
+            keep: Keep::Full,
             settings,
             started: turn.now,
             http: request.method,
@@ -455,13 +456,7 @@ impl Connection {
                 return Ok(());
             }
         };
-        exchange.grant = permit.grant();
-        if let Some(level) = permit
-            .grant()
-            .and_then(|grant| settings.grant_levels.get(usize::from(grant)).copied().flatten())
-        {
-            exchange.level = level;
-        }
+        exchange.under(permit.grant());
         let key = pseudonym_key(exchange, turn);
         let mask = permit.mask().unwrap_or(settings.mask);
         let outcome = turn.env.scanner.judge_message(
@@ -515,7 +510,7 @@ impl Connection {
     /// GET and DELETE carry no message: only the head goes on.
     fn forward_bodyless(&mut self, permit: &Permit, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
-        exchange.grant = permit.grant();
+        exchange.under(permit.grant());
         let target = suffix_target(exchange);
         let key = pseudonym_key(exchange, turn);
         let (head, head_record, mut findings) = self.upstream_head(None, &target, &key, turn)?;
