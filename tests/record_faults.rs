@@ -222,7 +222,7 @@ fn killed_and_started_again_over_and_over() {
     for round in 0..12u32 {
         let disk = MemoryDisk::with(image);
         let mut small = limits();
-        small.segment_bytes_max = 4096;
+        small.segment_bytes_max = 2048;
         small.checkpoint_ms_max = 1;
         let (writer, mut recorders) =
             writer::start(Box::new(disk.clone()), settings(2, small)).unwrap();

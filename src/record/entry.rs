@@ -4,6 +4,8 @@
 //! Invariant: a header is a function of the entry alone, it holds lengths and salted commitments of
 //! the parts and never their bytes, and it is at most [`ENTRY_HEADER_BYTES_MAX`] long.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -11,8 +13,11 @@ use super::handle::Level;
 use crate::limits::ENTRY_HEADER_BYTES_MAX;
 use crate::types::{ExchangeId, Now, SessionId};
 
-/// First byte of an entry in the plain stream.
+/// First byte of an entry in the plain stream that carries each salt and each commitment.
 pub const TAG_ENTRY: u8 = b'E';
+/// First byte of a compact entry in the plain stream: one seed in place of the salts, and only those
+/// commitments that cannot be computed from what is there.
+pub const TAG_COMPACT: u8 = b'C';
 /// First byte of a mark in the plain stream.
 pub const TAG_MARK: u8 = b'M';
 /// Version of the entry header.
@@ -21,11 +26,19 @@ pub const ENTRY_VERSION: u8 = 1;
 pub const HEADER_FIXED_BYTES: usize = 63;
 /// One row of the table of parts: kind, flags, length, commitment.
 pub const PART_ROW_BYTES: usize = 38;
+/// The same row in a compact entry, without the commitment.
+pub const COMPACT_ROW_BYTES: usize = 6;
 /// Most parts of one entry. Bound: 63 + 16 * 38 = 671 bytes of header, under 1024.
 pub const PARTS_MAX: usize = 16;
 const _: () = assert!(HEADER_FIXED_BYTES + PARTS_MAX * PART_ROW_BYTES <= ENTRY_HEADER_BYTES_MAX);
-/// Random bytes in front of each part, hashed with it.
+/// Bytes of the salt that is hashed in front of each part.
 pub const SALT_BYTES: usize = 32;
+/// Random bytes of a compact entry, from which the salts of its parts are derived.
+pub const SEED_BYTES: usize = 32;
+/// Starts the hash that derives a salt. Bound: with seed and index 51 bytes, one block of SHA-256.
+const SALT_LABEL: &[u8; 18] = b"stenograph salt v2";
+/// Bytes of a commitment.
+const COMMITMENT_BYTES: usize = 32;
 /// Largest entry in the plain stream. Bound: a reader never holds more than this for one entry; an
 /// answer is at most 16 MiB and its head 32 KiB.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -224,10 +237,32 @@ impl Entry {
         self
     }
 
-    /// Bytes it takes in the plain stream.
+    /// Bytes it takes in the plain stream when every part is stored.
     pub fn plain_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.bytes.len()).sum();
-        1 + HEADER_FIXED_BYTES + self.parts.len() * (PART_ROW_BYTES + 1 + SALT_BYTES) + parts
+        1 + HEADER_FIXED_BYTES + SEED_BYTES + self.parts.len() * (COMPACT_ROW_BYTES + 1) + parts
+    }
+}
+
+/// The salt of part `index` of a compact entry: SHA-256(label || seed || index).
+///
+/// It hides its part as a random salt does, also when the salts of other parts are disclosed: they
+/// are outputs of a hash of a secret of 32 bytes at other places. Who discloses one part gives its
+/// salt, never the seed.
+pub fn derive_salt(seed: &[u8; SEED_BYTES], index: u8) -> [u8; SALT_BYTES] {
+    let mut block = [0; SALT_LABEL.len() + SEED_BYTES + 1];
+    block[..SALT_LABEL.len()].copy_from_slice(SALT_LABEL);
+    block[SALT_LABEL.len()..][..SEED_BYTES].copy_from_slice(seed);
+    block[SALT_LABEL.len() + SEED_BYTES] = index;
+    Sha256::digest(block).into()
+}
+
+/// Writes into `out` the header `header` as it stands in a compact entry: rows without commitments.
+pub fn write_compact_header(out: &mut Vec<u8>, header: &[u8]) {
+    let (fixed, rows) = header.split_at(HEADER_FIXED_BYTES);
+    out.extend_from_slice(fixed);
+    for row in rows.chunks_exact(PART_ROW_BYTES) {
+        out.extend_from_slice(&row[..COMPACT_ROW_BYTES]);
     }
 }
 
@@ -335,8 +370,8 @@ pub struct PartView<'a> {
 /// One entry as read, borrowed from the reader's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryView<'a> {
-    /// The header bytes: the leaf of the tree is their RFC 6962 hash.
-    pub header: &'a [u8],
+    /// The whole header, commitments included: the leaf of the tree is its RFC 6962 hash.
+    pub header: Cow<'a, [u8]>,
     /// Number of the kind; [`EntryView::kind`] where this version knows it.
     pub kind_number: u8,
     /// Place in the whole record, and leaf index.
@@ -380,124 +415,216 @@ pub enum EntryRead<'a> {
     Broken(EntryFault),
 }
 
+/// Where the entry at the front of `plain` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryMeasure {
+    /// It has so many bytes, the tag included.
+    Done(usize),
+    /// It goes on after the end of `plain`; at least this many bytes are needed.
+    More(usize),
+    /// No entry.
+    Broken(EntryFault),
+}
+
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("length is N")
 }
 
-/// Reads an entry that begins with its tag at `plain[0]`. Checks everything but the sequence, and the
-/// commitments only when `commitments` says so.
-pub fn read_entry(plain: &[u8], commitments: bool) -> EntryRead<'_> {
-    debug_assert!(plain.first().is_none_or(|&tag| tag == TAG_ENTRY));
-    let header_start = 1;
-    if plain.len() < header_start + HEADER_FIXED_BYTES {
-        return EntryRead::More(header_start + HEADER_FIXED_BYTES);
-    }
-    let fixed = &plain[header_start..];
-    let header_bytes = u16::from_le_bytes(array(fixed, 0));
-    let parts_count = fixed[62];
-    let flags = u16::from_le_bytes(array(fixed, 60));
-    if fixed[2] != ENTRY_VERSION {
-        return EntryRead::Broken(EntryFault::Version(fixed[2]));
-    }
-    if parts_count as usize > PARTS_MAX {
-        return EntryRead::Broken(EntryFault::Parts(parts_count));
-    }
-    if header_bytes as usize != HEADER_FIXED_BYTES + parts_count as usize * PART_ROW_BYTES {
-        return EntryRead::Broken(EntryFault::HeaderLength(header_bytes));
-    }
-    let exchange_bytes: [u8; 15] = array(fixed, 12);
-    let session_bytes: [u8; 10] = array(fixed, 27);
-    let has_exchange = flags & FLAG_EXCHANGE != 0;
-    let has_session = flags & FLAG_SESSION != 0;
-    if flags & !FLAGS_KNOWN != 0
-        || (!has_exchange && exchange_bytes != [0; 15])
-        || (!has_session && session_bytes != [0; 10])
-    {
-        return EntryRead::Broken(EntryFault::Flags(flags));
-    }
-    let parts_start = header_start + header_bytes as usize;
-    if plain.len() < parts_start {
-        return EntryRead::More(parts_start);
-    }
-    let header = &plain[header_start..parts_start];
-    let mut rows = Vec::with_capacity(parts_count as usize);
-    let mut needed = parts_start as u64;
-    for index in 0..parts_count as usize {
-        let row = &header[HEADER_FIXED_BYTES + index * PART_ROW_BYTES..];
-        if row[1] != 0 {
-            return EntryRead::Broken(EntryFault::Flags(u16::from(row[1])));
+/// Where one part stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spot {
+    kind_number: u8,
+    length: u32,
+    present: bool,
+    /// First byte behind the presence.
+    at: usize,
+}
+
+/// Where everything of an entry stands. Everything is checked but the commitments.
+struct Layout {
+    compact: bool,
+    /// One past the header as it stands.
+    header_end: usize,
+    parts: usize,
+    spots: [Spot; PARTS_MAX],
+    used: usize,
+}
+
+impl Layout {
+    fn read(plain: &[u8]) -> Result<Layout, EntryMeasure> {
+        let broken = |fault| Err(EntryMeasure::Broken(fault));
+        let header_start = 1;
+        if plain.len() < header_start + HEADER_FIXED_BYTES {
+            return Err(EntryMeasure::More(header_start + HEADER_FIXED_BYTES));
         }
-        let length = u32::from_le_bytes(array(row, 2));
-        rows.push((row[0], length, array::<32>(row, 6)));
-        needed += 1;
-    }
-    let longest: u64 = rows.iter().map(|row| u64::from(row.1) + SALT_BYTES as u64).sum();
-    if needed + longest > ENTRY_BYTES_MAX as u64 {
-        return EntryRead::Broken(EntryFault::TooLong(needed + longest));
-    }
-    let mut parts = Vec::with_capacity(rows.len());
-    let mut at = parts_start;
-    // Everything behind `at` still needs at least one byte for each part.
-    for (index, &(kind_number, length, stated)) in rows.iter().enumerate() {
-        let Some(&presence) = plain.get(at) else {
-            return EntryRead::More(at + rows.len() - index);
-        };
-        at += 1;
-        let bytes = match presence {
-            0 => None,
-            1 => {
-                let end = at + SALT_BYTES + length as usize;
-                if plain.len() < end {
-                    return EntryRead::More(end + rows.len() - index - 1);
-                }
-                let salt = array(plain, at);
-                let bytes = &plain[at + SALT_BYTES..end];
-                at = end;
-                Some((salt, bytes))
+        let compact = plain[0] == TAG_COMPACT;
+        let fixed = &plain[header_start..];
+        let header_bytes = u16::from_le_bytes(array(fixed, 0));
+        let parts = fixed[62] as usize;
+        let flags = u16::from_le_bytes(array(fixed, 60));
+        if fixed[2] != ENTRY_VERSION {
+            return broken(EntryFault::Version(fixed[2]));
+        }
+        if parts > PARTS_MAX {
+            return broken(EntryFault::Parts(fixed[62]));
+        }
+        if header_bytes as usize != HEADER_FIXED_BYTES + parts * PART_ROW_BYTES {
+            return broken(EntryFault::HeaderLength(header_bytes));
+        }
+        if flags & !FLAGS_KNOWN != 0
+            || (flags & FLAG_EXCHANGE == 0 && fixed[12..27] != [0; 15])
+            || (flags & FLAG_SESSION == 0 && fixed[27..37] != [0; 10])
+        {
+            return broken(EntryFault::Flags(flags));
+        }
+        let row_bytes = if compact { COMPACT_ROW_BYTES } else { PART_ROW_BYTES };
+        let header_end = header_start + HEADER_FIXED_BYTES + parts * row_bytes;
+        let parts_start = header_end + if compact { SEED_BYTES } else { 0 };
+        if plain.len() < parts_start {
+            return Err(EntryMeasure::More(parts_start));
+        }
+        let mut spots = [Spot::default(); PARTS_MAX];
+        let mut longest = parts_start as u64;
+        for (index, spot) in spots[..parts].iter_mut().enumerate() {
+            let row = &plain[header_start + HEADER_FIXED_BYTES + index * row_bytes..];
+            if row[1] != 0 {
+                return broken(EntryFault::Flags(u16::from(row[1])));
             }
-            other => return EntryRead::Broken(EntryFault::Presence(other)),
-        };
-        parts.push((kind_number, length, stated, bytes));
+            spot.kind_number = row[0];
+            spot.length = u32::from_le_bytes(array(row, 2));
+            let salt_bytes = if compact { 0 } else { SALT_BYTES as u64 };
+            longest += 1 + salt_bytes + u64::from(spot.length);
+        }
+        if longest > ENTRY_BYTES_MAX as u64 {
+            return broken(EntryFault::TooLong(longest));
+        }
+        let mut at = parts_start;
+        for (index, spot) in spots[..parts].iter_mut().enumerate() {
+            // Everything behind `at` still needs at least one byte for each part.
+            let behind = parts - index - 1;
+            let Some(&presence) = plain.get(at) else {
+                return Err(EntryMeasure::More(at + 1 + behind));
+            };
+            spot.at = at + 1;
+            spot.present = presence == 1;
+            let held = match (presence, compact) {
+                (0, false) => 0,
+                (0, true) => COMMITMENT_BYTES,
+                (1, false) => SALT_BYTES + spot.length as usize,
+                (1, true) => spot.length as usize,
+                (other, _) => return broken(EntryFault::Presence(other)),
+            };
+            at = spot.at + held;
+            if plain.len() < at {
+                return Err(EntryMeasure::More(at + behind));
+            }
+        }
+        Ok(Layout { compact, header_end, parts, spots, used: at })
     }
-    let mut views = Vec::with_capacity(parts.len());
-    for (index, (kind_number, length, stated, bytes)) in parts.into_iter().enumerate() {
-        if let Some((salt, bytes)) = bytes
+
+    fn seed<'a>(&self, plain: &'a [u8]) -> &'a [u8; SEED_BYTES] {
+        plain[self.header_end..].first_chunk().expect("the seed is there")
+    }
+
+    fn bytes<'a>(&self, plain: &'a [u8], spot: &Spot) -> &'a [u8] {
+        let start = spot.at + if self.compact { 0 } else { SALT_BYTES };
+        &plain[start..start + spot.length as usize]
+    }
+}
+
+/// Finds the end of the entry that begins with its tag at `plain[0]`.
+pub fn measure_entry(plain: &[u8]) -> EntryMeasure {
+    debug_assert!(plain.first().is_none_or(|&tag| tag == TAG_ENTRY || tag == TAG_COMPACT));
+    match Layout::read(plain) {
+        Ok(layout) => EntryMeasure::Done(layout.used),
+        Err(stop) => stop,
+    }
+}
+
+/// Reads an entry that begins with its tag at `plain[0]`. Checks everything but the sequence, and the
+/// commitments of [`TAG_ENTRY`] only when `commitments` says so. Those of [`TAG_COMPACT`] are computed
+/// from the parts: what is wrong with these shows in the leaf.
+pub fn read_entry(plain: &[u8], commitments: bool) -> EntryRead<'_> {
+    debug_assert!(plain.first().is_none_or(|&tag| tag == TAG_ENTRY || tag == TAG_COMPACT));
+    let layout = match Layout::read(plain) {
+        Ok(layout) => layout,
+        Err(EntryMeasure::More(need)) => return EntryRead::More(need),
+        Err(EntryMeasure::Broken(fault)) => return EntryRead::Broken(fault),
+        Err(EntryMeasure::Done(_)) => unreachable!("a layout stops with a reason"),
+    };
+    let standing = &plain[1..layout.header_end];
+    let mut parts = Vec::with_capacity(layout.parts);
+    for (index, spot) in layout.spots[..layout.parts].iter().enumerate() {
+        let bytes = spot.present.then(|| layout.bytes(plain, spot));
+        let stated = match (layout.compact, bytes) {
+            (true, Some(bytes)) => commitment(&derive_salt(layout.seed(plain), index as u8), bytes),
+            (true, None) => array(plain, spot.at),
+            (false, _) => array(standing, HEADER_FIXED_BYTES + index * PART_ROW_BYTES + 6),
+        };
+        if !layout.compact
             && commitments
-            && commitment(&salt, bytes) != stated
+            && let Some(bytes) = bytes
+            && commitment(&array(plain, spot.at), bytes) != stated
         {
             return EntryRead::Broken(EntryFault::Commitment(index as u8));
         }
-        let bytes = bytes.map(|(_, bytes)| bytes);
-        views.push(PartView { kind_number, length, commitment: stated, bytes });
+        let Spot { kind_number, length, .. } = *spot;
+        parts.push(PartView { kind_number, length, commitment: stated, bytes });
     }
-    let view = EntryView {
-        header,
-        kind_number: header[3],
-        sequence: u64::from_le_bytes(array(header, 4)),
-        exchange: has_exchange.then(|| ExchangeId::from_bytes(&exchange_bytes)),
-        session: has_session.then(|| SessionId::from_bytes(session_bytes)),
-        ordinal: u32::from_le_bytes(array(header, 37)),
-        now: Now {
-            utc_ns: u64::from_le_bytes(array(header, 41)),
-            mono_ns: u64::from_le_bytes(array(header, 49)),
-        },
-        worker: header[57],
-        status: u16::from_le_bytes(array(header, 58)),
-        parts: views,
+    let header = match layout.compact {
+        false => Cow::Borrowed(standing),
+        true => Cow::Owned(whole_header(standing, &parts)),
     };
-    EntryRead::Done(view, at)
+    let flags = u16::from_le_bytes(array(standing, 60));
+    let view = EntryView {
+        kind_number: standing[3],
+        sequence: u64::from_le_bytes(array(standing, 4)),
+        exchange: (flags & FLAG_EXCHANGE != 0)
+            .then(|| ExchangeId::from_bytes(&array(standing, 12))),
+        session: (flags & FLAG_SESSION != 0).then(|| SessionId::from_bytes(array(standing, 27))),
+        ordinal: u32::from_le_bytes(array(standing, 37)),
+        now: Now {
+            utc_ns: u64::from_le_bytes(array(standing, 41)),
+            mono_ns: u64::from_le_bytes(array(standing, 49)),
+        },
+        worker: standing[57],
+        status: u16::from_le_bytes(array(standing, 58)),
+        parts,
+        header,
+    };
+    EntryRead::Done(view, layout.used)
+}
+
+/// The header of a compact entry with its commitments.
+fn whole_header(standing: &[u8], parts: &[PartView<'_>]) -> Vec<u8> {
+    let (fixed, rows) = standing.split_at(HEADER_FIXED_BYTES);
+    let mut header = Vec::with_capacity(HEADER_FIXED_BYTES + parts.len() * PART_ROW_BYTES);
+    header.extend_from_slice(fixed);
+    for (row, part) in rows.chunks_exact(COMPACT_ROW_BYTES).zip(parts) {
+        header.extend_from_slice(row);
+        header.extend_from_slice(&part.commitment);
+    }
+    header
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Vec<u8> {
+    fn entry() -> Entry {
         let now = Now { utc_ns: 3, mono_ns: 4 };
         let mut entry =
             Entry::new(Kind::Event, now).part(PartKind::Body, "body").part(PartKind::Detail, "");
         entry.exchange = Some(ExchangeId::new(9_000_000, 1, 2, 3));
-        let salts = [[5; SALT_BYTES], [6; SALT_BYTES]];
+        entry
+    }
+
+    const SEED: [u8; SEED_BYTES] = [0x5e; SEED_BYTES];
+
+    /// The entry with each salt, as a copy holds it.
+    fn sample() -> Vec<u8> {
+        let entry = entry();
+        let salts = [derive_salt(&SEED, 0), derive_salt(&SEED, 1)];
         let mut plain = vec![TAG_ENTRY];
         write_header(&mut plain, &entry, 77, 8, &salts);
         for (part, salt) in entry.parts.iter().zip(&salts) {
@@ -505,23 +632,96 @@ mod tests {
             plain.extend_from_slice(salt);
             plain.extend_from_slice(&part.bytes);
         }
+        plain
+    }
+
+    /// The same entry as the writer stores it.
+    fn compact() -> Vec<u8> {
+        let entry = entry();
+        let mut header = Vec::new();
+        write_header(&mut header, &entry, 77, 8, &[derive_salt(&SEED, 0), derive_salt(&SEED, 1)]);
+        let mut plain = vec![TAG_COMPACT];
+        write_compact_header(&mut plain, &header);
+        plain.extend_from_slice(&SEED);
+        for part in &entry.parts {
+            plain.push(1);
+            plain.extend_from_slice(&part.bytes);
+        }
         assert_eq!(plain.len(), entry.plain_bytes());
         plain
     }
 
     #[test]
-    fn any_cut_asks_for_more_and_never_for_too_much() {
-        let plain = sample();
-        for cut in 1..plain.len() {
-            let EntryRead::More(need) = read_entry(&plain[..cut], true) else {
-                panic!("cut at {cut}");
-            };
-            assert!(cut < need && need <= plain.len(), "cut at {cut} asks for {need}");
+    fn both_forms_stand_for_the_same_header() {
+        let (whole, compact) = (sample(), compact());
+        let EntryRead::Done(whole, _) = read_entry(&whole, true) else { panic!() };
+        let EntryRead::Done(compact, _) = read_entry(&compact, true) else { panic!() };
+        assert_eq!(whole, compact);
+    }
+
+    // Mutant: a salt that is derived without the index is the same for both parts.
+    #[test]
+    fn salts_are_derived_as_the_format_says() {
+        // Python: hashlib.sha256(b"stenograph salt v2" + b"\x5e" * 32 + bytes([i])).hexdigest()
+        let expected = [
+            "47ecabe562a710b93b8e993e3a6a7405f3be7e8e0a599959ab615c314277276e",
+            "de75697e4ee556a4a71da99c8aeb9e319a74ff8e6bc94cbf4559a35d94ccbbb3",
+        ];
+        for (index, expected) in expected.into_iter().enumerate() {
+            let salt = derive_salt(&SEED, index as u8);
+            let hex: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected);
         }
-        let longer = [&plain[..], b"M"].concat();
-        let EntryRead::Done(view, used) = read_entry(&longer, true) else { panic!() };
-        assert_eq!((used, view.sequence, view.worker), (plain.len(), 77, 8));
-        assert_eq!(view.part(PartKind::Body), Some(&b"body"[..]));
+    }
+
+    // Mutant: a part, seed or length that is not hashed leaves the header as it was.
+    #[test]
+    fn every_bit_of_a_compact_entry_is_in_its_header() {
+        let plain = compact();
+        let EntryRead::Done(sound, _) = read_entry(&plain, true) else { panic!() };
+        for bit in 8..plain.len() * 8 {
+            let mut other = plain.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            match read_entry(&other, true) {
+                EntryRead::Done(view, _) => assert_ne!(view.header, sound.header, "bit {bit}"),
+                EntryRead::Broken(_) | EntryRead::More(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_stored_has_its_commitment_in_a_compact_entry() {
+        let plain = compact();
+        let EntryRead::Done(sound, _) = read_entry(&plain, true) else { panic!() };
+        let parts_start = 1 + HEADER_FIXED_BYTES + 2 * COMPACT_ROW_BYTES + SEED_BYTES;
+        let mut held = plain[..parts_start].to_vec();
+        held.push(0);
+        held.extend_from_slice(&sound.parts[0].commitment);
+        held.extend_from_slice(&plain[parts_start + 1 + 4..]);
+        for cut in 1..held.len() {
+            assert!(matches!(read_entry(&held[..cut], true), EntryRead::More(_)), "cut at {cut}");
+        }
+        let EntryRead::Done(view, used) = read_entry(&held, true) else { panic!() };
+        assert_eq!((used, view.parts[0].bytes, view.parts[0].length), (held.len(), None, 4));
+        assert_eq!(view.header, sound.header);
+    }
+
+    #[test]
+    fn any_cut_asks_for_more_and_never_for_too_much() {
+        for plain in [sample(), compact()] {
+            for cut in 1..plain.len() {
+                let EntryRead::More(need) = read_entry(&plain[..cut], true) else {
+                    panic!("cut at {cut}");
+                };
+                assert!(cut < need && need <= plain.len(), "cut at {cut} asks for {need}");
+                assert_eq!(measure_entry(&plain[..cut]), EntryMeasure::More(need));
+            }
+            let longer = [&plain[..], b"M"].concat();
+            let EntryRead::Done(view, used) = read_entry(&longer, true) else { panic!() };
+            assert_eq!(measure_entry(&longer), EntryMeasure::Done(used));
+            assert_eq!((used, view.sequence, view.worker), (plain.len(), 77, 8));
+            assert_eq!(view.part(PartKind::Body), Some(&b"body"[..]));
+        }
     }
 
     // Mutant: a commitment that is not compared lets an exchanged body or salt through.

@@ -74,9 +74,30 @@
 //! bytes reach `frame_bytes_max`, and in front of every skippable frame.
 //!
 //! The plain stream of a segment is a sequence of items; an item never spans two flushes:
+//! * compact entry (version 2): `C`, the header without its commitments (below), a seed of 32 bytes,
+//!   then for each part of the header's table: presence u8, and
+//!   * 1: the bytes of the part;
+//!   * 0, the part is not stored: its commitment, 32 bytes;
 //! * entry: `E`, header, then for each part of the header's table: presence u8 (1 present,
 //!   0 withheld) and, when present, 32 bytes of salt and the bytes of the part;
 //! * mark: `M` and 32 bytes of chain.
+//!
+//! The writer writes compact entries. In a segment of version 1 every entry is an `E`.
+//!
+//! A compact entry stands for the same entry header as an `E` would. Its header is written as in the
+//! table of the entry header below, but each row of the table of parts is its first 6 bytes (the
+//! header length still is that of the whole header). The commitments of present parts are computed:
+//! salt_i = SHA-256(`stenograph salt v2` || seed || i as u8), where i counts the rows from 0, and
+//! commitment_i = SHA-256(salt_i || bytes of the part). The commitment of a part that is not stored
+//! was made with another salt, never with one derived from the seed.
+//! There is nothing to compare such a computed commitment with: a part that is not what was written
+//! gives another leaf, and with it another root than the next checkpoint signs.
+//!
+//! Why a seed is as good as a salt for each part: for somebody without the seed every salt_i is the
+//! output of a hash of 32 unknown random bytes at an input that occurs nowhere else, so the salts that
+//! are disclosed say nothing of the others. Who gives a part away, or stores a copy in which a part is
+//! withheld, writes an `E` with the salts of the parts that stay, and never the seed: with it every
+//! withheld part could be guessed.
 //!
 //! ### Chain
 //! The chain runs over the **compressed** bytes, because a flipped bit in a zstd frame can decode to
@@ -107,11 +128,12 @@
 //! | 62 | 1 | number of parts n | 0..=16 |
 //! | 63 | 38 n | for each part: kind u8 ([`super::PartKind`]), zero u8, length u32, commitment 32 | |
 //!
-//! The commitment is SHA-256(salt || bytes of the part) with 32 fresh random bytes of salt for each
-//! part. No unsalted digest of a payload is written anywhere. A part (salt and bytes) can be withheld
-//! in a copy while header, leaf and every proof stay valid. Where a grant says `record = "heads"`, the
-//! parts of kind body are never stored: the header states length and commitment, presence is 0, and
-//! the salt is kept nowhere, so that nobody can test a guess.
+//! The commitment is SHA-256(salt || bytes of the part). The 32 bytes of salt are fresh random bytes
+//! for each part, or derived from the seed of a compact entry. No unsalted digest of a payload is
+//! written anywhere. A part (salt and bytes) can be withheld in a copy while header, leaf and every
+//! proof stay valid. Where a grant says `record = "heads"`, the parts of kind body are never stored:
+//! the header states length and commitment, presence is 0, and the salt is kept nowhere, so that
+//! nobody can test a guess.
 //!
 //! ### Tree
 //! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the
@@ -162,7 +184,7 @@
 //! | version | what changed |
 //! |---|---|
 //! | 1 | the first |
-//! | 2 | kinds of entries from 16, kinds of parts 5, 8 and 9 |
+//! | 2 | compact entries (`C`), kinds of entries from 16, kinds of parts 5, 8 and 9 |
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -171,6 +193,8 @@ use sha2::Sha256;
 pub const FORMAT_VERSION: u16 = 2;
 /// Versions this reader knows; one record may hold segments of several.
 pub const FORMAT_VERSIONS: std::ops::RangeInclusive<u16> = 1..=FORMAT_VERSION;
+/// First version whose segments may hold compact entries.
+pub const COMPACT_VERSION_MIN: u16 = 2;
 /// First bytes of a header's payload.
 pub const SEGMENT_MAGIC: &[u8; 8] = b"STENOSEG";
 /// Skippable frame that holds the header.

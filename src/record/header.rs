@@ -171,6 +171,12 @@ impl Header {
         Ok(bytes)
     }
 
+    /// Format version of a header frame that was read.
+    pub fn version(frame: &[u8]) -> u16 {
+        let at = SKIPPABLE_HEAD_BYTES + SEGMENT_MAGIC.len();
+        u16::from_le_bytes([frame[at], frame[at + 1]])
+    }
+
     /// Reads a whole header frame; gives the first value of the chain too.
     pub fn read(frame: &[u8]) -> Result<(Header, [u8; 32]), HeaderFault> {
         let Some(head) = frame.first_chunk::<SKIPPABLE_HEAD_BYTES>() else {

@@ -24,10 +24,14 @@ use std::io::{self, Read};
 use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::entry::{ENTRY_BYTES_MAX, EntryRead, Kind, TAG_ENTRY, TAG_MARK, read_entry};
+use super::entry::{
+    ENTRY_BYTES_MAX, EntryMeasure, EntryRead, Kind, TAG_COMPACT, TAG_ENTRY, TAG_MARK,
+    measure_entry, read_entry,
+};
 use super::format::{
-    CHECKPOINT_BYTES_MAX, DATA_FRAME_HEAD, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
-    MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
+    CHECKPOINT_BYTES_MAX, COMPACT_VERSION_MIN, DATA_FRAME_HEAD, FORMAT_VERSION, FRAME_END,
+    INDEX_BYTES_MAX, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
+    SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
 pub use super::found::{Damage, End, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
@@ -78,6 +82,8 @@ struct Scan<'a> {
     zstd: DCtx<'static>,
     in_frame: bool,
     indexed: bool,
+    /// Format version of the header; the newest one where that cannot be read.
+    version: u16,
     origin: Option<String>,
     /// Hash of the chain at the last chain point and the bytes behind it.
     extent: Sha256,
@@ -113,6 +119,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         zstd,
         in_frame: false,
         indexed: false,
+        version: FORMAT_VERSION,
         origin: None,
         extent: Sha256::new(),
         extent_other: None,
@@ -255,6 +262,7 @@ impl Scan<'_> {
         let frame_bytes = Header::frame_bytes(head).map_err(name)?;
         let frame = self.need(frame_bytes).map_err(|fault| short(fault, length))?;
         let (header, chain) = Header::read(frame).map_err(name)?;
+        let version = Header::version(frame);
         if header.segment != self.task.segment {
             return broken(format!("file holds segment {}", header.segment));
         }
@@ -263,6 +271,7 @@ impl Scan<'_> {
         {
             return broken(format!("segment belongs to the log {:?}", header.origin));
         }
+        self.version = version;
         self.consume(frame_bytes);
         self.extent = Sha256::new().chain_update(chain);
         self.extent_start = self.offset;
@@ -424,17 +433,18 @@ impl Scan<'_> {
     fn measure(&mut self) -> Result<(), Fault> {
         let mut at = self.entry_ends.last().copied().unwrap_or(0);
         while self.plain.len() >= at + self.entry_need {
-            if self.plain[at] != TAG_ENTRY {
-                return broken(format!("item begins with {:#04x}", self.plain[at]));
+            let tag = self.plain[at];
+            if tag != TAG_ENTRY && (tag != TAG_COMPACT || self.version < COMPACT_VERSION_MIN) {
+                return broken(format!("item begins with {tag:#04x}"));
             }
-            match read_entry(&self.plain[at..], false) {
-                EntryRead::Done(_, used) => {
+            match measure_entry(&self.plain[at..]) {
+                EntryMeasure::Done(used) => {
                     at += used;
                     self.entry_ends.push(at);
                     self.entry_need = 1;
                 }
-                EntryRead::More(need) => self.entry_need = need,
-                EntryRead::Broken(fault) => return broken(fault.to_string()),
+                EntryMeasure::More(need) => self.entry_need = need,
+                EntryMeasure::Broken(fault) => return broken(fault.to_string()),
             }
         }
         Ok(())
@@ -487,7 +497,7 @@ impl Scan<'_> {
         }
         self.next_sequence = Some(view.sequence.saturating_add(1));
         if let Some(tree) = &mut self.tree {
-            tree.append(leaf_hash(view.header));
+            tree.append(leaf_hash(&view.header));
         }
         self.out.entries += 1;
         self.out.stopped = view.kind() == Some(Kind::Stop);

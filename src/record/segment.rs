@@ -20,7 +20,10 @@ use sha2::{Digest, Sha256};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
-use super::entry::{Entry, Keep, SALT_BYTES, TAG_ENTRY, TAG_MARK, write_header};
+use super::entry::{
+    COMPACT_ROW_BYTES, Entry, HEADER_FIXED_BYTES, Keep, PART_ROW_BYTES, PARTS_MAX, Part,
+    SALT_BYTES, SEED_BYTES, TAG_COMPACT, TAG_MARK, derive_salt, write_compact_header, write_header,
+};
 use super::format::{
     DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
     WINDOW_LOG, ZSTD_LEVEL, skippable_head,
@@ -33,8 +36,9 @@ use super::tree::{Tree, leaf_hash};
 
 /// Room given to the compressor at a time: a whole block fits.
 const ROOM_BYTES: usize = 132 * 1024;
-/// Salts drawn at once.
+/// Seeds and salts drawn at once.
 const SALT_POOL_BYTES: usize = 4096;
+const _: () = assert!(SEED_BYTES == SALT_BYTES, "one pool for both");
 
 /// Source of random bytes: fills the slice, and panics where the system has none.
 pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
@@ -59,7 +63,7 @@ impl std::fmt::Display for SegmentFault {
     }
 }
 
-/// Fresh salts, drawn in batches.
+/// Fresh seeds and salts, drawn in batches.
 struct Salts {
     random: Random,
     pool: Box<[u8; SALT_POOL_BYTES]>,
@@ -78,6 +82,17 @@ impl Salts {
         self.used += SALT_BYTES;
         salt
     }
+}
+
+/// The bytes of `part` go into the record.
+fn is_stored(entry: &Entry, part: &Part) -> bool {
+    entry.keep != Keep::Heads || entry.keep.stores(part.kind)
+}
+
+/// The commitment in row `index` of a whole header.
+fn stated(header: &[u8], index: usize) -> &[u8] {
+    let row = &header[HEADER_FIXED_BYTES + index * PART_ROW_BYTES..][..PART_ROW_BYTES];
+    &row[COMPACT_ROW_BYTES..]
 }
 
 /// What of a segment is stored: enough to go on in another.
@@ -116,6 +131,8 @@ pub struct Builder {
     stored_tree: Tree,
     index: Index,
     salts: Salts,
+    /// Header of the entry that is being added.
+    header: Vec<u8>,
     scratch: Vec<u8>,
 }
 
@@ -155,6 +172,7 @@ impl Builder {
             stored_tree: header.tree.clone(),
             index: Index::default(),
             salts: Salts { random, pool: Box::new([0; SALT_POOL_BYTES]), used: SALT_POOL_BYTES },
+            header: Vec::new(),
             scratch: Vec::new(),
         })
     }
@@ -163,24 +181,34 @@ impl Builder {
     pub fn entry(&mut self, entry: &Entry, worker: u8) -> Result<u64, SegmentFault> {
         assert!(!self.sealed, "entry after the seal");
         let sequence = self.tree.size();
-        let mut salts = [[0; SALT_BYTES]; super::entry::PARTS_MAX];
+        let seed = self.salts.next();
+        let mut salts = [[0; SALT_BYTES]; PARTS_MAX];
         let salts = &mut salts[..entry.parts.len()];
-        salts.iter_mut().for_each(|salt| *salt = self.salts.next());
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.push(TAG_ENTRY);
-        write_header(&mut scratch, entry, sequence, worker, salts);
-        self.tree.append(leaf_hash(&scratch[1..]));
+        for (index, (salt, part)) in salts.iter_mut().zip(&entry.parts).enumerate() {
+            // Why: the seed is stored, so what is not stored beside it needs a salt of its own.
+            *salt = match is_stored(entry, part) {
+                true => derive_salt(&seed, index as u8),
+                false => self.salts.next(),
+            };
+        }
+        self.header.clear();
+        write_header(&mut self.header, entry, sequence, worker, salts);
+        self.tree.append(leaf_hash(&self.header));
         self.unmarked = true;
         self.frame.get_or_insert(0);
         self.index.add(entry);
-        for (part, salt) in entry.parts.iter().zip(salts.iter()) {
-            if entry.keep == Keep::Heads && !entry.keep.stores(part.kind) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.push(TAG_COMPACT);
+        write_compact_header(&mut scratch, &self.header);
+        scratch.extend_from_slice(&seed);
+        for (index, part) in entry.parts.iter().enumerate() {
+            if !is_stored(entry, part) {
                 scratch.push(0);
+                scratch.extend_from_slice(stated(&self.header, index));
                 continue;
             }
             scratch.push(1);
-            scratch.extend_from_slice(salt);
             self.plain(&scratch)?;
             scratch.clear();
             self.plain(&part.bytes)?;
