@@ -8,8 +8,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::handle::Level;
+use super::seal::sealed_bytes;
 use crate::limits::ENTRY_HEADER_BYTES_MAX;
 use crate::types::{ExchangeId, Now, SessionId};
 
@@ -39,9 +41,10 @@ pub const SEED_BYTES: usize = 32;
 const SALT_LABEL: &[u8; 18] = b"stenograph salt v2";
 /// Bytes of a commitment.
 const COMMITMENT_BYTES: usize = 32;
-/// Largest entry in the plain stream. Bound: a reader never holds more than this for one entry; an
-/// answer is at most 16 MiB and its head 32 KiB.
-pub const ENTRY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest entry in the plain stream, withheld parts counted as if they stood there. Bound: a reader
+/// never holds more than this for one entry; an answer is at most 16 MiB and its head 32 KiB, and it may
+/// be told four times: as it was sent and as it came, in the table and in the sealed part.
+pub const ENTRY_BYTES_MAX: usize = 80 * 1024 * 1024;
 
 const FLAG_EXCHANGE: u16 = 1;
 const FLAG_SESSION: u16 = 2;
@@ -155,7 +158,7 @@ pub enum Keep {
     /// Only their length and commitment; the salt is thrown away, so that nobody can try out what they
     /// might have been.
     Heads,
-    /// Encrypted to the auditors.
+    /// In the sealed part only; where nothing is sealed, like [`Keep::Heads`].
     Sealed,
     /// As they were sent.
     #[default]
@@ -191,6 +194,22 @@ pub struct Part {
     pub bytes: Bytes,
 }
 
+/// Bytes that are recorded by length and commitment, and in the sealed part. Wiped on drop. Where
+/// nothing is sealed they are not recorded at all.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Original {
+    /// [`PartKind::Original`]: what came where the entry's body stands; or [`PartKind::Token`].
+    pub kind: PartKind,
+    /// The bytes as they came.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Original {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Original({}, {} bytes)", self.kind.as_str(), self.bytes.len())
+    }
+}
+
 /// One entry as a worker hands it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -211,8 +230,10 @@ pub struct Entry {
     pub level: Level,
     /// How its bodies are kept.
     pub keep: Keep,
-    /// At most [`PARTS_MAX`] parts.
+    /// At most [`PARTS_MAX`] parts, originals and the sealed part counted.
     pub parts: Vec<Part>,
+    /// What is to be sealed.
+    pub originals: Vec<Original>,
 }
 
 impl Entry {
@@ -228,6 +249,7 @@ impl Entry {
             level: Level::Written,
             keep: Keep::Full,
             parts: Vec::new(),
+            originals: Vec::new(),
         }
     }
 
@@ -237,10 +259,33 @@ impl Entry {
         self
     }
 
-    /// Bytes it takes in the plain stream when every part is stored.
+    /// The same entry with bytes that are to be sealed.
+    pub fn original(mut self, kind: PartKind, bytes: Zeroizing<Vec<u8>>) -> Entry {
+        self.originals.push(Original { kind, bytes });
+        self
+    }
+
+    /// There may be something to seal in it.
+    pub fn may_seal(&self) -> bool {
+        self.keep == Keep::Sealed || !self.originals.is_empty()
+    }
+
+    /// Most rows its table of parts can have, the sealed part included.
+    pub fn rows_max(&self) -> usize {
+        self.parts.len() + self.originals.len() + usize::from(self.may_seal())
+    }
+
+    /// Most bytes it takes in the plain stream: every part stored, and the sealed part.
     pub fn plain_bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|part| part.bytes.len()).sum();
-        1 + HEADER_FIXED_BYTES + SEED_BYTES + self.parts.len() * (COMPACT_ROW_BYTES + 1) + parts
+        let rows = self.rows_max() * (COMPACT_ROW_BYTES + 1);
+        let stored = 1 + HEADER_FIXED_BYTES + SEED_BYTES + rows + parts;
+        if !self.may_seal() {
+            return stored;
+        }
+        let originals: usize = self.originals.iter().map(|original| original.bytes.len()).sum();
+        let body = if self.keep == Keep::Sealed { parts } else { 0 };
+        stored + originals + sealed_bytes(self.rows_max(), body + originals)
     }
 }
 
@@ -271,16 +316,10 @@ pub fn commitment(salt: &[u8; SALT_BYTES], bytes: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(salt).chain_update(bytes).finalize().into()
 }
 
-/// Writes the header of `entry` into `out`; `salts` has one salt for each part.
-pub fn write_header(
-    out: &mut Vec<u8>,
-    entry: &Entry,
-    sequence: u64,
-    worker: u8,
-    salts: &[[u8; SALT_BYTES]],
-) {
-    assert!(entry.parts.len() == salts.len() && salts.len() <= PARTS_MAX, "parts and salts");
-    let header_bytes = HEADER_FIXED_BYTES + salts.len() * PART_ROW_BYTES;
+/// Writes the header of `entry` before its table of parts, which gets `rows` rows, into `out`.
+pub fn write_fixed(out: &mut Vec<u8>, entry: &Entry, sequence: u64, worker: u8, rows: usize) {
+    assert!(rows <= PARTS_MAX, "rows of the table");
+    let header_bytes = HEADER_FIXED_BYTES + rows * PART_ROW_BYTES;
     let mut flags = 0;
     if entry.exchange.is_some() {
         flags |= FLAG_EXCHANGE;
@@ -300,13 +339,15 @@ pub fn write_header(
     out.push(worker);
     out.extend_from_slice(&entry.status.to_le_bytes());
     out.extend_from_slice(&flags.to_le_bytes());
-    out.push(salts.len() as u8);
-    for (part, salt) in entry.parts.iter().zip(salts) {
-        out.push(part.kind as u8);
-        out.push(0);
-        out.extend_from_slice(&(part.bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(&commitment(salt, &part.bytes));
-    }
+    out.push(rows as u8);
+}
+
+/// Writes one row of the table of parts into `out`.
+pub fn write_row(out: &mut Vec<u8>, kind: PartKind, salt: &[u8; SALT_BYTES], bytes: &[u8]) {
+    out.push(kind as u8);
+    out.push(0);
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(&commitment(salt, bytes));
 }
 
 /// What is wrong with the bytes of an entry.
@@ -621,12 +662,21 @@ mod tests {
 
     const SEED: [u8; SEED_BYTES] = [0x5e; SEED_BYTES];
 
+    fn header(entry: &Entry) -> Vec<u8> {
+        let mut header = Vec::new();
+        write_fixed(&mut header, entry, 77, 8, entry.parts.len());
+        for (index, part) in entry.parts.iter().enumerate() {
+            write_row(&mut header, part.kind, &derive_salt(&SEED, index as u8), &part.bytes);
+        }
+        header
+    }
+
     /// The entry with each salt, as a copy holds it.
     fn sample() -> Vec<u8> {
         let entry = entry();
         let salts = [derive_salt(&SEED, 0), derive_salt(&SEED, 1)];
         let mut plain = vec![TAG_ENTRY];
-        write_header(&mut plain, &entry, 77, 8, &salts);
+        plain.extend_from_slice(&header(&entry));
         for (part, salt) in entry.parts.iter().zip(&salts) {
             plain.push(1);
             plain.extend_from_slice(salt);
@@ -638,10 +688,8 @@ mod tests {
     /// The same entry as the writer stores it.
     fn compact() -> Vec<u8> {
         let entry = entry();
-        let mut header = Vec::new();
-        write_header(&mut header, &entry, 77, 8, &[derive_salt(&SEED, 0), derive_salt(&SEED, 1)]);
         let mut plain = vec![TAG_COMPACT];
-        write_compact_header(&mut plain, &header);
+        write_compact_header(&mut plain, &header(&entry));
         plain.extend_from_slice(&SEED);
         for part in &entry.parts {
             plain.push(1);

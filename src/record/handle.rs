@@ -231,7 +231,7 @@ impl Recorder {
     /// entry of level [`Level::Queued`] is in the writer's hands when this returns, whatever gathers.
     pub fn submit(&mut self, entry: Entry) -> Result<Ticket, (Entry, SubmitFault)> {
         let bytes = entry.plain_bytes() as u64;
-        if entry.parts.len() > PARTS_MAX || bytes > ENTRY_BYTES_MAX as u64 {
+        if entry.rows_max() > PARTS_MAX || bytes > ENTRY_BYTES_MAX as u64 {
             return Err((entry, SubmitFault::TooLarge));
         }
         let progress = &*self.progress;

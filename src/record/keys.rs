@@ -279,14 +279,14 @@ pub fn load_verifier_key(text_or_path: &str) -> Result<VerifierKey, KeyFault> {
     }
 }
 
-fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyFault> {
+pub(super) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyFault> {
     let fault = |error| KeyFault::File(path.to_owned(), error);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(fault)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFault> {
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyFault> {
     let fault = |error| KeyFault::File(path.to_owned(), error);
     let file = File::open(path).map_err(fault)?;
     let mode = file.metadata().map_err(fault)?.permissions().mode();

@@ -12,6 +12,9 @@
 //! | [`header`] | the segment header | no |
 //! | [`tree`] | RFC 6962 hashes, the growing tree | no |
 //! | [`note`] | checkpoints as C2SP signed notes | no |
+//! | [`age`] | age keys and files, X25519 only | identity files |
+//! | [`patch`] | what turns sent bytes into those that came | no |
+//! | [`seal`] | sealed parts and their data keys | no |
 //! | [`keys`] | the log's signing key and verifier key | key files |
 //! | [`segment`] | entries in, bytes of a segment out | no |
 //! | [`index`] | what a sealed segment says of its content | no |
@@ -26,6 +29,7 @@
 //!
 //! It does not know HTTP, MCP, rules or grants: parts arrive as bytes, already judged.
 
+pub mod age;
 pub mod disk;
 pub mod entry;
 pub mod format;
@@ -35,14 +39,16 @@ pub mod header;
 pub mod index;
 pub mod keys;
 pub mod note;
+pub mod patch;
 pub mod reader;
 pub mod recovery;
 pub mod scan;
+pub mod seal;
 pub mod segment;
 pub mod settings;
 pub mod tree;
 pub mod writer;
 
-pub use entry::{Entry, Keep, Kind, Part, PartKind};
+pub use entry::{Entry, Keep, Kind, Original, Part, PartKind};
 pub use format::fingerprint;
 pub use handle::{Held, Level, Progress, Recorder, Released, SubmitFault, Ticket, Waker};

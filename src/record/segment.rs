@@ -17,12 +17,14 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
 use super::entry::{
-    COMPACT_ROW_BYTES, Entry, HEADER_FIXED_BYTES, Keep, PART_ROW_BYTES, PARTS_MAX, Part,
-    SALT_BYTES, SEED_BYTES, TAG_COMPACT, TAG_MARK, derive_salt, write_compact_header, write_header,
+    COMPACT_ROW_BYTES, Entry, HEADER_FIXED_BYTES, Keep, Original, PART_ROW_BYTES, PARTS_MAX,
+    PartKind, SALT_BYTES, SEED_BYTES, TAG_COMPACT, TAG_MARK, derive_salt, write_compact_header,
+    write_fixed, write_row,
 };
 use super::format::{
     DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
@@ -32,6 +34,8 @@ use super::header::Header;
 use super::index::Index;
 use super::keys::LogKey;
 use super::note::Checkpoint;
+use super::patch;
+use super::seal::{DataKey, How, Item, seal};
 use super::tree::{Tree, leaf_hash};
 
 /// Room given to the compressor at a time: a whole block fits.
@@ -84,15 +88,73 @@ impl Salts {
     }
 }
 
-/// The bytes of `part` go into the record.
-fn is_stored(entry: &Entry, part: &Part) -> bool {
-    entry.keep != Keep::Heads || entry.keep.stores(part.kind)
-}
-
 /// The commitment in row `index` of a whole header.
 fn stated(header: &[u8], index: usize) -> &[u8] {
     let row = &header[HEADER_FIXED_BYTES + index * PART_ROW_BYTES..][..PART_ROW_BYTES];
     &row[COMPACT_ROW_BYTES..]
+}
+
+/// What of an entry goes into its sealed part.
+struct Sealing<'a> {
+    entry: &'a Entry,
+    /// Row of its body.
+    body: Option<usize>,
+}
+
+impl<'a> Sealing<'a> {
+    fn of(entry: &'a Entry) -> Sealing<'a> {
+        // Why: this runs for every entry, and nearly none has anything to seal.
+        let may = entry.keep == Keep::Sealed || !entry.originals.is_empty();
+        let body = may.then(|| entry.parts.iter().position(|part| part.kind == PartKind::Body));
+        Sealing { entry, body: body.flatten() }
+    }
+
+    fn takes_body(&self) -> bool {
+        self.body.is_some() && self.entry.keep == Keep::Sealed
+    }
+
+    fn takes(&self, original: &Original) -> bool {
+        // Why: a patch of a body that nobody keeps restores nothing.
+        let lost = self.body.is_some() && self.entry.keep == Keep::Heads;
+        original.kind != PartKind::Original || !lost
+    }
+
+    fn any(&self) -> bool {
+        self.takes_body() || self.entry.originals.iter().any(|original| self.takes(original))
+    }
+
+    /// The sealed part. `header_before` is the entry's header up to the row of that part; `salts` are
+    /// those of its parts and, behind them, of its originals.
+    fn part(
+        &self,
+        key: &DataKey,
+        header_before: &[u8],
+        salts: &[[u8; SALT_BYTES]],
+        random: &dyn Fn(&mut [u8]),
+    ) -> Vec<u8> {
+        let parts = &self.entry.parts;
+        let mut patches = Vec::with_capacity(self.entry.originals.len());
+        for (index, original) in self.entry.originals.iter().enumerate() {
+            if self.takes(original) {
+                patches.push(match self.body {
+                    Some(body) if original.kind == PartKind::Original => {
+                        let patch = patch::make(&parts[body].bytes, &original.bytes);
+                        (parts.len() + index, How::Patch, patch)
+                    }
+                    _ => (parts.len() + index, How::Whole, original.bytes.clone()),
+                });
+            }
+        }
+        let mut items = Vec::with_capacity(1 + patches.len());
+        if let Some(row) = self.body.filter(|_| self.takes_body()) {
+            let content = &parts[row].bytes[..];
+            items.push(Item { row: row as u8, how: How::Whole, salt: salts[row], content });
+        }
+        for (row, how, content) in &patches {
+            items.push(Item { row: *row as u8, how: *how, salt: salts[*row], content });
+        }
+        seal(key, header_before, &items, random)
+    }
 }
 
 /// What of a segment is stored: enough to go on in another.
@@ -177,35 +239,77 @@ impl Builder {
         })
     }
 
-    /// Adds an entry; gives its sequence.
+    /// Adds an entry; gives its sequence. Nothing is sealed: originals are left out, and bodies that are
+    /// to be sealed keep their length and commitment only.
     pub fn entry(&mut self, entry: &Entry, worker: u8) -> Result<u64, SegmentFault> {
+        self.entry_sealed(entry, worker, None)
+    }
+
+    /// Adds an entry whose originals, and bodies where it says so, are sealed with `key`; gives its
+    /// sequence.
+    pub fn entry_sealed(
+        &mut self,
+        entry: &Entry,
+        worker: u8,
+        key: Option<&DataKey>,
+    ) -> Result<u64, SegmentFault> {
         assert!(!self.sealed, "entry after the seal");
+        let mut salts = [[0; SALT_BYTES]; PARTS_MAX];
+        let added = self.add(entry, worker, key, &mut salts);
+        // Why: a salt that is not in the record is as secret as what it hides.
+        if entry.keep != Keep::Full || entry.may_seal() {
+            salts.zeroize();
+        }
+        added
+    }
+
+    fn add(
+        &mut self,
+        entry: &Entry,
+        worker: u8,
+        key: Option<&DataKey>,
+        salts: &mut [[u8; SALT_BYTES]; PARTS_MAX],
+    ) -> Result<u64, SegmentFault> {
         let sequence = self.tree.size();
         let seed = self.salts.next();
-        let mut salts = [[0; SALT_BYTES]; PARTS_MAX];
-        let salts = &mut salts[..entry.parts.len()];
-        for (index, (salt, part)) in salts.iter_mut().zip(&entry.parts).enumerate() {
+        let originals = if key.is_some() { &entry.originals[..] } else { &[] };
+        let sealing = key.map(|key| (key, Sealing::of(entry))).filter(|(_, sealing)| sealing.any());
+        let open_rows = entry.parts.len() + originals.len();
+        let rows = open_rows + usize::from(sealing.is_some());
+        let mut header = std::mem::take(&mut self.header);
+        header.clear();
+        write_fixed(&mut header, entry, sequence, worker, rows);
+        for (index, part) in entry.parts.iter().enumerate() {
             // Why: the seed is stored, so what is not stored beside it needs a salt of its own.
-            *salt = match is_stored(entry, part) {
+            salts[index] = match entry.keep.stores(part.kind) {
                 true => derive_salt(&seed, index as u8),
                 false => self.salts.next(),
             };
+            write_row(&mut header, part.kind, &salts[index], &part.bytes);
         }
-        self.header.clear();
-        write_header(&mut self.header, entry, sequence, worker, salts);
-        self.tree.append(leaf_hash(&self.header));
+        for (original, salt) in originals.iter().zip(&mut salts[entry.parts.len()..]) {
+            *salt = self.salts.next();
+            write_row(&mut header, original.kind, salt, &original.bytes);
+        }
+        let sealed = sealing.map(|(key, sealing)| {
+            let sealed = sealing.part(key, &header, &salts[..], &*self.salts.random);
+            let salt = derive_salt(&seed, open_rows as u8);
+            write_row(&mut header, PartKind::Sealed, &salt, &sealed);
+            sealed
+        });
+        self.tree.append(leaf_hash(&header));
         self.unmarked = true;
         self.frame.get_or_insert(0);
         self.index.add(entry);
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch.push(TAG_COMPACT);
-        write_compact_header(&mut scratch, &self.header);
+        write_compact_header(&mut scratch, &header);
         scratch.extend_from_slice(&seed);
         for (index, part) in entry.parts.iter().enumerate() {
-            if !is_stored(entry, part) {
+            if !entry.keep.stores(part.kind) {
                 scratch.push(0);
-                scratch.extend_from_slice(stated(&self.header, index));
+                scratch.extend_from_slice(stated(&header, index));
                 continue;
             }
             scratch.push(1);
@@ -213,8 +317,17 @@ impl Builder {
             scratch.clear();
             self.plain(&part.bytes)?;
         }
+        for index in entry.parts.len()..open_rows {
+            scratch.push(0);
+            scratch.extend_from_slice(stated(&header, index));
+        }
+        if let Some(sealed) = sealed {
+            scratch.push(1);
+            scratch.extend_from_slice(&sealed);
+        }
         self.plain(&scratch)?;
         self.scratch = scratch;
+        self.header = header;
         Ok(sequence)
     }
 
