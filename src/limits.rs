@@ -181,6 +181,10 @@ limits! {
     heartbeat_ms_max: Milliseconds = 10_000, least 100;
     /// Payload bytes of one flush, unless a single entry has more: one write, one mark.
     recorder_batch_bytes_max: Bytes = MIB, least 4 * KIB;
+    /// Space kept allocated beside the segments, with which a record on a full disk is still closed: a
+    /// batch, and a header, an index (1 MiB at most) and a seal. Service goes on when twice as much is
+    /// free.
+    reserve_bytes_max: Bytes = 4 * MIB, least 2 * MIB;
 }
 
 /// `sub`, `client_id`, `azp`, `jti` of a token: they are compared, recorded and shown. RFC 7519 sets no

@@ -103,6 +103,12 @@ struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Go on behind a newest segment that is damaged; the damage is told for ever
+    ///
+    /// The start entry and the next segment say that it was ordered, and verify goes on to report the
+    /// damage. Keep a copy of the record before.
+    #[arg(long)]
+    accept_damage: bool,
 }
 
 /// Tell the whole story on loopback, and prove it
@@ -354,7 +360,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     match command {
-        Command::Serve(args) => Ok(serve::run(&args.config)),
+        Command::Serve(args) => Ok(serve::run(&args.config, args.accept_damage)),
         Command::Demo(args) => Ok(match demo::story::run(args.hold, out, err)? {
             true => Exit::Done,
             false => Exit::No,

@@ -96,13 +96,15 @@ impl std::fmt::Display for StartFault {
 
 impl std::error::Error for StartFault {}
 
-/// What tests put in the place of the host.
+/// What tests put in the place of the host, and what the operator orders for this one start.
 #[derive(Default)]
 pub struct Host {
     /// Instead of the record directory's real disk.
     pub disk: Option<Box<dyn Disk>>,
     /// Instead of the system's clocks, for the workers.
     pub clock: Option<Clock>,
+    /// The operator's order to go on behind a damaged newest segment; recorded.
+    pub accept_damage: bool,
 }
 
 /// A running gateway.
@@ -416,6 +418,7 @@ impl Gateway {
         };
         let mut write = writer::Settings::system(log_key, config.limits.clone(), wakers);
         write.facts = facts(&config, flags);
+        write.accept_damage = host.accept_damage;
         let (writer, mut recorders) =
             writer::start(disk, write).map_err(|fault| StartFault::Io(fault.to_string()))?;
         let control = recorders.pop().expect("one recorder was added for the control threads");
@@ -786,7 +789,8 @@ fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> S
                 return Err("draining".to_owned());
             }
             if ready_progress.failed() {
-                return Err("the recorder cannot write".to_owned());
+                let why = ready_progress.failure().unwrap_or_default();
+                return Err(format!("the recorder cannot write: {why}"));
             }
             if !ready_shared.snapshot().keys.complete((ready_shared.clock)()) {
                 return Err("the keys of an issuer are not there".to_owned());
@@ -820,7 +824,7 @@ fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> S
 }
 
 /// The command: runs until SIGTERM or SIGINT, reads the configuration again at SIGHUP.
-pub fn run(path: &Path) -> Exit {
+pub fn run(path: &Path, accept_damage: bool) -> Exit {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(problems) => {
@@ -846,7 +850,7 @@ pub fn run(path: &Path) -> Exit {
             return Exit::Host;
         }
     };
-    let gateway = match Gateway::start(config, Host::default()) {
+    let gateway = match Gateway::start(config, Host { accept_damage, ..Host::default() }) {
         Ok(gateway) => gateway,
         Err(fault) => {
             fault.write();
@@ -864,8 +868,10 @@ pub fn run(path: &Path) -> Exit {
         // Why here: whoever only reads the log has to learn that every call is refused.
         if gateway.progress().failed() != failing {
             failing = !failing;
+            let why = gateway.progress().failure().unwrap_or_default();
             match failing {
-                true => log::error("recorder", "the record cannot be written: calls are refused"),
+                true => log::error("recorder", "the record cannot be written: calls are refused")
+                    .field("failed", why),
                 false => log::info("recorder", "the record can be written again"),
             }
             .write();

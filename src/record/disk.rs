@@ -3,15 +3,23 @@
 //!
 //! [`Files`] reads, [`Disk`] also writes. A disk has at most one file open for appending: a segment is
 //! written by one hand, from front to back, and never opened again.
+//!
+//! Segments are not preallocated. With the length kept (`FALLOC_FL_KEEP_SIZE`, the only way that leaves
+//! no zeros behind a crash) each append still changes the length, so each sync still commits the inode.
+//! Measured, 4 KiB appends with `fdatasync`, 2,000 each, median of three rounds, without and with 64 MiB
+//! preallocated: ext4 on a virtual disk 4.02 and 4.08 ms, ext4 on a loop 4.9 and 4.5 ms, xfs on a loop
+//! 2.5 and 4.2 ms. It does not pay.
+//! What preallocation is for otherwise, space that is there when it is needed, is the reserve.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+use rustix::io::Errno;
 
 /// Reading of the segment files of one record.
 pub trait Files {
@@ -27,7 +35,8 @@ pub trait Files {
 
 /// Writing of segment files.
 pub trait Disk: Files + Send {
-    /// Creates `name`, or empties it, and makes it the file for [`Disk::append`].
+    /// Creates `name` anew, in the place of a file of that name, and makes it the file for
+    /// [`Disk::append`].
     fn create(&mut self, name: &str) -> io::Result<()>;
     /// Appends; gives how many bytes were taken, which may be fewer.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
@@ -39,6 +48,11 @@ pub trait Disk: Files + Send {
     fn sync_names(&mut self) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Makes the reserve exactly `bytes` of allocated space, kept beside the segments: room for closing
+    /// the record on a full disk. On a failure it holds nothing, so that it takes no space away.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+    /// Gives the space of the reserve back to the file system.
+    fn free_reserve(&mut self) -> io::Result<()>;
 }
 
 /// A record's directory, for reading.
@@ -94,7 +108,7 @@ impl Files for Directory {
         match flock(&lock, FlockOperation::NonBlockingLockShared) {
             // The lock goes with the file.
             Ok(()) => false,
-            Err(errno) => errno == rustix::io::Errno::WOULDBLOCK,
+            Err(errno) => errno == Errno::WOULDBLOCK,
         }
     }
 }
@@ -157,13 +171,19 @@ impl RealDisk {
         let mut tries = 0;
         while let Err(errno) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             tries += 1;
-            if errno != rustix::io::Errno::WOULDBLOCK {
+            if errno != Errno::WOULDBLOCK {
                 return Err(DiskFault::Io(lock_path, errno.into()));
             }
             if tries == LOCK_TRIES {
                 return Err(DiskFault::Locked(root.to_owned()));
             }
             std::thread::sleep(LOCK_PAUSE);
+        }
+        // A power cut must not take the folders away in which synced files stand.
+        for path in root.ancestors().take(2) {
+            // The parent of a relative name is the empty path.
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            File::open(path).and_then(|folder| folder.sync_all()).map_err(fault(path))?;
         }
         Ok(RealDisk { directory, open: None, _lock: lock })
     }
@@ -194,12 +214,14 @@ impl Files for RealDisk {
 impl Disk for RealDisk {
     fn create(&mut self, name: &str) -> io::Result<()> {
         self.open = None;
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.directory.file(name))?;
+        let path = self.directory.file(name);
+        // Why: a file whose sync failed is never synced again, also when it is only a leftover that
+        // would be emptied first; and what lies there may be a link to somewhere else.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         self.open = Some(file);
         Ok(())
     }
@@ -223,4 +245,67 @@ impl Disk for RealDisk {
     fn remove(&mut self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.directory.file(name))
     }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let path = self.directory.root.join(RESERVE_NAME);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(path)?;
+        let made = allocate(&file, bytes);
+        if made.is_err() {
+            let _ = file.set_len(0);
+        }
+        made
+    }
+
+    fn free_reserve(&mut self) -> io::Result<()> {
+        let path = self.directory.root.join(RESERVE_NAME);
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(path)?;
+        file.set_len(0)?;
+        // Why: ext4 and xfs let blocks be used again once the change that freed them is committed.
+        file.sync_all()
+    }
 }
+
+/// The file that keeps space allocated; its content means nothing.
+const RESERVE_NAME: &str = "reserve";
+
+/// Gives `file` exactly `bytes` of space that is really there.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let before = file.metadata()?;
+    if before.len() == bytes && before.blocks() * BLOCK_BYTES >= bytes {
+        return Ok(());
+    }
+    if before.len() > bytes {
+        file.set_len(bytes)?;
+    }
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            // A file system without the call: written out.
+            Err(Errno::OPNOTSUPP) => {
+                let zeros = [0; 64 * 1024];
+                let mut at = 0;
+                while at < bytes {
+                    let want = (bytes - at).min(zeros.len() as u64) as usize;
+                    file.write_all_at(&zeros[..want], at)?;
+                    at += want as u64;
+                }
+                break;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    file.sync_all()
+}
+
+/// Unit of `st_blocks` (stat(2)).
+const BLOCK_BYTES: u64 = 512;

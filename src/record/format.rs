@@ -9,6 +9,7 @@
 //! DIRECTORY/                mode 0700
 //!   lock                    flock(2) by the writer while it runs; no content
 //!   log.pub                 verifier key, for information only: trust comes from outside
+//!   reserve                 space kept allocated for closing the record on a full disk; no content
 //!   segments/
 //!     00000000.seg …        segment files, mode 0600, numbered densely from 0, 8 decimal digits
 //!     00000007.new          a segment being created; holds no entry that counts; may be left over
@@ -20,7 +21,7 @@
 //! |---|---|---|
 //! | segment, not the newest | no: its number is missing | no: chain, tree, signature |
 //! | newest segment | noticed only against a checkpoint kept elsewhere, except that a sealed segment without a final stop entry is reported as a gap | only what follows its last checkpoint (at most `checkpoint_ms_max` of entries), and only by somebody who recomputes the chain; random damage is found there too |
-//! | `*.new`, `lock` | yes | yes: nothing is read from them |
+//! | `*.new`, `lock`, `reserve` | yes | yes: nothing is read from them |
 //! | `log.pub` | yes | yes: `verify` takes the key from outside |
 //! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere |
 //! | fingerprint key | `echoed` can no longer use fingerprints | yes, fingerprints then match nothing |

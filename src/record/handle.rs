@@ -7,8 +7,8 @@
 //! Invariant: tickets of one recorder are published in the order they were given.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -61,6 +61,8 @@ struct Lane {
 pub struct Progress {
     lanes: Box<[Lane]>,
     failed: AtomicBool,
+    /// Why, in words: for logs and readiness, never on the way of a call.
+    failure: Mutex<Option<String>>,
     ended: AtomicBool,
     stopping: AtomicBool,
     /// Somebody was refused for lack of room and wants to hear when there is some.
@@ -75,6 +77,7 @@ impl Progress {
         Progress {
             lanes: (0..recorders).map(|_| Lane::default()).collect(),
             failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
             ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -92,6 +95,11 @@ impl Progress {
             Level::Written => lane.written.load(Ordering::Acquire) >= ticket.number,
             Level::Synced => lane.synced.load(Ordering::Acquire) >= ticket.number,
         }
+    }
+
+    /// Why the record cannot be written: the step that failed and what the system says of it.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// The record cannot be written just now: calls are to be refused.
@@ -127,8 +135,10 @@ impl Progress {
         lane.written.store(number, Ordering::Release);
     }
 
-    pub(super) fn set_failed(&self, failed: bool) {
-        self.failed.store(failed, Ordering::Release);
+    pub(super) fn set_failed(&self, why: Option<&str>) {
+        *self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            why.map(str::to_owned);
+        self.failed.store(why.is_some(), Ordering::Release);
     }
 
     pub(super) fn set_ended(&self) {

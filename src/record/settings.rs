@@ -87,6 +87,8 @@ pub fn system_boot_id() -> [u8; 16] {
 pub enum StartFault {
     /// The disk fails.
     Io(io::Error),
+    /// The space that closes the record on a full disk cannot be set aside.
+    Reserve(io::Error),
     /// The newest segment is damaged. Going on needs an order ([`Settings::accept_damage`]).
     Damaged {
         /// Number of the segment.
@@ -106,10 +108,16 @@ impl fmt::Display for StartFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartFault::Io(error) => write!(f, "cannot write the record: {error}"),
+            StartFault::Reserve(error) => write!(
+                f,
+                "the record directory's file system has no room for the reserve \
+                 (limits.reserve_bytes_max): {error}; free some space"
+            ),
             StartFault::Damaged { segment, offset, what } => write!(
                 f,
                 "segment {segment:08}, byte {offset}: {what}; run verify and keep a copy, then \
-                 give the gateway another record directory"
+                 start once with --accept-damage, which is recorded for ever, or give the gateway \
+                 another record directory"
             ),
             StartFault::OtherLog(origin) => write!(
                 f,
@@ -143,6 +151,9 @@ pub enum EndFault {
 impl fmt::Display for EndFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            EndFault::Unstored(0) => f.write_str(
+                "everything recorded is stored, but there was no room for the stop entry",
+            ),
             EndFault::Unstored(entries) => {
                 write!(
                     f,

@@ -8,6 +8,8 @@
 //! |---|---|---|---|
 //! | open | batch stored | open | tickets |
 //! | open | append or sync fails, or is short | down | failed; the batch is kept |
+//! | down, by a full disk, reserve held | the reserve is freed; the next segment takes what is pending | sealed, reserve spent | tickets, still failed |
+//! | down, reserve spent | twice the reserve is free, and the reserve made again | down, reserve held | |
 //! | open | bound of bytes or age | sealed, then open (next number) or down | |
 //! | down | a new segment opens and takes the batch | open | tickets, then not failed |
 //! | down | anything fails | down, again after a pause | |
@@ -46,12 +48,15 @@ use crate::limits::Limits;
 use crate::types::Now;
 
 mod down;
+mod full;
 
 use down::Down;
 pub(super) use down::residue;
 
 /// Pause between two tries to open a new segment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// The pause is doubled this often at most, to 8 s: once for each try that used up a number.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
 /// Entries of one batch. Bound: the time until the first of them is published.
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Read at a time when a residue is hashed.
@@ -103,6 +108,7 @@ pub fn start(
             "boot_id": hex(&settings.boot_id),
             "entries_before": recovered.tree.size(),
             "previous": previous_json(&recovered.previous),
+            "accept_damage": settings.accept_damage,
         }),
     );
     let mut thread = Thread {
@@ -118,13 +124,14 @@ pub fn start(
         }),
         batch: Vec::new(),
         failed: None,
+        reserve_held: false,
     };
+    thread.make_reserve().map_err(StartFault::Reserve)?;
     thread.open_segment().map_err(|fault| fault.into_start())?;
     let now = (thread.settings.clock)();
-    let mut entry =
+    let entry =
         Entry::new(Kind::Start, now).part(PartKind::Detail, Value::Object(facts).to_string());
-    entry.level = Level::Synced;
-    thread.batch.push(Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+    thread.batch.push(own(entry));
     thread.store_batch().map_err(|fault| fault.into_start())?;
     let thread = std::thread::Builder::new()
         .name("recorder".into())
@@ -195,6 +202,19 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// The disk is full, or may be: a file takes a part of an append when only a part has room.
+    fn is_full(&self) -> bool {
+        match self {
+            Fault::Io(_, error) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Fault::Short { .. } => true,
+            Fault::Segment(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,6 +243,10 @@ struct Failed {
     since: Now,
     what: String,
     tries: u64,
+    /// Segments that were opened and given up since then.
+    spent: u32,
+    /// The newest fault says that the disk is full.
+    full: bool,
 }
 
 struct Thread {
@@ -235,6 +259,8 @@ struct Thread {
     batch: Vec<Submission>,
     /// Set from the first failure to the first batch stored after it.
     failed: Option<Failed>,
+    /// The reserve is there to be spent.
+    reserve_held: bool,
 }
 
 impl Thread {
@@ -245,10 +271,13 @@ impl Thread {
     fn run(mut self) -> Result<Report, EndFault> {
         loop {
             if self.failed.is_some() {
+                if let Some(ended) = self.close_when_full() {
+                    return Ok(ended);
+                }
                 if self.progress.stopping() && self.tries_are_over() {
                     return Err(EndFault::Unstored(self.batch.len() + self.orders.len()));
                 }
-                std::thread::park_timeout(RETRY_PAUSE);
+                std::thread::park_timeout(self.pause());
                 self.retry();
                 continue;
             }
@@ -326,16 +355,22 @@ impl Thread {
 
     /// Stores the batch in one append and publishes it. On a fault the batch is still there.
     fn store_batch(&mut self) -> Result<(), Fault> {
-        if self.batch.is_empty() {
+        self.store(self.batch.len())
+    }
+
+    /// The same for the first `count` of the batch.
+    fn store(&mut self, count: usize) -> Result<(), Fault> {
+        if count == 0 {
             return Ok(());
         }
         let State::Open(open) = &mut self.state else { return Ok(()) };
-        for submission in &self.batch {
+        let batch = &self.batch[..count];
+        for submission in batch {
             open.builder.entry(&submission.entry, submission.worker).map_err(Fault::Segment)?;
         }
         open.builder.flush().map_err(Fault::Segment)?;
         append(&mut *self.disk, open.builder.step())?;
-        let synced = self.batch.iter().any(|submission| submission.entry.level == Level::Synced);
+        let synced = batch.iter().any(|submission| submission.entry.level == Level::Synced);
         if synced {
             sync(&mut *self.disk)?;
         }
@@ -343,17 +378,17 @@ impl Thread {
         self.progress.set_entries(open.builder.entries());
         let now = (self.settings.clock)();
         open.unsigned_ns.get_or_insert(now.mono_ns);
-        self.publish(synced);
+        self.publish(count, synced);
         Ok(())
     }
 
-    fn publish(&mut self, synced: bool) {
+    fn publish(&mut self, count: usize, synced: bool) {
         let mut last = [None; WORKER_NONE as usize + 1];
         let mut entries = 0;
         let mut bytes = 0;
         // Why: the payload is let go before its receipt is out, so that whoever gets the receipt finds
         // its memory unshared and can use it again without an allocation.
-        for submission in self.batch.drain(..) {
+        for submission in self.batch.drain(..count) {
             if submission.worker != WORKER_NONE {
                 last[submission.worker as usize] = Some(submission.number);
                 entries += 1;
@@ -398,19 +433,20 @@ impl Thread {
     fn finish(&mut self) -> Result<Report, Fault> {
         let now = self.now();
         if let State::Open(_) = &self.state {
-            let mut entry = Entry::new(Kind::Stop, now);
-            entry.level = Level::Synced;
-            self.batch.push(Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+            self.batch.push(own(Entry::new(Kind::Stop, now)));
             let stored = self.store_batch();
             // Why: after a failure the stop is decided anew, so its entry is not kept.
             self.batch.clear();
             stored?;
             self.seal()?;
         }
+        Ok(self.report())
+    }
+
+    /// What the record has come to. Only after a seal.
+    fn report(&self) -> Report {
         match &self.state {
-            State::Down(down) => {
-                Ok(Report { entries: down.tree.size(), segment: down.segment - 1 })
-            }
+            State::Down(down) => Report { entries: down.tree.size(), segment: down.segment - 1 },
             State::Open(_) => unreachable!("sealed just now"),
         }
     }
@@ -432,6 +468,12 @@ impl Open {
     fn due_ns(&self, limits: &Limits) -> u64 {
         self.sign_due_ns(limits).min(self.age_due_ns(limits))
     }
+}
+
+/// An entry of the writer itself: always synced.
+fn own(mut entry: Entry) -> Submission {
+    entry.level = Level::Synced;
+    Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry }
 }
 
 /// One append that must take everything.

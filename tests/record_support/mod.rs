@@ -24,14 +24,67 @@ use stenograph::types::{ExchangeId, Now, SessionId};
 
 pub type Image = BTreeMap<String, Vec<u8>>;
 
+/// How a call fails. Where a way means nothing for a call (only appends can be short), it is EIO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Eio,
     Enospc,
-    /// Takes half of the bytes and says so; other calls fail with EIO.
+    Edquot,
+    Erofs,
+    /// Takes none of the bytes and says so.
+    ShortNone,
+    /// Takes one byte and says so.
+    ShortOne,
+    /// Takes half of the bytes and says so.
     Short,
+    /// Takes all but one and says so.
+    ShortByOne,
     /// Takes half of the bytes and fails.
     HalfThenEio,
+    /// Does everything it was asked for and fails.
+    DoneThenEio,
+}
+
+impl How {
+    pub const ALL: [How; 10] = [
+        How::Eio,
+        How::Enospc,
+        How::Edquot,
+        How::Erofs,
+        How::ShortNone,
+        How::ShortOne,
+        How::Short,
+        How::ShortByOne,
+        How::HalfThenEio,
+        How::DoneThenEio,
+    ];
+
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            How::Enospc => 28,
+            How::Edquot => 122,
+            How::Erofs => 30,
+            _ => 5,
+        })
+    }
+
+    /// What an append of so many bytes takes, and whether it says so.
+    fn takes(self, bytes: usize) -> (usize, bool) {
+        match self {
+            How::Eio | How::Enospc | How::Edquot | How::Erofs => (0, false),
+            How::ShortNone => (0, true),
+            How::ShortOne => (1.min(bytes - 1), true),
+            How::Short => (bytes / 2, true),
+            How::ShortByOne => (bytes - 1, true),
+            How::HalfThenEio => (bytes / 2, false),
+            How::DoneThenEio => (bytes, false),
+        }
+    }
+}
+
+/// The end of a call: what it gives, or how it fails.
+fn ended<T>(how: Option<How>, value: T) -> io::Result<T> {
+    how.map_or(Ok(value), |how| Err(how.error()))
 }
 
 #[derive(Default)]
@@ -43,8 +96,20 @@ struct Inner {
     /// Calls with these numbers fail.
     fail: Option<(std::ops::Range<u64>, How)>,
     stalled: bool,
-    given_up: Vec<String>,
+    given_up: Vec<u64>,
     synced_after_failure: bool,
+    /// Bytes of all files and of the reserve that there is room for.
+    capacity: Option<u64>,
+    reserve: u64,
+    /// One number for each file created, however it is called: as an inode.
+    inode: u64,
+}
+
+impl Inner {
+    fn room(&self) -> u64 {
+        let used = self.files.values().map(|file| file.len() as u64).sum::<u64>() + self.reserve;
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -74,6 +139,21 @@ impl MemoryDisk {
 
     pub fn fail(&self, calls: std::ops::Range<u64>, how: How) {
         self.lock().fail = Some((calls, how));
+    }
+
+    /// No call fails any more.
+    pub fn heal(&self) {
+        self.lock().fail = None;
+    }
+
+    /// From now on there is room for so many bytes, the reserve included.
+    pub fn capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Bytes of the reserve.
+    pub fn reserved(&self) -> u64 {
+        self.lock().reserve
     }
 
     pub fn stall(&self, stalled: bool) {
@@ -110,27 +190,21 @@ impl MemoryDisk {
     }
 }
 
-fn error(how: How) -> io::Error {
-    match how {
-        How::Enospc => io::Error::from_raw_os_error(28),
-        _ => io::Error::from_raw_os_error(5),
-    }
-}
-
 impl Files for MemoryDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().files.keys().cloned().collect())
+        let (inner, how) = self.call("list");
+        ended(how, inner.files.keys().cloned().collect())
     }
 
     fn len(&self, name: &str) -> io::Result<u64> {
-        let inner = self.lock();
-        Ok(inner.files.get(name).ok_or(io::ErrorKind::NotFound)?.len() as u64)
+        let (inner, how) = self.call("len");
+        ended(how, inner.files.get(name).ok_or(io::ErrorKind::NotFound)?.len() as u64)
     }
 
     fn open_at(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read>> {
-        let inner = self.lock();
+        let (inner, how) = self.call("open");
         let file = inner.files.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(Cursor::new(file[offset as usize..].to_vec())))
+        ended(how, Box::new(Cursor::new(file[offset as usize..].to_vec())))
     }
 
     fn is_live(&self) -> bool {
@@ -142,10 +216,16 @@ impl Disk for MemoryDisk {
     fn create(&mut self, name: &str) -> io::Result<()> {
         let (mut inner, how) = self.call("create");
         inner.open = None;
-        if let Some(how) = how {
-            return Err(error(how));
+        if how.is_some_and(|how| how != How::DoneThenEio) {
+            return ended(how, ());
+        }
+        inner.files.remove(name);
+        if inner.room() == 0 {
+            return ended(Some(How::Enospc), ());
         }
         inner.files.insert(name.to_owned(), Vec::new());
+        inner.inode += 1;
+        ended(how, ())?;
         inner.open = Some(name.to_owned());
         Ok(())
     }
@@ -153,63 +233,71 @@ impl Disk for MemoryDisk {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (mut inner, how) = self.call("append");
         let name = inner.open.clone().expect("a file is open");
+        let room = inner.room();
+        let (taken, said) = match how {
+            // As tmpfs and ext4 do it: what has room is taken.
+            None if room == 0 => return ended(Some(How::Enospc), 0),
+            None => (bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)), true),
+            Some(how) => how.takes(bytes.len()),
+        };
         let file = inner.files.get_mut(&name).expect("the open file is there");
-        match how {
-            None => {
-                file.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            Some(How::Short) => {
-                file.extend_from_slice(&bytes[..bytes.len() / 2]);
-                Ok(bytes.len() / 2)
-            }
-            Some(How::HalfThenEio) => {
-                file.extend_from_slice(&bytes[..bytes.len() / 2]);
-                Err(error(How::Eio))
-            }
-            Some(how) => Err(error(how)),
-        }
+        file.extend_from_slice(&bytes[..taken]);
+        if said { Ok(taken) } else { ended(how, taken) }
     }
 
     fn sync(&mut self) -> io::Result<()> {
         let (mut inner, how) = self.call("sync");
-        let name = inner.open.clone().expect("a file is open");
-        if inner.given_up.contains(&name) && name.ends_with(".seg") {
+        assert!(inner.open.is_some(), "a file is open");
+        let inode = inner.inode;
+        if inner.given_up.contains(&inode) {
             inner.synced_after_failure = true;
         }
-        match how {
-            None => Ok(()),
-            Some(how) => {
-                inner.given_up.push(name);
-                Err(error(how))
-            }
+        if how.is_some() {
+            inner.given_up.push(inode);
         }
+        ended(how, ())
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let (mut inner, how) = self.call("rename");
-        if let Some(how) = how {
-            return Err(error(how));
+        if how.is_none_or(|how| how == How::DoneThenEio) {
+            let file = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            inner.files.insert(to.to_owned(), file);
+            if inner.open.as_deref() == Some(from) {
+                inner.open = Some(to.to_owned());
+            }
         }
-        let file = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        inner.files.insert(to.to_owned(), file);
-        if inner.open.as_deref() == Some(from) {
-            inner.open = Some(to.to_owned());
-        }
-        Ok(())
+        ended(how, ())
     }
 
     fn sync_names(&mut self) -> io::Result<()> {
         let (_inner, how) = self.call("sync_names");
-        how.map_or(Ok(()), |how| Err(error(how)))
+        ended(how, ())
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let (mut inner, how) = self.call("remove");
-        if let Some(how) = how {
-            return Err(error(how));
+        if how.is_none_or(|how| how == How::DoneThenEio) {
+            inner.files.remove(name).ok_or(io::ErrorKind::NotFound)?;
         }
-        inner.files.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        ended(how, ())
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let (mut inner, how) = self.call("reserve");
+        inner.reserve = inner.reserve.min(bytes);
+        let more = bytes - inner.reserve;
+        let how = how.or((more > inner.room()).then_some(How::Enospc));
+        inner.reserve = if how.is_some() { 0 } else { bytes };
+        ended(how, ())
+    }
+
+    fn free_reserve(&mut self) -> io::Result<()> {
+        let (mut inner, how) = self.call("free_reserve");
+        if how.is_none_or(|how| how == How::DoneThenEio) {
+            inner.reserve = 0;
+        }
+        ended(how, ())
     }
 }
 

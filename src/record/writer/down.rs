@@ -1,17 +1,18 @@
 //! No segment is open: how the next one is opened, and what is done when a file had to be given up.
 
 use std::io;
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Failed, Fault, Open, READ_BYTES, RETRY_PAUSE, State, Submission, Thread, append, sync,
+    Failed, Fault, Open, PAUSE_DOUBLINGS_MAX, READ_BYTES, RETRY_PAUSE, State, Thread, append, own,
+    sync,
 };
 use crate::record::disk::Files;
 use crate::record::entry::{Entry, Kind, PartKind};
 use crate::record::format::{segment_name, segment_name_new};
-use crate::record::handle::Level;
 use crate::record::header::{Header, Previous, PreviousEnd};
 use crate::record::note::time_text;
 use crate::record::segment::{Builder, Kept};
@@ -93,44 +94,69 @@ impl Thread {
     /// Gives the open file up and publishes the failure.
     pub(super) fn fail(&mut self, fault: Fault) {
         let now = self.now();
-        if let State::Open(open) = &self.state {
+        let spent = if let State::Open(open) = &self.state {
             self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
-        }
-        let what = fault.to_string();
+            1
+        } else {
+            0
+        };
+        let (what, full) = (fault.to_string(), fault.is_full());
+        self.progress.set_failed(Some(&what));
         match &mut self.failed {
-            Some(failed) => failed.tries += 1,
-            None => self.failed = Some(Failed { since: now, what, tries: 1 }),
+            Some(failed) => {
+                failed.tries += 1;
+                failed.spent += spent;
+                failed.full = full;
+            }
+            None => self.failed = Some(Failed { since: now, what, tries: 1, spent: 0, full }),
         }
-        self.progress.set_failed(true);
         self.settings.wakers.iter().for_each(|wake| wake());
     }
 
     /// One try to go on in a new segment, with an entry that tells of the failure.
     pub(super) fn retry(&mut self) {
+        if let Err(error) = self.make_reserve() {
+            return self.fail(Fault::Io("reserve", error));
+        }
         if let Err(fault) = self.open_segment() {
             return self.fail(fault);
         }
-        let now = self.now();
-        if let Some(failed) = &self.failed {
-            let detail = json!({
-                "failed": failed.what,
-                "since": time_text(failed.since.utc_ns),
-                "until": time_text(now.utc_ns),
-                "tries": failed.tries,
-            });
-            let mut entry =
-                Entry::new(Kind::Resume, now).part(PartKind::Detail, detail.to_string());
-            entry.level = Level::Synced;
-            self.batch.retain(|kept| kept.entry.kind != Kind::Resume || kept.worker != WORKER_NONE);
-            self.batch.insert(0, Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
-        }
+        self.tell_failure(false);
         match self.store_batch() {
             Ok(()) => {
                 self.failed = None;
-                self.progress.set_failed(false);
+                self.progress.set_failed(None);
                 self.settings.wakers.iter().for_each(|wake| wake());
             }
             Err(fault) => self.fail(fault),
+        }
+    }
+
+    /// Puts an entry that tells of the failure in front of the batch. `closing`: this segment only
+    /// takes what is pending, with the space of the reserve.
+    pub(super) fn tell_failure(&mut self, closing: bool) {
+        let Some(failed) = &self.failed else { return };
+        let now = (self.settings.clock)();
+        let detail = json!({
+            "failed": failed.what,
+            "since": time_text(failed.since.utc_ns),
+            "until": time_text(now.utc_ns),
+            "tries": failed.tries,
+            "closing": closing,
+        });
+        let entry = Entry::new(Kind::Resume, now).part(PartKind::Detail, detail.to_string());
+        self.batch.retain(|kept| kept.entry.kind != Kind::Resume || kept.worker != WORKER_NONE);
+        self.batch.insert(0, own(entry));
+    }
+
+    /// Time until the next try. It grows with the numbers that tries have used up, so that a disk that
+    /// takes headers and nothing else is not filled with them; nobody waits for it at the end.
+    pub(super) fn pause(&self) -> Duration {
+        match &self.failed {
+            Some(failed) if !self.progress.stopping() => {
+                RETRY_PAUSE * (1 << failed.spent.min(PAUSE_DOUBLINGS_MAX))
+            }
+            _ => RETRY_PAUSE,
         }
     }
 
