@@ -46,11 +46,17 @@ fn bodies(disk: &MemoryDisk) -> (Bodies, usize) {
 
 const CALLS: u32 = 6;
 
+/// 600 bytes that do not compress, so that three of them fill a segment.
 fn body(life: u32, number: u32) -> Vec<u8> {
-    // Different enough that three of them fill a segment.
-    let noise: String =
-        (0..12).map(|i| format!("{:x}", (life + 7) * (number + 3) * (i + 11))).collect();
-    format!("life {life} call {number} {noise} ").repeat(3).into_bytes()
+    let mut dice = u64::from(life * 1000 + number + 1);
+    let mut noise = Vec::new();
+    while noise.len() < 600 {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        noise.push((dice >> 24) as u8);
+    }
+    noise
 }
 
 fn small_segments() -> Limits {
