@@ -4,9 +4,11 @@
 //! |---|---|
 //! | signing key | `PRIVATE+KEY+<name>+<hash>+<base64(0x01 \|\| seed)>` |
 //! | verifier key | `<name>+<hash>+<base64(0x01 \|\| public key)>` |
+//! | a witness's keys | the same with 0x04 (c2sp.org/tlog-cosignature), see [`super::cosign`] |
 //! | fingerprint key | 64 hexadecimal digits |
 //!
-//! `hash` is 8 hexadecimal digits: the first 4 bytes of SHA-256(name || 0x0A || 0x01 || public key)
+//! `hash` is 8 hexadecimal digits: the first 4 bytes of SHA-256(name || 0x0A || 0x01 || public key), 0x04
+//! for a witness
 //! (c2sp.org/signed-note, "Verifier keys"). One newline may follow each. Randomness comes in as an
 //! argument; only `load_*` and `create_*` touch files. Key text is never part of a fault.
 
@@ -22,8 +24,12 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::cosign::{WitnessKey, WitnessVerifier};
+
 /// Algorithm byte of Ed25519 in C2SP signed-note.
-const ALGORITHM_ED25519: u8 = 1;
+pub(super) const ALGORITHM_ED25519: u8 = 1;
+/// Algorithm byte of timestamped Ed25519 cosignatures in C2SP tlog-cosignature.
+pub(super) const ALGORITHM_COSIGNATURE: u8 = 4;
 /// Longest name. Bound: one byte counts it in the segment header.
 pub const KEY_NAME_BYTES_MAX: usize = 255;
 /// Largest key file that is read.
@@ -68,10 +74,10 @@ fn name_is_good(name: &str) -> bool {
         && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-fn key_hash(name: &str, public: &VerifyingKey) -> [u8; 4] {
+fn key_hash(name: &str, algorithm: u8, public: &VerifyingKey) -> [u8; 4] {
     let digest = Sha256::new()
         .chain_update(name)
-        .chain_update([b'\n', ALGORITHM_ED25519])
+        .chain_update([b'\n', algorithm])
         .chain_update(public.as_bytes())
         .finalize();
     digest[..4].try_into().expect("4 of 32 bytes")
@@ -99,17 +105,30 @@ impl fmt::Debug for LogKey {
 impl LogKey {
     /// The key with this seed.
     pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<LogKey, KeyFault> {
+        LogKey::from_seed_as(ALGORITHM_ED25519, name, seed)
+    }
+
+    pub(super) fn from_seed_as(
+        algorithm: u8,
+        name: &str,
+        seed: &[u8; 32],
+    ) -> Result<LogKey, KeyFault> {
         if !name_is_good(name) {
             return Err(KeyFault::Name);
         }
         let signing = SigningKey::from_bytes(seed);
         let public = signing.verifying_key();
-        let verifier = VerifierKey { name: name.to_owned(), hash: key_hash(name, &public), public };
+        let hash = key_hash(name, algorithm, &public);
+        let verifier = VerifierKey { name: name.to_owned(), hash, algorithm, public };
         Ok(LogKey { signing, verifier })
     }
 
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<LogKey, KeyFault> {
+        LogKey::parse_as(ALGORITHM_ED25519, text)
+    }
+
+    pub(super) fn parse_as(wanted: u8, text: &str) -> Result<LogKey, KeyFault> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         let rest =
             text.strip_prefix("PRIVATE+KEY+").ok_or(KeyFault::Form("PRIVATE+KEY+ in front"))?;
@@ -120,13 +139,11 @@ impl LogKey {
         let material =
             Zeroizing::new(base64_read(material).ok_or(KeyFault::Form("base64 key material"))?);
         let (&algorithm, seed) = material.split_first().ok_or(KeyFault::Form("algorithm"))?;
-        if algorithm != ALGORITHM_ED25519 {
-            return Err(KeyFault::Form("algorithm 1 (Ed25519)"));
-        }
+        algorithm_is(algorithm, wanted)?;
         let seed = Zeroizing::new(
             <[u8; 32]>::try_from(seed).map_err(|_| KeyFault::Form("32 bytes of seed"))?,
         );
-        let key = LogKey::from_seed(name, &seed)?;
+        let key = LogKey::from_seed_as(algorithm, name, &seed)?;
         if hash != hex(&key.verifier.hash) {
             return Err(KeyFault::Form("key hash for this name and key"));
         }
@@ -135,7 +152,7 @@ impl LogKey {
 
     /// The text form, a secret.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut material = Zeroizing::new(vec![ALGORITHM_ED25519]);
+        let mut material = Zeroizing::new(vec![self.verifier.algorithm]);
         material.extend_from_slice(self.signing.as_bytes());
         let encoded = Zeroizing::new(STANDARD.encode(&*material));
         Zeroizing::new(format!(
@@ -162,12 +179,25 @@ impl LogKey {
 pub struct VerifierKey {
     name: String,
     hash: [u8; 4],
+    algorithm: u8,
     public: VerifyingKey,
+}
+
+fn algorithm_is(seen: u8, wanted: u8) -> Result<(), KeyFault> {
+    match wanted {
+        _ if seen == wanted => Ok(()),
+        ALGORITHM_ED25519 => Err(KeyFault::Form("algorithm 1 (Ed25519, the key of a log)")),
+        _ => Err(KeyFault::Form("algorithm 4 (Ed25519, the key of a witness)")),
+    }
 }
 
 impl VerifierKey {
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<VerifierKey, KeyFault> {
+        VerifierKey::parse_as(ALGORITHM_ED25519, text)
+    }
+
+    pub(super) fn parse_as(wanted: u8, text: &str) -> Result<VerifierKey, KeyFault> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         let mut fields = text.splitn(3, '+');
         let name = fields.next().unwrap_or_default();
@@ -178,15 +208,14 @@ impl VerifierKey {
         let material = fields.next().ok_or(KeyFault::Form("key material"))?;
         let material = base64_read(material).ok_or(KeyFault::Form("base64 key material"))?;
         let (&algorithm, public) = material.split_first().ok_or(KeyFault::Form("algorithm"))?;
-        if algorithm != ALGORITHM_ED25519 {
-            return Err(KeyFault::Form("algorithm 1 (Ed25519)"));
-        }
+        algorithm_is(algorithm, wanted)?;
         let public = <[u8; 32]>::try_from(public)
             .ok()
             .and_then(|public| VerifyingKey::from_bytes(&public).ok())
-            .filter(|public| !public.is_weak())
+            .filter(|public| !public.is_weak() && is_canonical(public))
             .ok_or(KeyFault::Form("32 bytes of an Ed25519 public key"))?;
-        let key = VerifierKey { name: name.to_owned(), hash: key_hash(name, &public), public };
+        let own_hash = key_hash(name, algorithm, &public);
+        let key = VerifierKey { name: name.to_owned(), hash: own_hash, algorithm, public };
         if hash != hex(&key.hash) {
             return Err(KeyFault::Form("key hash for this name and key"));
         }
@@ -211,10 +240,15 @@ impl VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut material = vec![ALGORITHM_ED25519];
+        let mut material = vec![self.algorithm];
         material.extend_from_slice(self.public.as_bytes());
         write!(f, "{}+{}+{}", self.name, hex(&self.hash), STANDARD.encode(material))
     }
+}
+
+/// The one encoding of its point: RFC 8032 §5.1.3 takes no other.
+fn is_canonical(public: &VerifyingKey) -> bool {
+    public.to_edwards().compress().as_bytes() == public.as_bytes()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -239,6 +273,17 @@ pub fn verifier_path(path: &Path) -> PathBuf {
 pub fn create_signing_key(path: &Path, key: &LogKey) -> Result<(), KeyFault> {
     create(path, 0o600, key.to_text().as_bytes())?;
     create(&verifier_path(path), 0o644, format!("{}\n", key.verifier()).as_bytes())
+}
+
+/// Writes a new witness key (mode 0600) and `FILE.pub`; an existing file is never replaced.
+pub fn create_witness_key(path: &Path, key: &WitnessKey) -> Result<(), KeyFault> {
+    create(path, 0o600, key.to_text().as_bytes())?;
+    create(&verifier_path(path), 0o644, format!("{}\n", key.verifier()).as_bytes())
+}
+
+/// Reads a witness's key. A file that others can access is refused.
+pub fn load_witness_key(path: &Path) -> Result<WitnessKey, KeyFault> {
+    WitnessKey::parse(&read_secret(path)?)
 }
 
 /// Writes a new fingerprint key (mode 0600); an existing file is never replaced.
@@ -270,10 +315,22 @@ pub fn load_fingerprint_key(path: &Path) -> Result<[u8; 32], KeyFault> {
 
 /// A verifier key given as text, or as the path of a file that holds it.
 pub fn load_verifier_key(text_or_path: &str) -> Result<VerifierKey, KeyFault> {
-    match VerifierKey::parse(text_or_path) {
+    text_or_file(text_or_path, VerifierKey::parse)
+}
+
+/// A witness's verifier key given as text, or as the path of a file that holds it.
+pub fn load_witness_verifier(text_or_path: &str) -> Result<WitnessVerifier, KeyFault> {
+    text_or_file(text_or_path, WitnessVerifier::parse)
+}
+
+fn text_or_file<T>(
+    text_or_path: &str,
+    parse: fn(&str) -> Result<T, KeyFault>,
+) -> Result<T, KeyFault> {
+    match parse(text_or_path) {
         Ok(key) => Ok(key),
         Err(fault) => match std::fs::read_to_string(text_or_path) {
-            Ok(text) => VerifierKey::parse(&text),
+            Ok(text) => parse(&text),
             Err(_) => Err(fault),
         },
     }

@@ -10,11 +10,12 @@
 //! | [`mod@format`] | the document of the format, its constants | no |
 //! | [`entry`] | entries, parts, their byte tables | no |
 //! | [`header`] | the segment header | no |
-//! | [`tree`] | RFC 6962 hashes, the growing tree | no |
+//! | [`tree`] | RFC 6962 hashes, the growing tree, ranges, proofs | no |
 //! | [`note`] | checkpoints as C2SP signed notes | no |
 //! | [`age`] | age keys and files, X25519 only | identity files |
 //! | [`patch`] | what turns sent bytes into those that came | no |
 //! | [`seal`] | sealed parts and their data keys | no |
+//! | [`cosign`] | cosignatures of witnesses, their keys | no |
 //! | [`keys`] | the log's signing key and verifier key | key files |
 //! | [`segment`] | entries in, bytes of a segment out | no |
 //! | [`index`] | what a sealed segment says of its content | no |
@@ -30,6 +31,7 @@
 //! It does not know HTTP, MCP, rules or grants: parts arrive as bytes, already judged.
 
 pub mod age;
+pub mod cosign;
 pub mod disk;
 pub mod entry;
 pub mod format;

@@ -9,6 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::keys::{LogKey, VerifierKey, base64_read};
 
+/// Largest note that is read: a text, the log's signature, and a dozen cosignatures.
+pub const NOTE_BYTES_MAX: usize = 8 * 1024;
+/// Most signature lines of one note.
+pub const SIGNATURES_MAX: usize = 32;
+
 /// What a checkpoint says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -51,6 +56,109 @@ impl std::fmt::Display for NoteFault {
     }
 }
 
+/// One signature line of a note: `— <name> <base64(key hash || signature)>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureLine<'a> {
+    /// The whole line without its line feed.
+    pub line: &'a str,
+    /// Name of the key.
+    pub name: &'a str,
+    /// First bytes of the signature: which key of that name.
+    pub hash: [u8; 4],
+    /// What follows them.
+    pub signature: Vec<u8>,
+}
+
+/// A signed note (c2sp.org/signed-note) taken apart; nothing in it is verified yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note<'a> {
+    /// The signed text, with its last line feed.
+    pub text: &'a str,
+    /// At least one.
+    pub signatures: Vec<SignatureLine<'a>>,
+}
+
+impl<'a> Note<'a> {
+    /// Takes a note apart. Strict: UTF-8 without control characters, canonical base64, names without
+    /// spaces and `+`, nothing behind the last signature.
+    pub fn parse(note: &'a [u8]) -> Option<Note<'a>> {
+        let note = std::str::from_utf8(note).ok().filter(|note| note.len() <= NOTE_BYTES_MAX)?;
+        if note.chars().any(|c| c.is_control() && c != '\n') {
+            return None;
+        }
+        let border = note.rfind("\n\n")?;
+        let (text, lines) = (&note[..=border], note[border + 2..].strip_suffix('\n')?);
+        let signatures = lines.split('\n').map(SignatureLine::parse).collect::<Option<Vec<_>>>()?;
+        (border > 0 && signatures.len() <= SIGNATURES_MAX).then_some(Note { text, signatures })
+    }
+}
+
+impl<'a> SignatureLine<'a> {
+    /// Takes one line apart, without its line feed.
+    pub fn parse(line: &'a str) -> Option<SignatureLine<'a>> {
+        let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c == '+') {
+            return None;
+        }
+        let bytes = base64_read(signature)?;
+        let (hash, signature) = bytes.split_first_chunk::<4>()?;
+        let (hash, signature) = (*hash, signature.to_vec());
+        (!signature.is_empty()).then_some(SignatureLine { line, name, hash, signature })
+    }
+
+    /// True when `key` signed `text` so.
+    pub fn is_by(&self, key: &VerifierKey, text: &str) -> bool {
+        self.name == key.name()
+            && self.hash == key.hash()
+            && <&[u8; 64]>::try_from(&self.signature[..])
+                .is_ok_and(|signature| key.verify(text.as_bytes(), signature))
+    }
+}
+
+/// What every checkpoint says (c2sp.org/tlog-checkpoint), whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeHead {
+    /// Name of the log.
+    pub origin: String,
+    /// Leaves in the tree.
+    pub size: u64,
+    /// Its root.
+    pub root: [u8; 32],
+}
+
+impl TreeHead {
+    /// Reads the first three lines of a note's text; lines behind them must not be empty.
+    pub fn parse(text: &str) -> Option<TreeHead> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        let origin = lines.next().filter(|origin| !origin.is_empty())?.to_owned();
+        let digits = lines.next()?;
+        let size: u64 = digits.parse().ok()?;
+        let root = base64_read(lines.next()?)?.try_into().ok()?;
+        let good = size.to_string() == digits && lines.all(|line| !line.is_empty());
+        good.then_some(TreeHead { origin, size, root })
+    }
+}
+
+/// Notes that stand behind each other with an empty line between, as in a witness's state file; one
+/// note is the simplest case. `None` when what is left between the notes is no note.
+pub fn notes(text: &str) -> Option<Vec<&str>> {
+    let mut notes = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        // A note is a text without empty lines, an empty line, and lines with a dash.
+        let mut end = rest.find("\n\n")? + 2;
+        while let Some(line) = rest[end..].split_inclusive('\n').next() {
+            if !line.starts_with('\u{2014}') {
+                break;
+            }
+            end += line.len();
+        }
+        notes.push(&rest[..end]);
+        rest = rest[end..].strip_prefix('\n').unwrap_or(&rest[end..]);
+    }
+    Some(notes)
+}
+
 /// RFC 3339, UTC, nanoseconds.
 pub fn time_text(utc_ns: u64) -> String {
     match jiff::Timestamp::from_nanosecond(i128::from(utc_ns)) {
@@ -79,7 +187,8 @@ impl Checkpoint {
         )
     }
 
-    fn parse(text: &str) -> Option<Checkpoint> {
+    /// Reads the text of a checkpoint of this program.
+    pub fn parse(text: &str) -> Option<Checkpoint> {
         let mut lines = text.split('\n');
         let origin = lines.next()?.to_owned();
         let size = lines.next()?.parse().ok()?;
@@ -164,6 +273,61 @@ mod tests {
                 assert!(Checkpoint::open(&note[..len], None).is_err(), "cut at {len}");
             }
         }
+    }
+
+    // Mutants: `rfind` become `find` in `Note::parse`; names with `+` allowed; no bound on lines.
+    #[test]
+    fn notes_are_taken_apart_strictly() {
+        let good = "a\nb\n\nc\n\n\u{2014} n.x AAAAAAA=\n\u{2014} m AQAAAAEC\n";
+        let note = Note::parse(good.as_bytes()).unwrap();
+        assert_eq!(note.text, "a\nb\n\nc\n");
+        let names: Vec<_> = note.signatures.iter().map(|line| (line.name, line.hash)).collect();
+        assert_eq!(names, [("n.x", [0; 4]), ("m", [1, 0, 0, 0])]);
+        assert_eq!(note.signatures[1].signature, [1, 2]);
+        let many = format!("a\n\n{}", "\u{2014} n AAAAAAA=\n".repeat(SIGNATURES_MAX + 1));
+        let bad = [
+            "",
+            "a\n",
+            "\n\n\u{2014} n AAAAAAA=\n",
+            "a\n\n\u{2014} n AAAAAAA=",
+            "a\n\n\u{2014} n AAAAAAA=\n\n",
+            "a\n\n\u{2014} n AAAAAAB=\n",
+            "a\n\n\u{2014} n AAAAAA==\n",
+            "a\n\n\u{2014} n+ AAAAAAA=\n",
+            "a\n\n\u{2014}  AAAAAAA=\n",
+            "a\n\n- n AAAAAAA=\n",
+            "a\r\n\n\u{2014} n AAAAAAA=\n",
+            &many,
+        ];
+        for bad in bad {
+            assert_eq!(Note::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tree_heads_of_other_logs_are_read() {
+        let root = STANDARD.encode([5; 32]);
+        let head = TreeHead::parse(&format!("x/y\n7\n{root}\nmore\n")).unwrap();
+        assert_eq!(head, TreeHead { origin: "x/y".into(), size: 7, root: [5; 32] });
+        for bad in [
+            format!("\n7\n{root}\n"),
+            format!("x\n07\n{root}\n"),
+            format!("x\n+7\n{root}\n"),
+            format!("x\n7\n{root}"),
+            format!("x\n7\n{root}\n\nmore\n"),
+            format!("x\n7\n{}\n", STANDARD.encode([5; 31])),
+        ] {
+            assert_eq!(TreeHead::parse(&bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn notes_behind_each_other_are_parted() {
+        let (one, two) = ("a\n\n\u{2014} n AAAAAAA=\n", "b\n\n\u{2014} n AA=\n\u{2014} m AA=\n");
+        assert_eq!(notes(&format!("{one}\n{two}")).unwrap(), [one, two]);
+        assert_eq!(notes(one).unwrap(), [one]);
+        assert_eq!(notes("").unwrap(), [""; 0]);
+        assert_eq!(notes("a\n"), None);
     }
 
     // Mutant: `parse` without the comparison with `text()` takes every one of these.

@@ -1,9 +1,15 @@
 //! The Merkle tree of RFC 6962 §2.1 over entry headers, as it grows: only the roots of its complete
-//! subtrees are kept.
+//! subtrees are kept. A [`Range`] keeps the same for a stretch of leaves, and makes proofs; [`proof`]
+//! checks them.
 //!
 //! Invariant: `peaks` has one hash for each bit that is set in `size`, largest subtree first.
 
 use sha2::{Digest, Sha256};
+
+pub mod proof;
+mod range;
+
+pub use range::Range;
 
 /// RFC 6962 §2.1: SHA-256(0x00 || leaf).
 pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
