@@ -55,6 +55,7 @@ step() {
 
 say "setting up"
 setup_build
+setup_verifier
 if [ -z "$quick" ]; then
     setup_tests
 fi

@@ -62,6 +62,20 @@ setup_cargo_deny() {
     rm -rf "$local_dir/cargo/target"
 }
 
+# The Python that tests/record_second_verifier.rs runs, with what tests/verifier/ imports.
+setup_verifier() {
+    local wanted="$root/tests/verifier/requirements.txt" stamp="$local_dir/verifier/requirements.txt"
+    cmp -s "$wanted" "$stamp" && return 0
+    # A Python without ensurepip has `venv` but cannot make an environment with pip in it.
+    python3 -c 'import venv, ensurepip' 2> /dev/null || debian_packages python3 python3-venv
+    say "installing the second verifier's Python packages"
+    rm -rf "$local_dir/verifier"
+    mkdir -p "$local_dir"
+    python3 -m venv "$local_dir/verifier"
+    "$local_dir/verifier/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$stamp"
+}
+
 # What only the tests need: Python for the end-to-end runs, nginx to compare with, Node and the SDKs.
 setup_tests() {
     local wanted=(python3 python3-venv nginx-light)

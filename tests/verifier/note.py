@@ -1,0 +1,166 @@
+"""Checkpoints as signed notes (c2sp.org/signed-note, c2sp.org/tlog-checkpoint), and the keys that
+verify them."""
+
+import base64
+import datetime
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+
+import ed25519
+
+ED25519 = 1
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+DECIMAL = re.compile(r"0|[1-9][0-9]*")
+TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.\d{9}Z", re.ASCII)
+
+
+class Fault(Exception):
+    """Bytes that are not what the format says; the message says which rule."""
+
+
+def decode_base64(text):
+    """Standard alphabet, padding, zero trailing bits: the only spelling of these bytes."""
+    try:
+        decoded = base64.b64decode(text.encode("ascii"), validate=True)
+    except ValueError:
+        raise Fault("not base64") from None
+    if base64.b64encode(decoded).decode() != text:
+        raise Fault("base64 that is not canonical")
+    return decoded
+
+
+def decimal(text, what):
+    if not DECIMAL.fullmatch(text) or int(text) >= 2**64:
+        raise Fault(f"{what} is not a decimal number")
+    return int(text)
+
+
+def is_key_name(name):
+    return bool(name) and "+" not in name and not any(char.isspace() for char in name)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A verifier key: `<name>+<key hash, 8 hex digits>+<base64(algorithm byte || key)>`."""
+
+    name: str
+    algorithm: int
+    public: bytes
+
+    @property
+    def hash(self):
+        spelled = self.name.encode() + b"\n" + bytes([self.algorithm]) + self.public
+        return hashlib.sha256(spelled).digest()[:4]
+
+    def __str__(self):
+        public = base64.b64encode(bytes([self.algorithm]) + self.public).decode()
+        return f"{self.name}+{self.hash.hex()}+{public}"
+
+    @staticmethod
+    def parse(text):
+        fields = text.strip().split("+", 2)
+        if len(fields) != 3 or not is_key_name(fields[0]):
+            raise Fault("a verifier key is NAME+HASH+KEY")
+        decoded = decode_base64(fields[2])
+        if len(decoded) != 33 or decoded[0] != ED25519:
+            raise Fault("the key of a log is an Ed25519 key, algorithm 1")
+        key = Key(fields[0], decoded[0], decoded[1:])
+        if key.hash.hex() != fields[1]:
+            raise Fault("the hash in the verifier key is not that of the key")
+        if ed25519.decode_key(key.public) is None:
+            raise Fault("the verifier key is not a canonical point of large order")
+        return key
+
+
+def split(payload):
+    """The text that is signed, with its last newline, and the signature lines as (name, bytes)."""
+    try:
+        whole = payload.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault("a note that is not UTF-8") from None
+    if CONTROL.search(whole):
+        raise Fault("a note with a control character")
+    text, blank, signatures = whole.rpartition("\n\n")
+    if not blank or not signatures.endswith("\n"):
+        raise Fault("a note without a signature line")
+    lines = []
+    for line in signatures[:-1].split("\n"):
+        fields = line.split(" ")
+        if len(fields) != 3 or fields[0] != "\u2014" or not is_key_name(fields[1]):
+            raise Fault("a signature line that is none")
+        lines.append((fields[1], decode_base64(fields[2])))
+    return text + "\n", lines
+
+
+@functools.lru_cache(maxsize=4096)
+def is_signed(key, signature, text):
+    return ed25519.verify(key.public, signature, text.encode())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    origin: str
+    size: int
+    root: bytes
+    segment: int
+    offset: int
+    chain: bytes
+    sealed: bool
+
+
+def is_time(text):
+    fields = TIME.fullmatch(text)
+    if not fields:
+        return False
+    try:
+        datetime.datetime(*map(int, fields.groups()))
+    except ValueError:
+        return False
+    return True
+
+
+def hash_of(text, what):
+    decoded = decode_base64(text)
+    if len(decoded) != 32:
+        raise Fault(f"{what} is not 32 bytes")
+    return decoded
+
+
+def read_text(text):
+    """The checkpoint that the text of a note tells."""
+    lines = text[:-1].split("\n")
+    sealed = lines[-1] == "sealed"
+    if sealed:
+        lines.pop()
+    if len(lines) != 5:
+        raise Fault("a checkpoint has origin, size, root, chain and time, each on a line")
+    chain, time = lines[3].split(" "), lines[4].split(" ")
+    if len(chain) != 4 or chain[0] != "chain":
+        raise Fault("the line of the chain is none")
+    if len(time) != 2 or time[0] != "time" or not is_time(time[1]):
+        raise Fault("the line of the time is none")
+    return Checkpoint(
+        origin=lines[0],
+        size=decimal(lines[1], "the tree size"),
+        root=hash_of(lines[2], "the root"),
+        segment=decimal(chain[1], "the segment"),
+        offset=decimal(chain[2], "the offset"),
+        chain=hash_of(chain[3], "the chain"),
+        sealed=sealed,
+    )
+
+
+def read_checkpoint(payload):
+    """The checkpoint in a frame, its text and its one signature (key hash || signature)."""
+    text, signatures = split(payload)
+    checkpoint = read_text(text)
+    if len(signatures) != 1:
+        raise Fault("a checkpoint carries exactly one signature")
+    name, signature = signatures[0]
+    if name != checkpoint.origin:
+        raise Fault("signed by another name than the origin")
+    if len(signature) != 68:
+        raise Fault("a signature is a key hash of 4 bytes and 64 bytes")
+    return checkpoint, text, signature

@@ -1,0 +1,375 @@
+"""One segment file, read alone: frames, marks, chain, entries, checkpoints. How segments join is
+judged in record.py."""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+
+import zstandard
+
+import note
+from note import Fault
+from tree import Tree
+
+HEADER, CHECKPOINT, INDEX = 0x184D2A50, 0x184D2A51, 0x184D2A52
+MAGIC = b"STENOSEG"
+VERSIONS = (1, 2)
+NONE, SEALED, TORN, DAMAGED = 0, 1, 2, 3
+ENDS = (NONE, SEALED, TORN, DAMAGED)
+HEADER_FIXED, HASH = 138, 32
+FRAME_HEAD = bytes.fromhex("28b52ffd0040")
+FRAME_END = bytes.fromhex("010000")
+MARK_HEAD = bytes.fromhex("080100")
+MARK = len(MARK_HEAD) + 1 + HASH
+RAW, RLE, COMPRESSED = 0, 1, 2
+BLOCK_MAX = 128 * 1024
+WINDOW = 1 << 18
+ENTRY_FIXED, PART_ROW, PARTS_MAX, SALT = 63, 38, 16, 32
+HAS_EXCHANGE, HAS_SESSION = 1, 2
+STOP = 14
+ZEROS = bytes(32)
+
+
+def sha256(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+@dataclass
+class Header:
+    version: int
+    previous_end: int
+    number: int
+    origin: str
+    kept: int
+    residue: int
+    residue_digest: bytes
+    previous_chain: bytes
+    tree: Tree
+    length: int
+    chain: bytes
+
+
+@dataclass
+class Segment:
+    """What the reading of a file gave. `points`: where it may be kept, each with the chain over all
+    bytes up to there. `damage`: (first byte in doubt, last byte in doubt, rule) or None."""
+
+    length: int
+    header: Header | None = None
+    points: dict = field(default_factory=dict)
+    last_point: int = 0
+    entries: int = 0
+    checkpoints: int = 0
+    signed_size: int | None = None
+    sealed: bool = False
+    last_kind: int | None = None
+    tree: Tree | None = None
+    damage: tuple | None = None
+
+
+class Doubt(Fault):
+    """Bytes that are not as written, and between which offsets they lie."""
+
+    def __init__(self, first, last, what):
+        super().__init__(what)
+        self.first, self.last = first, last
+
+
+class Short(Fault):
+    """The file ends before what stands here does."""
+
+
+def read_header(data):
+    if len(data) < 8:
+        raise Short("the file ends in its header")
+    magic, length = struct.unpack_from("<II", data)
+    if magic != HEADER:
+        raise Fault("does not begin with a header frame")
+    if length < HEADER_FIXED + HASH:
+        raise Fault("the header has not the length of what it holds")
+    if len(data) < 8 + HEADER_FIXED:
+        raise Short("the file ends in its header")
+    payload = data[8 : 8 + length]
+    if payload[:8] != MAGIC:
+        raise Fault("the header is not that of a segment")
+    version, end, n = struct.unpack_from("<HBB", payload, 8)
+    number, size = struct.unpack_from("<IQ", payload, 12)
+    kept, residue = struct.unpack_from("<QQ", payload, 56)
+    peaks, zero = payload[136], payload[137]
+    if version not in VERSIONS:
+        raise Fault(f"format version {version}, this reads {VERSIONS}")
+    if end not in ENDS:
+        raise Fault(f"the previous segment ended in an unknown way, {end}")
+    if n == 0 or zero != 0:
+        raise Fault("the header has an empty origin or a byte that is not zero")
+    if peaks != size.bit_count():
+        raise Fault("the number of peaks does not fit the tree size")
+    if length != HEADER_FIXED + n + HASH * peaks + HASH:
+        raise Fault("the header has not the length of what it holds")
+    if len(payload) != length:
+        raise Short("the file ends in its header")
+    try:
+        origin = payload[HEADER_FIXED : HEADER_FIXED + n].decode("utf-8")
+    except UnicodeDecodeError:
+        raise Fault("the origin is not UTF-8") from None
+    whole = 8 + length
+    if sha256(b"stenograph chain v1", data[: whole - HASH]) != data[whole - HASH : whole]:
+        raise Fault("the header does not give its own chain value")
+    at = HEADER_FIXED + n
+    return Header(
+        version=version,
+        previous_end=end,
+        number=number,
+        origin=origin,
+        kept=kept,
+        residue=residue,
+        residue_digest=payload[72:104],
+        previous_chain=payload[104:136],
+        tree=Tree(size, [payload[at + HASH * i : at + HASH * (i + 1)] for i in range(peaks)]),
+        length=whole,
+        chain=data[whole - HASH : whole],
+    )
+
+
+def read_entry(plain, at, sequence):
+    """The entry header at `at` of the plain bytes, its kind, and where the entry ends."""
+    if len(plain) < at + 1 + ENTRY_FIXED:
+        raise Fault("an entry spans two flushes")
+    at += 1
+    header_length, version, kind, seen = struct.unpack_from("<HBBQ", plain, at)
+    exchange, session = plain[at + 12 : at + 27], plain[at + 27 : at + 37]
+    flags, parts = struct.unpack_from("<HB", plain, at + 60)
+    if version != 1:
+        raise Fault(f"entry header of version {version}")
+    if seen != sequence:
+        raise Fault(f"entry {seen} stands where {sequence} should")
+    if flags & ~(HAS_EXCHANGE | HAS_SESSION):
+        raise Fault("an entry with an unknown flag")
+    if not flags & HAS_EXCHANGE and any(exchange):
+        raise Fault("an exchange id without its flag")
+    if not flags & HAS_SESSION and any(session):
+        raise Fault("a session id without its flag")
+    if parts > PARTS_MAX or header_length != ENTRY_FIXED + PART_ROW * parts:
+        raise Fault("an entry header has not the length of what it holds")
+    header = plain[at : at + header_length]
+    if len(header) != header_length:
+        raise Fault("an entry spans two flushes")
+    at += header_length
+    for row in range(ENTRY_FIXED, header_length, PART_ROW):
+        _, zero, length = struct.unpack_from("<BBI", header, row)
+        if zero:
+            raise Fault("a part row with a byte that is not zero")
+        presence = plain[at : at + 1]
+        if presence == b"\0":
+            at += 1
+            continue
+        if presence != b"\1":
+            raise Fault("a part is neither present nor withheld")
+        salted = plain[at + 1 : at + 1 + SALT + length]
+        if len(salted) != SALT + length:
+            raise Fault("an entry spans two flushes")
+        if sha256(salted) != header[row + 6 : row + PART_ROW]:
+            raise Fault("a part is not what its commitment says")
+        at += 1 + SALT + length
+    return header, kind, at
+
+
+def read_items(plain, tree):
+    """Adds the entries of one flush to the tree; gives their count and the kind of the last."""
+    at, count, kind = 0, 0, None
+    while at < len(plain):
+        if plain[at] != ord("E"):
+            raise Fault("neither an entry nor a mark")
+        header, kind, at = read_entry(plain, at, tree.size)
+        tree.add(header)
+        count += 1
+    return count, kind
+
+
+class Reader:
+    """Reads the bytes of one file in order. `key` may be None: then no signature is checked."""
+
+    def __init__(self, data, key):
+        self.data = data
+        self.key = key
+        self.segment = Segment(len(data))
+        self.at = 0
+        self.chain = ZEROS
+        self.chain_at = 0
+
+    def read(self):
+        segment = self.segment
+        try:
+            segment.header = header = read_header(self.data)
+            segment.tree = Tree(header.tree.size, header.tree.peaks)
+            self.at = self.chain_at = header.length
+            self.chain = header.chain
+            self.point()
+            while self.at < len(self.data):
+                self.frame()
+        except Doubt as fault:
+            segment.damage = (fault.first, fault.last, str(fault))
+        except Fault as fault:
+            # What follows a broken rule cannot be told apart from it.
+            segment.damage = (segment.last_point, len(self.data), str(fault))
+        return segment
+
+    def point(self):
+        """The file may be kept up to here."""
+        self.segment.last_point = self.at
+        self.segment.points[self.at] = sha256(self.chain, self.data[self.chain_at : self.at])
+
+    def chain_point(self, at):
+        """The chain value at a mark or checkpoint that begins at `at`."""
+        self.chain = sha256(self.chain, self.data[self.chain_at : at])
+        self.chain_at = at
+        return self.chain
+
+    def take(self, length):
+        if self.at + length > len(self.data):
+            raise Short("the file ends in the middle of a write")
+        return self.data[self.at : self.at + length]
+
+    def frame(self):
+        if self.segment.sealed:
+            raise Fault("bytes behind the seal")
+        magic = self.take(4)
+        if magic == FRAME_HEAD[:4]:
+            self.data_frame()
+            return
+        magic, length = struct.unpack("<II", self.take(8))
+        if magic == CHECKPOINT:
+            self.checkpoint(length, may_seal=False)
+        elif magic == INDEX:
+            self.index(length)
+            magic, length = struct.unpack("<II", self.take(8))
+            if magic != CHECKPOINT:
+                raise Fault("no checkpoint behind the index")
+            self.checkpoint(length, may_seal=True)
+        else:
+            raise Fault(f"no frame of this format: magic number {magic:#010x}")
+
+    def data_frame(self):
+        if self.take(len(FRAME_HEAD)) != FRAME_HEAD:
+            raise Fault("a data frame that does not begin as every one does")
+        decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+        fed = self.at
+        self.at += len(FRAME_HEAD)
+        pending = b""
+        behind_mark = False
+        while True:
+            if behind_mark and self.at == len(self.data):
+                return
+            head = self.take(3)
+            value = int.from_bytes(head, "little")
+            last, kind, size = value & 1, value >> 1 & 3, value >> 3
+            if last:
+                if head != FRAME_END or not behind_mark:
+                    raise Fault("a frame may end only with an empty block behind a mark")
+                self.at += 3
+                self.point()
+                return
+            if kind > COMPRESSED or size > BLOCK_MAX:
+                raise Fault("a block that RFC 8878 does not know")
+            stored = 1 if kind == RLE else size
+            self.take(3 + stored)
+            looks_like_mark = head == MARK_HEAD and self.data[self.at + 3] == ord("M")
+            if looks_like_mark:
+                pending += self.decode(decoder, fed)
+                fed = self.at
+            if looks_like_mark and self.ends_item(pending):
+                self.flush(pending)
+                self.at += MARK
+                self.decode(decoder, fed)
+                fed, pending, behind_mark = self.at, b"", True
+                self.point()
+            else:
+                self.at += 3 + stored
+                behind_mark = False
+
+    def decode(self, decoder, fed):
+        try:
+            return decoder.decompress(self.data[fed : self.at])
+        except zstandard.ZstdError as fault:
+            raise Fault(f"a block that does not decompress: {fault}") from None
+
+    @staticmethod
+    def ends_item(plain):
+        """Whether the plain bytes end where an item does, as far as lengths tell. A data block may
+        look like a mark block; a mark stands between items only."""
+        at = 0
+        while at < len(plain):
+            if plain[at] != ord("E") or len(plain) < at + 1 + ENTRY_FIXED:
+                return True
+            rows = at + 1 + ENTRY_FIXED
+            at += 1 + int.from_bytes(plain[at + 1 : at + 3], "little")
+            for row in range(rows, at, PART_ROW):
+                length = int.from_bytes(plain[row + 2 : row + 6], "little")
+                at_part, at = at, at + 1
+                if plain[at_part : at_part + 1] != b"\0":
+                    at += SALT + length
+        return at == len(plain)
+
+    def flush(self, plain):
+        before = self.chain_at
+        mark = self.data[self.at + len(MARK_HEAD) + 1 : self.at + MARK]
+        if self.chain_point(self.at) != mark:
+            what = "the chain in the mark is not that of the bytes before it"
+            raise Doubt(before, self.at + MARK, what)
+        tree = Tree(self.segment.tree.size, self.segment.tree.peaks)
+        count, kind = read_items(plain, tree)
+        self.segment.tree = tree
+        self.segment.entries += count
+        if count:
+            self.segment.last_kind = kind
+
+    def checkpoint(self, length, may_seal):
+        payload = self.take(8 + length)[8:]
+        segment, at, end, before = self.segment, self.at, self.at + 8 + length, self.chain_at
+        chain = self.chain_point(at)
+        try:
+            checkpoint, text, signature = note.read_checkpoint(payload)
+            self.check_place(checkpoint, may_seal)
+        except Fault as fault:
+            raise Doubt(segment.last_point, end, str(fault)) from None
+        if checkpoint.chain != chain:
+            what = "the chain in the checkpoint is not that of the bytes before it"
+            raise Doubt(before, end, what)
+        if self.key and (
+            signature[:4] != self.key.hash or not note.is_signed(self.key, signature[4:], text)
+        ):
+            raise Doubt(segment.last_point, end, "a checkpoint that the key did not sign")
+        self.at = end
+        segment.checkpoints += 1
+        segment.signed_size = segment.tree.size
+        segment.sealed = may_seal
+        self.point()
+
+    def check_place(self, checkpoint, may_seal):
+        segment = self.segment
+        if checkpoint.origin != segment.header.origin:
+            raise Fault("a checkpoint of another log")
+        if (checkpoint.segment, checkpoint.offset) != (segment.header.number, self.at):
+            raise Fault("a checkpoint of another place")
+        if checkpoint.size != segment.tree.size or checkpoint.root != segment.tree.root():
+            raise Fault("the tree in the checkpoint is not that of the entries before it")
+        if checkpoint.sealed != may_seal:
+            raise Fault("the index and the sealed checkpoint stand together, at the end")
+
+    def index(self, length):
+        payload = self.take(8 + length)[8:]
+        try:
+            index = json.loads(payload.decode("utf-8"))
+        except (ValueError, RecursionError):
+            raise Fault("an index that is not JSON") from None
+        if not isinstance(index, dict) or index.get("version") != 1:
+            raise Fault("an index that is no object of version 1")
+        self.at += 8 + length
+
+
+def read_segment(data, key):
+    return Reader(data, key).read()
