@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 
 import segment as segments
-from segment import DAMAGED, NONE, SEALED, STOP, TORN, ZEROS, sha256
+from entry import STOP, sha256
+from segment import DAMAGED, NONE, SEALED, TORN, ZEROS
 from tree import Tree
 
 SEGMENT_NAME = re.compile(r"[0-9]{8}\.seg", re.ASCII)

@@ -1,7 +1,6 @@
 """One segment file, read alone: frames, marks, chain, entries, checkpoints. How segments join is
 judged in record.py."""
 
-import hashlib
 import json
 import struct
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 import zstandard
 
 import note
+from entry import Items, ends_item, sha256
 from note import Fault
 from tree import Tree
 
@@ -25,17 +25,7 @@ MARK = len(MARK_HEAD) + 1 + HASH
 RAW, RLE, COMPRESSED = 0, 1, 2
 BLOCK_MAX = 128 * 1024
 WINDOW = 1 << 18
-ENTRY_FIXED, PART_ROW, PARTS_MAX, SALT = 63, 38, 16, 32
-HAS_EXCHANGE, HAS_SESSION = 1, 2
-STOP = 14
 ZEROS = bytes(32)
-
-
-def sha256(*parts):
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
 
 
 @dataclass
@@ -135,61 +125,6 @@ def read_header(data):
     )
 
 
-def read_entry(plain, at, sequence):
-    """The entry header at `at` of the plain bytes, its kind, and where the entry ends."""
-    if len(plain) < at + 1 + ENTRY_FIXED:
-        raise Fault("an entry spans two flushes")
-    at += 1
-    header_length, version, kind, seen = struct.unpack_from("<HBBQ", plain, at)
-    exchange, session = plain[at + 12 : at + 27], plain[at + 27 : at + 37]
-    flags, parts = struct.unpack_from("<HB", plain, at + 60)
-    if version != 1:
-        raise Fault(f"entry header of version {version}")
-    if seen != sequence:
-        raise Fault(f"entry {seen} stands where {sequence} should")
-    if flags & ~(HAS_EXCHANGE | HAS_SESSION):
-        raise Fault("an entry with an unknown flag")
-    if not flags & HAS_EXCHANGE and any(exchange):
-        raise Fault("an exchange id without its flag")
-    if not flags & HAS_SESSION and any(session):
-        raise Fault("a session id without its flag")
-    if parts > PARTS_MAX or header_length != ENTRY_FIXED + PART_ROW * parts:
-        raise Fault("an entry header has not the length of what it holds")
-    header = plain[at : at + header_length]
-    if len(header) != header_length:
-        raise Fault("an entry spans two flushes")
-    at += header_length
-    for row in range(ENTRY_FIXED, header_length, PART_ROW):
-        _, zero, length = struct.unpack_from("<BBI", header, row)
-        if zero:
-            raise Fault("a part row with a byte that is not zero")
-        presence = plain[at : at + 1]
-        if presence == b"\0":
-            at += 1
-            continue
-        if presence != b"\1":
-            raise Fault("a part is neither present nor withheld")
-        salted = plain[at + 1 : at + 1 + SALT + length]
-        if len(salted) != SALT + length:
-            raise Fault("an entry spans two flushes")
-        if sha256(salted) != header[row + 6 : row + PART_ROW]:
-            raise Fault("a part is not what its commitment says")
-        at += 1 + SALT + length
-    return header, kind, at
-
-
-def read_items(plain, tree):
-    """Adds the entries of one flush to the tree; gives their count and the kind of the last."""
-    at, count, kind = 0, 0, None
-    while at < len(plain):
-        if plain[at] != ord("E"):
-            raise Fault("neither an entry nor a mark")
-        header, kind, at = read_entry(plain, at, tree.size)
-        tree.add(header)
-        count += 1
-    return count, kind
-
-
 class Reader:
     """Reads the bytes of one file in order. `key` may be None: then no signature is checked."""
 
@@ -281,7 +216,7 @@ class Reader:
             if looks_like_mark:
                 pending += self.decode(decoder, fed)
                 fed = self.at
-            if looks_like_mark and self.ends_item(pending):
+            if looks_like_mark and ends_item(pending):
                 self.flush(pending)
                 self.at += MARK
                 self.decode(decoder, fed)
@@ -297,23 +232,6 @@ class Reader:
         except zstandard.ZstdError as fault:
             raise Fault(f"a block that does not decompress: {fault}") from None
 
-    @staticmethod
-    def ends_item(plain):
-        """Whether the plain bytes end where an item does, as far as lengths tell. A data block may
-        look like a mark block; a mark stands between items only."""
-        at = 0
-        while at < len(plain):
-            if plain[at] != ord("E") or len(plain) < at + 1 + ENTRY_FIXED:
-                return True
-            rows = at + 1 + ENTRY_FIXED
-            at += 1 + int.from_bytes(plain[at + 1 : at + 3], "little")
-            for row in range(rows, at, PART_ROW):
-                length = int.from_bytes(plain[row + 2 : row + 6], "little")
-                at_part, at = at, at + 1
-                if plain[at_part : at_part + 1] != b"\0":
-                    at += SALT + length
-        return at == len(plain)
-
     def flush(self, plain):
         before = self.chain_at
         mark = self.data[self.at + len(MARK_HEAD) + 1 : self.at + MARK]
@@ -321,7 +239,7 @@ class Reader:
             what = "the chain in the mark is not that of the bytes before it"
             raise Doubt(before, self.at + MARK, what)
         tree = Tree(self.segment.tree.size, self.segment.tree.peaks)
-        count, kind = read_items(plain, tree)
+        count, kind = Items(plain).read(self.segment.header.version, tree)
         self.segment.tree = tree
         self.segment.entries += count
         if count:
