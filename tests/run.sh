@@ -18,7 +18,7 @@ quick=
 for argument in "$@"; do
     case "$argument" in
         --long)
-            export STENOGRAPH_KILL_CYCLES="${STENOGRAPH_KILL_CYCLES:-200}"
+            export STENOGRAPH_KILL_CYCLES="${STENOGRAPH_KILL_CYCLES:-1000}"
             export STENOGRAPH_SOAK_S="${STENOGRAPH_SOAK_S:-600}"
             export PROPTEST_CASES="${PROPTEST_CASES:-20000}"
             ;;

@@ -306,6 +306,16 @@ fingerprint_key = "{here}/fingerprint.key"
         Self { directory: directory.into(), address, verifier, binary: binary.into(), child: None }
     }
 
+    /// Scans with these rules instead of the built-in pack.
+    pub fn few_rules(&self, rules: &str) {
+        let file = self.directory.join("rules.toml");
+        std::fs::write(&file, rules).expect("rules are written");
+        let config = self.directory.join("stenograph.toml");
+        let text = std::fs::read_to_string(&config).expect("config is there");
+        let name = format!("rules = [{:?}]", file.display().to_string());
+        std::fs::write(&config, text.replace("rules = [\"builtin\"]", &name)).expect("written");
+    }
+
     /// Starts the gateway and waits until it says that it is ready.
     pub fn start(&mut self) {
         let log = self.directory.join("serve.log");
@@ -331,7 +341,7 @@ fingerprint_key = "{here}/fingerprint.key"
                 "not ready ({ended:?}): {}",
                 String::from_utf8_lossy(&said)
             );
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
