@@ -17,12 +17,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
-
 use crate::app::admin::{self, Admin, IssuerGauges, RecorderGauges, Sources};
 use crate::app::cli::Exit;
 use crate::app::config::{Config, Cores, MaskStyle, Problem, Release};
-use crate::app::{config, denyfile, keyfetch, log};
+use crate::app::evidence::{self, Evidence, PolicyText};
+use crate::app::{config, denyfile, kernelclock, keyfetch, log};
 use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
@@ -34,8 +33,7 @@ use crate::guard::policy::{self, Policy};
 use crate::guard::{Mask, RuleSet};
 use crate::record::disk::{Disk, RealDisk};
 use crate::record::writer::{self, Writer};
-use crate::record::{Entry, Kind, Level, PartKind, Progress, Recorder, Waker, keys};
-use crate::types::Now;
+use crate::record::{Level, Progress, Waker, keys};
 use crate::worker::shared::{Clock, Shared, Signals};
 use crate::worker::{core as worker, ring, socket};
 
@@ -117,7 +115,7 @@ pub struct Gateway {
     admin: Option<Admin>,
     workers: Vec<JoinHandle<Result<(), String>>>,
     writer: Writer,
-    control: Arc<Mutex<Recorder>>,
+    evidence: Arc<Evidence>,
     keys: keyfetch::Handle,
     deny_watch: Option<denyfile::Watch>,
     secrets: Secrets,
@@ -230,7 +228,11 @@ fn credential(upstream: &config::Upstream) -> Result<Credential, Problem> {
 }
 
 /// Turns the configuration into what the machines use.
-fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>> {
+fn settings(
+    config: &Config,
+    policy_id: Arc<str>,
+    secrets: &Secrets,
+) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut routes = Vec::new();
     let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.url.as_str()).collect();
@@ -298,6 +300,7 @@ fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Vec<Problem>
         grant_terms.push(Terms { level: grant.release.map(level), keep: grant.record });
     }
     Ok(Settings {
+        policy_id,
         limits: config.limits.clone(),
         routes: routes.into_iter().map(|(_, route)| route).collect(),
         issuers: config.issuers.clone(),
@@ -370,16 +373,15 @@ fn cores(config: &Config) -> Result<Vec<usize>, StartFault> {
     }
 }
 
-fn facts(config: &Config, flags: ring::Flags) -> Map<String, Value> {
-    let uname = rustix::system::uname();
-    let mut facts = Map::new();
-    facts.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-    facts.insert("kernel".into(), uname.release().to_string_lossy().into_owned().into());
-    facts.insert("host".into(), uname.nodename().to_string_lossy().into_owned().into());
-    facts.insert("scanner".into(), crate::guard::hyperscan::version().into());
-    facts.insert("ring_flags".into(), flags.to_string().into());
-    facts.insert("release".into(), level(config.record.release).as_str().into());
-    facts
+/// The rules in force as the record names them.
+fn policy_text(
+    config: &Config,
+    pending: Vec<&'static str>,
+    texts: &RuleTexts,
+    rules: &RuleSet,
+) -> PolicyText {
+    let ids = rules.rules().iter().map(|rule| rule.id.to_string()).collect();
+    PolicyText::new(config, pending, &texts.files, ids)
 }
 
 impl Gateway {
@@ -395,7 +397,9 @@ impl Gateway {
             Some(path) => load_deny(path)?,
             None => Arc::new(DenyList::default()),
         };
-        let settings = Arc::new(settings(&config, &secrets).map_err(StartFault::Config)?);
+        let policy = policy_text(&config, Vec::new(), &texts, &rules);
+        let settings =
+            Arc::new(settings(&config, policy.id.clone(), &secrets).map_err(StartFault::Config)?);
 
         let (sockets, addresses) = bind(&config, cores.len())?;
 
@@ -417,13 +421,18 @@ impl Gateway {
             ),
         };
         let mut write = writer::Settings::system(log_key, config.limits.clone(), wakers);
-        write.facts = facts(&config, flags);
         write.accept_damage = host.accept_damage;
+        write.kernel_clock = Some(Arc::new(kernelclock::stated));
+        write.facts =
+            evidence::start_facts(level(config.record.release).as_str(), &flags.to_string());
         let (writer, mut recorders) =
             writer::start(disk, write).map_err(|fault| StartFault::Io(fault.to_string()))?;
         let control = recorders.pop().expect("one recorder was added for the control threads");
-        let control = Arc::new(Mutex::new(control));
-        record_policy(&control, &config, &rules);
+        let evidence = Arc::new(Evidence::new(control));
+        if !evidence.policy(&policy) {
+            return Err(StartFault::Io("the policy could not be recorded".to_owned()));
+        }
+        evidence.deny(&deny);
 
         let names = settings.routes.iter().map(|route| route.name.to_string()).collect();
         let metrics = Arc::new(Metrics::new(cores.len(), names, fault::LABELS));
@@ -451,15 +460,20 @@ impl Gateway {
             Box::new(notices()),
         ));
 
-        let publish = shared.clone();
+        let (publish, told) = (shared.clone(), evidence.clone());
+        let issuers: Vec<String> = config.issuers.iter().map(|one| one.url.clone()).collect();
         let keys = keyfetch::spawn(&config.issuers, &config.limits, 1, move |keys| {
-            publish.change(|snapshot| Snapshot { keys: keys.clone(), ..copy(snapshot) });
+            // Why in this order: whoever reads an identity in the record finds the key that verified
+            // it before it. Keys that cannot be recorded are told again at the next look.
+            if told.keys(&issuers, &keys) {
+                publish.change(|snapshot| Snapshot { keys: keys.clone(), ..copy(snapshot) });
+            }
         })
         .map_err(|error| StartFault::Io(format!("the key thread cannot start: {error}")))?;
         *wanted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(keys.clone());
 
         let deny_watch = match &config.deny_file {
-            Some(path) => Some(watch_deny(path, deny, shared.clone(), control.clone())?),
+            Some(path) => Some(watch_deny(path, deny, shared.clone(), evidence.clone())?),
             None => None,
         };
 
@@ -507,7 +521,7 @@ impl Gateway {
             admin,
             workers,
             writer,
-            control,
+            evidence,
             keys,
             deny_watch,
             secrets,
@@ -574,9 +588,15 @@ impl Gateway {
             )
             .write();
         }
+        let pending: Vec<&'static str> =
+            fixed.iter().filter(|(_, changed)| *changed).map(|(section, _)| *section).collect();
         let mut next = next;
         next.issuers.clone_from(&current.issuers);
         next.limits = current.limits.clone();
+        next.record = config::Record { release: next.record.release, ..current.record.clone() };
+        next.workers = current.workers.clone();
+        next.admin = current.admin;
+        next.deny_file.clone_from(&current.deny_file);
         let texts = rule_texts(&next)?;
         let mut compiled = self.texts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // Why: grants must be in force within a second, and compiling a pack takes longer than that on a
@@ -586,8 +606,12 @@ impl Gateway {
         } else {
             compile(&texts)?
         };
-        let settings = Arc::new(settings(&next, &self.secrets)?);
-        record_policy(&self.control, &next, &rules);
+        let policy = policy_text(&next, pending, &texts, &rules);
+        let settings = Arc::new(settings(&next, policy.id.clone(), &self.secrets)?);
+        if !self.evidence.policy(&policy) {
+            let seen = "the policy cannot be recorded now";
+            return Err(vec![problem("record", seen, "a record that can be written")]);
+        }
         self.shared.change(|snapshot| Snapshot {
             settings: settings.clone(),
             rules: rules.clone(),
@@ -698,48 +722,25 @@ fn watch_deny(
     path: &Path,
     first: Arc<DenyList>,
     shared: Arc<Shared>,
-    control: Arc<Mutex<Recorder>>,
+    evidence: Arc<Evidence>,
 ) -> Result<denyfile::Watch, StartFault> {
     let name = path.display().to_string();
     denyfile::watch(path, first, move |change| match change {
         denyfile::Change::List(list) => {
-            let detail = json!({ "entries": list.entries().len() });
             log::info("deny", "the deny file changed")
                 .field("entries", list.entries().len())
                 .write();
             shared.change(|snapshot| Snapshot { deny: list.clone(), ..copy(snapshot) });
-            record_control(&control, Kind::Deny, detail);
+            // Why behind the change: who is out must be out within a second, also while the record
+            // waits for its disk.
+            evidence.deny(&list);
         }
         denyfile::Change::Kept(fault) => {
             log::error("deny", format!("{name}: {fault}; the list before stays in force")).write();
-            record_control(&control, Kind::Deny, json!({ "kept": fault.to_string() }));
+            evidence.deny_kept(&fault.to_string());
         }
     })
     .map_err(|error| StartFault::Io(format!("the deny file cannot be watched: {error}")))
-}
-
-/// One entry of the control threads. Tried for a while when the queue is full: these are few, and what
-/// they say (who was cut off, which policy holds) is evidence.
-fn record_control(control: &Mutex<Recorder>, kind: Kind, detail: Value) {
-    let now: Now = writer::system_now();
-    let mut entry = Entry::new(kind, now).part(PartKind::Detail, detail.to_string());
-    let mut recorder = control.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    for _ in 0..100 {
-        match recorder.submit(entry) {
-            Ok(_) => return,
-            Err((back, _)) => entry = back,
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    log::error("record", format!("an entry of kind {} could not be recorded", kind.as_str()))
-        .write();
-}
-
-fn record_policy(control: &Mutex<Recorder>, config: &Config, rules: &RuleSet) {
-    let ids: Vec<&str> = rules.rules().iter().map(|rule| &*rule.id).collect();
-    let digest: String = rules.source_digest().iter().map(|byte| format!("{byte:02x}")).collect();
-    let detail = json!({ "config": config.public_text(), "rules": ids, "rules_sha256": digest });
-    record_control(control, Kind::Policy, detail);
 }
 
 type Sockets = Vec<Vec<std::net::TcpListener>>;

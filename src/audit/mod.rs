@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`verify`] | every byte against the signed tree |
+//! | [`weakened`] | where less was recorded, or less durably |
 //! | [`rows`] | the entries of one exchange put together |
 //! | [`sessions`], [`show`], [`search`] | who, when, what |
 //! | [`echoed`] | was this secret ever seen |
@@ -36,6 +37,7 @@ pub mod sessions;
 pub mod show;
 pub mod text;
 pub mod verify;
+pub mod weakened;
 
 /// How a command ended; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,6 +83,8 @@ pub struct Verdict {
     pub id: Option<String>,
     /// Which grant allowed it.
     pub grant: Option<Value>,
+    /// Id of the policy it was judged under.
+    pub policy: Option<String>,
     /// Name of the upstream.
     pub upstream: Option<String>,
     /// Where the connection came from.

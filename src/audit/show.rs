@@ -217,6 +217,7 @@ impl Show<'_> {
             text.push_str(&format!(", JSON-RPC code {code}"));
         }
         self.field("verdict", Some(&text))?;
+        self.field("policy", verdict.policy.as_deref())?;
         self.field("method", verdict.method.as_deref().or(verdict.http.as_deref()))?;
         for target in &verdict.targets {
             self.field(&target.kind, Some(&target.name))?;

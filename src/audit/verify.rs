@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 
 use super::bar::{Watched, total_bytes};
 use super::text::{escape, json_line};
+use super::weakened::{Weakened, Weakening};
 use super::{Exit, no_record};
 use crate::record::disk::{Directory, Files};
 use crate::record::entry::EntryView;
 use crate::record::keys::VerifierKey;
+use crate::record::note::time_text;
 use crate::record::reader::{Checks, Gap, Reading, read};
 use crate::record::scan::{Place, Sink};
 
@@ -34,17 +36,17 @@ pub struct VerifyOptions {
     pub json: bool,
 }
 
-struct Nothing;
-
-impl Sink for Nothing {
-    fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
+impl Sink for Weakened {
+    fn entry(&mut self, _place: &Place, entry: &EntryView<'_>) {
+        self.add(entry);
+    }
 }
 
 /// Verifies and says so: 0 intact, 1 anything else that could be read, 4 not all could be read.
 pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let files = Directory::new(&options.directory);
-    let mut nothing = Nothing;
-    let mut watched = Watched::new(total_bytes(&files), &mut nothing);
+    let mut weakened = Weakened::default();
+    let mut watched = Watched::new(total_bytes(&files), &mut weakened);
     let checks = Checks { key: options.key.as_ref(), commitments: true };
     let reading = read(&files as &dyn Files, checks, &mut watched);
     watched.finish();
@@ -63,10 +65,14 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         let segment = u32::try_from(reading.segments.saturating_sub(1)).unwrap_or(u32::MAX);
         reading.gaps.push(Gap { segment, offset: 0, what });
     }
+    let weakened = weakened.finish();
     let intact = options.key.is_some() && reading.is_consistent();
     match options.json {
-        true => writeln!(out, "{}", json_line(&report(&reading, options.key.as_ref(), intact)))?,
-        false => print(&reading, options.key.as_ref(), intact, out)?,
+        true => {
+            let report = report(&reading, &weakened, options.key.as_ref(), intact);
+            writeln!(out, "{}", json_line(&report))?;
+        }
+        false => print(&reading, &weakened, options.key.as_ref(), intact, out)?,
     }
     Ok(match (intact, reading.damage.is_empty() && !reading.unreadable.is_empty()) {
         (true, _) => Exit::Done,
@@ -75,7 +81,12 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
     })
 }
 
-fn report(reading: &Reading, key: Option<&VerifierKey>, intact: bool) -> Value {
+fn report(
+    reading: &Reading,
+    weakened: &[Weakening],
+    key: Option<&VerifierKey>,
+    intact: bool,
+) -> Value {
     let mut damage: Vec<Value> = reading
         .damage
         .iter()
@@ -118,6 +129,7 @@ fn report(reading: &Reading, key: Option<&VerifierKey>, intact: bool) -> Value {
         "root": reading.tree.as_ref().map(|tree| STANDARD.encode(tree.root())),
         "damage": damage,
         "gaps": gaps,
+        "weakened": weakened.iter().map(Weakening::json).collect::<Vec<_>>(),
         "unreadable": unreadable,
         "note": NOTE,
     })
@@ -125,6 +137,7 @@ fn report(reading: &Reading, key: Option<&VerifierKey>, intact: bool) -> Value {
 
 fn print(
     reading: &Reading,
+    weakened: &[Weakening],
     key: Option<&VerifierKey>,
     intact: bool,
     out: &mut dyn Write,
@@ -176,6 +189,14 @@ fn print(
     for gap in &reading.gaps {
         let Gap { segment, offset, what } = gap;
         writeln!(out, "  gap          segment {segment:08}, byte {offset}: {}", escape(what))?;
+    }
+    for Weakening { what, entry, utc_ns, last, count } in weakened {
+        let more = match count {
+            1 => String::new(),
+            _ => format!(", {count} times, last in entry {last}"),
+        };
+        let (time, what) = (time_text(*utc_ns), escape(what));
+        writeln!(out, "  weakened     entry {entry}, {time}{more}: {what}")?;
     }
     writeln!(out, "  note         {NOTE}")
 }

@@ -130,6 +130,8 @@ pub struct Verdict<'a> {
     pub id: Option<&'a str>,
     /// Index of the grant that allowed it.
     pub grant: Option<u16>,
+    /// Id of the policy it was judged under; the policy entry before it has its text.
+    pub policy: Option<&'a str>,
     /// Name of the upstream.
     pub upstream: Option<&'a str>,
     /// Where the connection came from.
@@ -162,6 +164,7 @@ impl<'a> Verdict<'a> {
             targets: &[],
             id: None,
             grant: None,
+            policy: None,
             upstream: None,
             source: None,
             session_rule: None,
@@ -199,6 +202,8 @@ impl<'a> Verdict<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             grant: Option<u16>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            policy: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             upstream: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             source: Option<&'a str>,
@@ -227,6 +232,7 @@ impl<'a> Verdict<'a> {
             targets: self.targets,
             id: self.id,
             grant: self.grant,
+            policy: self.policy,
             upstream: self.upstream,
             source: self.source,
             session_rule: self.session_rule.map(SessionRule::as_str),

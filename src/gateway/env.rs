@@ -66,6 +66,8 @@ pub struct Terms {
 /// The configuration in the form that the machines use.
 #[derive(Debug)]
 pub struct Settings {
+    /// Id of the policy: names the entry of the record that holds its text.
+    pub policy_id: Arc<str>,
     /// All bounds.
     pub limits: Limits,
     /// Upstreams, longest path first.

@@ -8,6 +8,7 @@
 //! | [`entries`] | what the record says of an exchange |
 //! | [`heads`] | heads that the gateway writes itself |
 //! | [`session`] | which exchanges belong together |
+//! | [`recording`] | how much is recorded under a policy, and where that is less |
 //! | [`refusals`] | refusals before authentication, bounded |
 //! | [`budget`] | payload memory of the process |
 //! | [`metrics`] | counters |
@@ -19,5 +20,6 @@ pub mod env;
 pub mod fault;
 pub mod heads;
 pub mod metrics;
+pub mod recording;
 pub mod refusals;
 pub mod session;

@@ -22,6 +22,7 @@
 //! | [`handle`] | what workers hold: recorder, tickets, progress | no |
 //! | [`disk`] | the narrow interface to files, and the real one | yes |
 //! | [`settings`] | what the writer needs, how it can end | clocks |
+//! | [`clock`] | clock steps, what the kernel says of its error | no |
 //! | [`writer`] | the thread | by `Disk` |
 //! | [`found`] | what a reader finds: places, damage, ends | no |
 //! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
@@ -31,6 +32,7 @@
 //! It does not know HTTP, MCP, rules or grants: parts arrive as bytes, already judged.
 
 pub mod age;
+pub mod clock;
 pub mod cosign;
 pub mod disk;
 pub mod entry;

@@ -23,6 +23,7 @@ use super::entry::EntryView;
 use super::format::{segment_name, segment_number};
 use super::header::{Previous, PreviousEnd};
 use super::keys::VerifierKey;
+use super::note::Checkpoint;
 use super::scan::{End, Place, Scanned, Sink, Task, scan};
 use super::tree::Tree;
 use super::writer::{StartFault, residue};
@@ -36,6 +37,8 @@ pub struct Recovered {
     pub tree: Tree,
     /// How the newest segment ended.
     pub previous: Previous,
+    /// The last checkpoint of the record before.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// What the decision rests on.
@@ -74,10 +77,31 @@ pub fn decide(facts: Facts) -> Verdict {
     }
 }
 
-struct Nothing;
+/// Keeps the last checkpoint.
+#[derive(Default)]
+struct Last(Option<Checkpoint>);
 
-impl Sink for Nothing {
+impl Sink for Last {
     fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.0 = Some(checkpoint.clone());
+    }
+}
+
+/// The last good checkpoint before segment `end`. Segments without one are those of a process that
+/// ended within `checkpoint_ms_max`, so mostly one is read. One that cannot be read is passed over:
+/// the entry that this is for is no proof, and `verify` tells the damage.
+fn checkpoint_before(disk: &dyn Disk, key: &VerifierKey, end: u32) -> Option<Checkpoint> {
+    (0..end).rev().find_map(|segment| {
+        let name = segment_name(segment);
+        let length = disk.len(&name).ok()?;
+        let mut input = disk.open_at(&name, 0).ok()?;
+        let mut last = Last::default();
+        let task = Task { segment, length, key: Some(key), commitments: false };
+        scan(&task, &mut *input, &mut last).ok()?;
+        last.0
+    })
 }
 
 /// Looks at the newest segment and decides.
@@ -88,13 +112,19 @@ pub fn recover(
 ) -> Result<Recovered, StartFault> {
     let names = disk.list().map_err(StartFault::Io)?;
     let Some(segment) = names.iter().filter_map(|name| segment_number(name)).max() else {
-        return Ok(Recovered { segment: 0, tree: Tree::new(), previous: Previous::NONE });
+        return Ok(Recovered {
+            segment: 0,
+            tree: Tree::new(),
+            previous: Previous::NONE,
+            checkpoint: None,
+        });
     };
     let name = segment_name(segment);
     let length = disk.len(&name).map_err(StartFault::Io)?;
     let mut input = disk.open_at(&name, 0).map_err(StartFault::Io)?;
     let task = Task { segment, length, key: Some(key), commitments: false };
-    let scanned = scan(&task, &mut *input, &mut Nothing).map_err(StartFault::Io)?;
+    let mut last = Last::default();
+    let scanned = scan(&task, &mut *input, &mut last).map_err(StartFault::Io)?;
     let facts = Facts {
         header: scanned.header.is_some(),
         damage: !scanned.damage.is_empty(),
@@ -121,7 +151,8 @@ pub fn recover(
         residue_digest,
         chain: scanned.chain,
     };
-    Ok(Recovered { segment: number, tree, previous })
+    let checkpoint = last.0.or_else(|| checkpoint_before(disk, key, segment));
+    Ok(Recovered { segment: number, tree, previous, checkpoint })
 }
 
 fn refusal(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::clock::Stated;
 use super::handle::Waker;
 use super::keys::LogKey;
 use super::segment::Random;
@@ -18,6 +19,9 @@ pub const WORKER_NONE: u8 = 255;
 /// Reads both clocks.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
+/// Asks the kernel about its clock; `None` where it does not say.
+pub type KernelClock = Arc<dyn Fn() -> Option<Stated> + Send + Sync>;
+
 /// Everything the writer needs besides the disk.
 pub struct Settings {
     /// The log's key; its name is the origin.
@@ -28,6 +32,8 @@ pub struct Settings {
     pub wakers: Vec<Waker>,
     /// Both clocks.
     pub clock: Clock,
+    /// What the kernel says of the error of its clock; `None` asks nobody.
+    pub kernel_clock: Option<KernelClock>,
     /// Random bytes for salts.
     pub random: Random,
     /// `/proc/sys/kernel/random/boot_id`, as bytes.
@@ -46,6 +52,7 @@ impl Settings {
             limits,
             wakers,
             clock: Arc::new(system_now),
+            kernel_clock: None,
             random: Arc::new(|bytes| {
                 getrandom::fill(bytes).expect("the kernel gives random bytes")
             }),

@@ -32,13 +32,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde_json::{Value, json};
 
+use super::clock::ClockWatch;
 use super::disk::Disk;
 use super::entry::{Entry, Kind, PartKind};
 use super::handle::{Level, Order, Progress, Recorder, Submission, Waker};
 use super::header::{Previous, PreviousEnd};
+use super::note::{Checkpoint, time_text};
 use super::recovery;
 use super::segment::Builder;
 pub use super::settings::{
@@ -109,9 +113,11 @@ pub fn start(
             "entries_before": recovered.tree.size(),
             "previous": previous_json(&recovered.previous),
             "accept_damage": settings.accept_damage,
+            "checkpoint": recovered.checkpoint.as_ref().map(checkpoint_json),
         }),
     );
     let mut thread = Thread {
+        clock: ClockWatch::new((settings.clock)()),
         disk,
         settings,
         orders,
@@ -250,6 +256,7 @@ struct Failed {
 }
 
 struct Thread {
+    clock: ClockWatch,
     disk: Box<dyn Disk>,
     settings: Settings,
     orders: Receiver<Order>,
@@ -336,7 +343,24 @@ impl Thread {
         Duration::from_nanos(due_ns.saturating_sub(self.now().mono_ns))
     }
 
+    /// Entries about the clock stand in front of the batch: what it holds was read behind the step.
+    fn watch_clock(&mut self) {
+        let Settings { clock, kernel_clock, boot_id, .. } = &self.settings;
+        let boot_id = hex(boot_id);
+        let step = self.clock.step(&boot_id, || clock());
+        let now = clock();
+        let stated = match kernel_clock {
+            Some(ask) if self.clock.asks(now) => self.clock.stated(now, ask()),
+            _ => None,
+        };
+        for detail in stated.into_iter().chain(step) {
+            let entry = Entry::new(Kind::Clock, now).part(PartKind::Detail, detail.to_string());
+            self.batch.insert(0, Submission { worker: WORKER_NONE, number: 0, bytes: 0, entry });
+        }
+    }
+
     fn turn(&mut self) -> Result<(), Fault> {
+        self.watch_clock();
         self.store_batch()?;
         let now = self.now();
         let limits = &self.settings.limits;
@@ -498,6 +522,18 @@ pub(super) fn previous_json(previous: &Previous) -> Value {
         "end": previous.end.as_str(),
         "kept_bytes": previous.kept_bytes,
         "residue_bytes": previous.residue_bytes,
+    })
+}
+
+fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
+    json!({
+        "size": checkpoint.size,
+        "root": STANDARD.encode(checkpoint.root),
+        "segment": checkpoint.segment,
+        "offset": checkpoint.offset,
+        "chain": STANDARD.encode(checkpoint.chain),
+        "time": time_text(checkpoint.utc_ns),
+        "sealed": checkpoint.sealed,
     })
 }
 

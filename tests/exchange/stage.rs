@@ -80,6 +80,8 @@ pub struct Plan {
     pub groups: Vec<&'static str>,
     pub level: Level,
     pub terms: Terms,
+    /// Id of the policy in force.
+    pub policy: &'static str,
     pub late_key: bool,
     /// A fetch of keys is under way.
     pub fetching: bool,
@@ -93,6 +95,7 @@ impl Default for Plan {
             groups: vec!["engineering"],
             level: Level::Written,
             terms: Terms::default(),
+            policy: "one",
             late_key: false,
             fetching: false,
         }
@@ -308,6 +311,7 @@ fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
         ..Grant::default()
     };
     let settings = Settings {
+        policy_id: plan.policy.into(),
         limits: plan.limits.clone(),
         routes: vec![route],
         issuers: vec![issuer],

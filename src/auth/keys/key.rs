@@ -130,6 +130,9 @@ pub struct Key {
     pub thumbprint: Arc<str>,
     /// The one algorithm this key is for.
     pub algorithm: Algorithm,
+    /// The required members of the key in the form of RFC 7638 §3: what the thumbprint is of, and all
+    /// that checking a signature needs.
+    pub public_jwk: Arc<str>,
     public: ParsedPublicKey,
 }
 
@@ -179,11 +182,11 @@ impl Key {
                 .find(|algorithm| fitting.contains(algorithm))
                 .ok_or(KeyFault::Algorithm)
         };
-        let (algorithm, public, thumbprint) = match kind {
+        let (algorithm, public, canonical) = match kind {
             "RSA" => {
                 let algorithm = choose(&[Algorithm::Rs256, Algorithm::Ps256])?;
-                let (public, thumbprint) = rsa(jwk, algorithm)?;
-                (algorithm, public, thumbprint)
+                let (public, canonical) = rsa(jwk, algorithm)?;
+                (algorithm, public, canonical)
             }
             "EC" => {
                 let (curve, algorithm) = match text(jwk, "crv") {
@@ -192,19 +195,25 @@ impl Key {
                     _ => return Err(KeyFault::Curve),
                 };
                 let algorithm = choose(&[algorithm])?;
-                let (public, thumbprint) = elliptic(jwk, curve, algorithm)?;
-                (algorithm, public, thumbprint)
+                let (public, canonical) = elliptic(jwk, curve, algorithm)?;
+                (algorithm, public, canonical)
             }
             _ => {
                 if text(jwk, "crv") != Some("Ed25519") {
                     return Err(KeyFault::Curve);
                 }
                 let algorithm = choose(&[Algorithm::EdDsa])?;
-                let (public, thumbprint) = edwards(jwk)?;
-                (algorithm, public, thumbprint)
+                let (public, canonical) = edwards(jwk)?;
+                (algorithm, public, canonical)
             }
         };
-        Ok(Key { id: id.into(), thumbprint: thumbprint.into(), algorithm, public })
+        Ok(Key {
+            id: id.into(),
+            thumbprint: thumbprint(&canonical).into(),
+            algorithm,
+            public_jwk: canonical.into(),
+            public,
+        })
     }
 
     /// Whether `signature` is this key's signature of `message` under [`Key::algorithm`]. ECDSA
@@ -262,7 +271,7 @@ fn rsa(
         URL_SAFE_NO_PAD.encode(&e),
         URL_SAFE_NO_PAD.encode(&n)
     );
-    Ok((public, thumbprint(&canonical)))
+    Ok((public, canonical))
 }
 
 fn elliptic(
@@ -288,7 +297,7 @@ fn elliptic(
         URL_SAFE_NO_PAD.encode(&x),
         URL_SAFE_NO_PAD.encode(&y)
     );
-    Ok((public, thumbprint(&canonical)))
+    Ok((public, canonical))
 }
 
 fn edwards(jwk: &Map<String, Value>) -> Result<(ParsedPublicKey, String), KeyFault> {
@@ -303,7 +312,7 @@ fn edwards(jwk: &Map<String, Value>) -> Result<(ParsedPublicKey, String), KeyFau
     let public = ParsedPublicKey::new(&signature::ED25519, &x).map_err(|_| KeyFault::Component)?;
     let canonical =
         format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(&x));
-    Ok((public, thumbprint(&canonical)))
+    Ok((public, canonical))
 }
 
 /// The keys of one issuer.

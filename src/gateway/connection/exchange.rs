@@ -141,6 +141,7 @@ impl Exchange {
         verdict.targets = &self.targets;
         verdict.id = self.rpc_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
         verdict.grant = self.grant;
+        verdict.policy = Some(&self.settings.policy_id);
         verdict.upstream = self.route.map(|route| &*self.settings.routes[route].name);
         verdict.source = Some(source);
         verdict.session_rule = self.session.map(|(_, rule)| rule);

@@ -250,6 +250,7 @@ impl Connection {
                 count_findings(&findings, turn);
                 let mut verdict =
                     event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
+                verdict.policy = Some(&exchange.settings.policy_id);
                 verdict.edited = judgement.edited;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
@@ -303,6 +304,7 @@ impl Connection {
             shown.as_deref().map(str::as_bytes),
             &findings,
         );
+        verdict.policy = Some(&exchange.settings.policy_id);
         verdict.reason = Some(disposition.label);
         let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
