@@ -100,6 +100,9 @@ pub fn spawn(
         stopped: Arc::clone(&stopped),
         publish,
     };
+    // Why here and not by the thread: a request that comes before it has begun waits for the keys, and
+    // is not told that there are none.
+    thread.publish();
     std::thread::Builder::new().name("key-fetch".to_owned()).spawn(move || thread.run())?;
     Ok(Handle(Arc::new(Inner { wanted, wake, stopped })))
 }
