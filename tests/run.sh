@@ -19,6 +19,7 @@ for argument in "$@"; do
     case "$argument" in
         --long)
             export STENOGRAPH_KILL_CYCLES="${STENOGRAPH_KILL_CYCLES:-1000}"
+            export STENOGRAPH_POWER_CUTS="${STENOGRAPH_POWER_CUTS:-100}"
             export STENOGRAPH_SOAK_S="${STENOGRAPH_SOAK_S:-600}"
             export PROPTEST_CASES="${PROPTEST_CASES:-20000}"
             ;;

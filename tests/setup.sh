@@ -50,6 +50,12 @@ setup_build() {
     command -v cargo > /dev/null || die "cargo is missing: install a Rust toolchain (1.88 or newer)"
 }
 
+# What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,
+# and two file systems to cut the power of.
+setup_cargo_tests() {
+    debian_packages python3 e2fsprogs xfsprogs
+}
+
 # The checker of licences and bans, built once for each version.
 CARGO_DENY_VERSION=0.20.2
 setup_cargo_deny() {

@@ -4,6 +4,8 @@
 //! Everything is blocking `std` and knows nothing of the library: what it says about the gateway is
 //! said from outside.
 
+pub mod ledger;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
