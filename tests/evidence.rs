@@ -140,6 +140,7 @@ fn verdicts_name_the_policy_they_were_given_under_also_when_it_changes_during_a_
     });
     go_on.send(()).unwrap();
     receive_until(&mut client, &mut got, "0\r\n\r\n");
+    let local = client.local_addr().unwrap();
     drop(client);
     assert!(gateway.stop());
 
@@ -200,6 +201,16 @@ fn verdicts_name_the_policy_they_were_given_under_also_when_it_changes_during_a_
     assert_eq!(key["thumbprint"], part(request, "subject")["key_thumbprint"]);
     assert_eq!((&key["jwk"]["kty"], &key["alg"]), (&"OKP".into(), &"EdDSA".into()));
     assert!(key["jwk"]["x"].is_string() && key["jwk"]["d"].is_null());
+
+    // The connection: told before its first exchange, and with the counts at its end.
+    let connect = of_kind(&all, "connect")[0];
+    assert!(connect["sequence"].as_u64() < request["sequence"].as_u64());
+    assert_eq!(part(connect, "detail")["source"], local.to_string());
+    assert_eq!(part(connect, "detail")["local"], gateway.address.to_string());
+    let over = part(of_kind(&all, "disconnect")[0], "detail");
+    assert_eq!((&over["source"], &over["exchanges"]), (&local.to_string().into(), &1.into()));
+    assert_eq!(over["sent_bytes"], got.len());
+    assert_eq!((&over["unacknowledged_bytes"], &over["why"]), (&0.into(), &"client-ended".into()));
 
     // What the start entry says of the program.
     let start = part(of_kind(&all, "start")[0], "detail");

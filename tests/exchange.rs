@@ -17,6 +17,8 @@ mod access;
 mod calls;
 #[path = "exchange/cuts.rs"]
 mod cuts;
+#[path = "exchange/delivery.rs"]
+mod delivery;
 #[path = "exchange/failing.rs"]
 mod failing;
 #[path = "exchange/handles.rs"]

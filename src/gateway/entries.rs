@@ -211,7 +211,9 @@ impl<'a> Verdict<'a> {
             session_rule: Option<&'static str>,
             #[serde(skip_serializing_if = "Vec::is_empty")]
             findings: Vec<FindingText<'a>>,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
             edited: bool,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
             filtered: bool,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             only: bool,
@@ -270,8 +272,93 @@ pub struct End<'a> {
     pub upstream_bytes: u64,
     /// Entries of this exchange, this one included.
     pub entries: u32,
-    /// Time from the first byte of the head to the end, in nanoseconds.
+    /// Time from the head of the request, whole, to the end, in nanoseconds.
     pub duration_ns: u64,
+    /// The first byte of the head arrived so long before that, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub head_ns: u64,
+    /// From the head of the request to the moment at which the kernel had taken the request for the
+    /// upstream, in nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_ns: Option<u64>,
+    /// The same to the first bytes of the answer for the client, its head among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun_ns: Option<u64>,
+    /// The same to its last byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_ns: Option<u64>,
+    /// Events handed to the kernel that no delivery entry told.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub handed: &'a [Handed],
+    /// Of an exchange that was cut or broke: bytes on its connection that the client had not
+    /// acknowledged when it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unacknowledged_bytes: Option<u64>,
+    /// Bytes that the upstream had sent behind the answer; they went nowhere.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late_bytes: u64,
+}
+
+/// The kernel had taken what the entries with these ordinals released: first, last, and nanoseconds
+/// since the head of the request was whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Handed(pub u32, pub u32, pub u64);
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The detail part of a delivery entry.
+pub fn delivery(started_mono_ns: u64, handed: &[Handed]) -> Bytes {
+    #[derive(Serialize)]
+    struct DeliveryText<'a> {
+        started_mono_ns: u64,
+        handed: &'a [Handed],
+    }
+    json(&DeliveryText { started_mono_ns, handed })
+}
+
+/// A client connection, in its connect and disconnect entries.
+#[derive(Debug, Serialize)]
+pub struct Connected<'a> {
+    /// Where it came from.
+    pub source: &'a str,
+    /// The address it was accepted on.
+    pub local: Option<std::net::SocketAddr>,
+    /// When it was accepted, RFC 3339.
+    pub opened: String,
+    /// The same on the boot clock.
+    pub opened_mono_ns: u64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub over: Option<Over>,
+}
+
+/// How a client connection ended.
+#[derive(Debug, Serialize)]
+pub struct Over {
+    /// Why, as a fixed word.
+    pub why: &'static str,
+    /// Requests whose head was read.
+    pub exchanges: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes handed to the kernel.
+    pub sent_bytes: u64,
+    /// Bytes of those that the client had not acknowledged; `None` where the kernel did not say.
+    pub unacknowledged_bytes: Option<u64>,
+    /// Bytes received after the last answer, and thrown away.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub discarded_bytes: u64,
+    /// From its opening to its end.
+    pub duration_ns: u64,
+}
+
+impl Connected<'_> {
+    /// The detail part.
+    pub fn part(&self) -> Bytes {
+        json(self)
+    }
 }
 
 impl End<'_> {
@@ -301,7 +388,7 @@ pub fn counted(counted: &super::refusals::Counted) -> Bytes {
 }
 
 /// RFC 3339, UTC, nanoseconds.
-fn time(utc_ns: u64) -> String {
+pub(super) fn time(utc_ns: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(utc_ns))
         .map_or_else(|_| utc_ns.to_string(), |time| format!("{time:.9}"))
 }

@@ -2,7 +2,8 @@
 //!
 //! Anybody on the network can cause them, so their number in the record is bounded: for each source
 //! address and reason, `refusals_each_max` a minute are entries of their own; what comes beyond is
-//! counted, with the first and last time, and written as one entry when its minute is over.
+//! counted, with the first and last time, and written as one entry when its minute is over. Connections
+//! on which nobody was ever authenticated are only counted, by how they ended.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,6 +20,16 @@ struct Window {
     beyond: u64,
     first_utc_ns: u64,
     last_utc_ns: u64,
+}
+
+impl Window {
+    fn count(&mut self, now: Now) {
+        if self.beyond == 0 {
+            self.first_utc_ns = now.utc_ns;
+        }
+        self.beyond += 1;
+        self.last_utc_ns = now.utc_ns;
+    }
 }
 
 /// What a window counted beyond the rate.
@@ -51,29 +62,40 @@ impl Refusals {
         now: Now,
         limits: &Limits,
     ) -> bool {
+        let window = self.window(source, reason, now, limits);
+        if window.each < limits.refusals_each_max {
+            window.each += 1;
+            return true;
+        }
+        window.count(now);
+        false
+    }
+
+    /// Counts something that never becomes an entry of its own.
+    pub fn count(&mut self, source: IpAddr, reason: &'static str, now: Now, limits: &Limits) {
+        self.window(source, reason, now, limits).count(now);
+    }
+
+    fn window(
+        &mut self,
+        source: IpAddr,
+        reason: &'static str,
+        now: Now,
+        limits: &Limits,
+    ) -> &mut Window {
         let mut key = (Some(source), reason);
         if !self.windows.contains_key(&key)
             && self.windows.len() as u64 >= limits.refusals_sources_max
         {
             key.0 = None;
         }
-        let window = self.windows.entry(key).or_insert(Window {
+        self.windows.entry(key).or_insert(Window {
             started_ns: now.mono_ns,
             each: 0,
             beyond: 0,
             first_utc_ns: 0,
             last_utc_ns: 0,
-        });
-        if window.each < limits.refusals_each_max {
-            window.each += 1;
-            return true;
-        }
-        if window.beyond == 0 {
-            window.first_utc_ns = now.utc_ns;
-        }
-        window.beyond += 1;
-        window.last_utc_ns = now.utc_ns;
-        false
+        })
     }
 
     /// Takes a count back that could not be recorded now; it is due again when its minute is over.

@@ -259,7 +259,7 @@ impl Recorder {
         self.number += 1;
         let number = self.number;
         let level = entry.level;
-        self.urgent |= entry.kind != Kind::End;
+        self.urgent |= !matches!(entry.kind, Kind::End | Kind::Delivery | Kind::Disconnect);
         self.gathered.push(Submission { worker: self.worker, number, bytes, entry });
         if !self.gathers || level == Level::Queued {
             self.flush();

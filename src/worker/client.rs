@@ -89,7 +89,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     let stream = Rc::new(stream);
     let number = worker.number();
     let progress = worker.progress();
-    let mut connection = Connection::new(source, listener, worker.now());
+    let local = socket::local_address(&*stream);
+    let mut connection = Connection::new(source, listener, worker.now()).on(local);
+    let mut unacknowledged = None;
     let mut upstream: Option<Upstream> = None;
     let mut actions: Vec<Action> = Vec::with_capacity(8);
     let mut event = Event::Wake;
@@ -111,6 +113,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
             worker.pass_on(&mut env);
             connection.deadline_ns(&env, now)
         };
+        let mut measured = None;
         for action in actions.drain(..) {
             match action {
                 Action::ReadClient(buffer) => {
@@ -129,7 +132,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     client_send.set(Some(send(stream.clone(), pieces)));
                 }
                 Action::ShutdownClient => socket::shutdown(&*stream, Shutdown::Write),
-                Action::CloseClient => socket::shutdown(&*stream, Shutdown::Both),
+                Action::MeasureClient => measured = Some(socket::unacknowledged(&*stream)),
+                Action::CloseClient => {
+                    unacknowledged = socket::unacknowledged(&*stream);
+                    socket::shutdown(&*stream, Shutdown::Both);
+                }
                 Action::OpenUpstream { route, stream } => {
                     upstream_open.set(Some(worker.open_upstream(route, stream)));
                 }
@@ -158,6 +165,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
         }
         if connection.is_closed() {
             break;
+        }
+        if let Some(bytes) = measured {
+            event = Event::ClientMeasured(bytes);
+            continue;
         }
 
         if let Some(deadline_ns) = deadline_ns {
@@ -256,5 +267,37 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     }
     if let Some(operation) = client_read.as_mut().as_pin_mut() {
         let _ = operation.await;
+    }
+    part(&worker, &connection, unacknowledged).await;
+}
+
+/// Pause between two tries of a last entry that finds the writer's queue full.
+const PART_PAUSE: Duration = Duration::from_millis(20);
+
+/// The connection's last entry. Until it is taken, or the time for it is over, the connection counts
+/// as open: so its record has a bound, too.
+async fn part(worker: &Worker, connection: &Connection, unacknowledged: Option<u64>) {
+    let until_ns = {
+        let limits = &worker.env(worker.now()).snapshot.settings.limits;
+        worker.now().after_ms(limits.recorder_ms_max)
+    };
+    let now = worker.now();
+    let mut entry = match connection.farewell(unacknowledged, now, &mut worker.env(now)) {
+        Some(entry) => entry,
+        None => return,
+    };
+    loop {
+        let now = worker.now();
+        {
+            let mut env = worker.env(now);
+            match env.recorder.submit(entry) {
+                Ok(_) => return worker.pass_on(&mut env),
+                Err((back, _)) => entry = back,
+            }
+            if now.mono_ns >= until_ns || env.drained {
+                return connection.farewell_lost(now, &mut env);
+            }
+        }
+        tokio::time::sleep(PART_PAUSE).await;
     }
 }

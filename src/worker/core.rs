@@ -166,6 +166,14 @@ impl Worker {
         }
     }
 
+    /// Counts something for the record that becomes no entry of its own.
+    fn count(&self, source: std::net::SocketAddr, reason: &'static str) {
+        let now = self.now();
+        let env = &mut *self.env.borrow_mut();
+        let limits = &env.snapshot.settings.limits;
+        env.refusals.count(source.ip(), reason, now, limits);
+    }
+
     /// Records the refusals that were only counted.
     fn record_counted(&self, all: bool) {
         let now = self.now();
@@ -306,6 +314,7 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
                 worker.counters().client_opened();
                 if open >= connections_max {
                     // Bound: beyond it a connection costs nothing but its handshake.
+                    worker.count(source, "connection-over-bound");
                     drop((stream, guard));
                     continue;
                 }

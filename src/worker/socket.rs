@@ -1,7 +1,8 @@
 //! The few socket calls that the ring does not do.
 //!
 //! tokio-uring 0.5 gives its sockets out as raw descriptors only; [`borrow`] turns one into a borrowed
-//! one, which is what safe wrappers take. This is the only unsafe code of the worker.
+//! one, which is what safe wrappers take, and one question to the kernel has no safe wrapper. This is the
+//! only unsafe code of the worker.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -22,6 +23,24 @@ pub fn is_quiet<S: AsRawFd>(socket: &S) -> bool {
     let mut byte = [0u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     matches!(rustix::net::recv(borrow(socket), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+}
+
+/// The address that `socket` was accepted on.
+pub fn local_address<S: AsRawFd>(socket: &S) -> Option<SocketAddr> {
+    rustix::net::getsockname(borrow(socket)).ok()?.try_into().ok()
+}
+
+/// SIOCOUTQ (asm-generic/sockios.h, the number of TIOCOUTQ): bytes of a connection that were handed to
+/// the kernel and that the peer has not acknowledged, tcp(7).
+const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+
+/// Bytes handed to the kernel that the peer has not acknowledged; `None` where it does not say.
+pub fn unacknowledged<S: AsRawFd>(socket: &S) -> Option<u64> {
+    // SAFETY: this request writes one C int through its pointer and reads nothing, tcp(7).
+    let question = unsafe { rustix::ioctl::Getter::<SIOCOUTQ, std::ffi::c_int>::new() };
+    // SAFETY: the descriptor is an open socket, for which the number means SIOCOUTQ and nothing else.
+    let bytes = unsafe { rustix::ioctl::ioctl(borrow(socket), question) };
+    bytes.ok().and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 /// Ends one or both ways of a connection; operations of the ring on it complete.

@@ -120,7 +120,8 @@ fn cut(script: Script, reason: &str) {
 // Checked against the mutant "access is judged once": `watch_access` returns at once.
 #[test]
 fn an_open_stream_ends_when_access_ends() {
-    cut(streaming(2).after_ms(1_999).expect_nothing().after_ms(1), "token-expired");
+    let expired = streaming(2).after_ms(1_999).expect_nothing().after_ms(1);
+    cut(expired.expect_recorded(Kind::Delivery, &["handed"]), "token-expired");
     cut(streaming(600).set(|stage| stage.deny("alice")), "denied-subject");
     cut(streaming(600).set(|stage| stage.change(|plan| plan.tools.clear())), "");
     streaming(600)

@@ -72,6 +72,9 @@ pub struct Rig {
     pub drops: VecDeque<bool>,
     pub shut: bool,
     pub closed: bool,
+    measure: bool,
+    /// What the kernel would say of bytes that the client has not acknowledged.
+    pub unacknowledged: Option<u64>,
     /// Plays the server: connections open at once and each request gets the next of these.
     pub server: Option<VecDeque<Served>>,
 }
@@ -95,6 +98,8 @@ impl Rig {
             drops: VecDeque::new(),
             shut: false,
             closed: false,
+            measure: false,
+            unacknowledged: Some(0),
             server: None,
         };
         rig.event(stage, Event::Wake);
@@ -107,6 +112,9 @@ impl Rig {
         self.connection.input(stage.now, event, &mut stage.env, &mut actions);
         for action in actions {
             self.perform(action);
+        }
+        if std::mem::take(&mut self.measure) {
+            return self.event(stage, Event::ClientMeasured(self.unacknowledged));
         }
         if !self.connection.is_closed()
             && let Some(deadline_ns) = self.connection.deadline_ns(&stage.env, stage.now)
@@ -141,6 +149,7 @@ impl Rig {
                 assert!(self.sending.is_none(), "shut in the middle of a send");
                 self.shut = true;
             }
+            Action::MeasureClient => self.measure = true,
             Action::CloseClient => self.closed = true,
             Action::OpenUpstream { route, stream } => {
                 assert!(!self.linked && !self.asked, "two upstream connections at once");

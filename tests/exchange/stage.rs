@@ -230,13 +230,19 @@ impl Stage {
 
     /// Everything recorded so far that belongs to an exchange.
     pub fn record(&self) -> Vec<Recorded> {
+        let mut all = self.all();
+        all.retain(|entry| entry.exchange.is_some());
+        all
+    }
+
+    /// Everything recorded so far.
+    pub fn all(&self) -> Vec<Recorded> {
         let mut keep = Keep(Vec::new());
         let log_key = key();
         let checks = Checks { key: Some(log_key.verifier()), commitments: true };
         let files = MemoryDisk::with(self.disk.image());
         let reading = read(&files, checks, &mut keep).unwrap();
         assert!(reading.damage.is_empty(), "{:?}", reading.damage);
-        keep.0.retain(|entry| entry.exchange.is_some());
         keep.0
     }
 }

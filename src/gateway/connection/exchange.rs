@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::super::budget::Reservation;
-use super::super::entries::{Decision, End, TargetText, Verdict};
+use super::super::entries::{self, Decision, End, Handed, TargetText, Verdict};
 use super::super::env::{Caller, Route, Settings};
 use super::super::metrics;
 use super::super::session::SessionRule;
@@ -21,6 +21,22 @@ pub(super) struct Call {
     pub(super) message: mcp::Message,
     pub(super) bytes: Bytes,
 }
+
+/// What the kernel says of a connection that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Nobody asked.
+    Not,
+    /// The worker was asked.
+    Asked,
+    /// Its answer.
+    Got(Option<u64>),
+}
+
+/// Bound: runs of one delivery entry, about 24 bytes each.
+pub(super) const HANDED_MAX: usize = 256;
+/// Longest that what the kernel took waits for its delivery entry.
+const HANDED_NS: u64 = 1_000_000_000;
 
 /// One HTTP request and its answer.
 pub(super) struct Exchange {
@@ -65,10 +81,24 @@ pub(super) struct Exchange {
     /// The same, as it is counted.
     pub(super) counted: metrics::Outcome,
     pub(super) sent_bytes: u64,
+    /// The first byte of the head arrived so long before `started`.
+    pub(super) head_ns: u64,
+    pub(super) forwarded_ns: Option<u64>,
+    pub(super) begun_ns: Option<u64>,
+    pub(super) sent_ns: Option<u64>,
+    /// What of a stream the kernel has taken and no entry has told.
+    pub(super) handed: Vec<Handed>,
+    /// When the oldest of that was taken, monotonic.
+    pub(super) handed_since_ns: Option<u64>,
+    /// Bytes that the client had not acknowledged when the exchange was cut.
+    pub(super) unacknowledged: Measure,
+    pub(super) late_bytes: u64,
     pub(super) client_bytes: u64,
     pub(super) upstream_bytes: u64,
     /// Interim answers of the upstream so far.
     pub(super) interims: u32,
+    /// The request entry was emitted.
+    pub(super) asked: bool,
     /// The request was handed to the upstream.
     pub(super) forwarded: bool,
     /// The head of the answer was emitted.
@@ -135,17 +165,21 @@ impl Exchange {
         source: &'a str,
     ) -> Verdict<'a> {
         let mut verdict = Verdict::new(direction, decision);
+        verdict.grant = self.grant;
+        verdict.policy = Some(&self.settings.policy_id);
+        verdict.status = self.status;
+        // Why: what the request entry of this exchange says is not said again in its answers.
+        if self.asked && direction == Direction::Response {
+            return verdict;
+        }
         verdict.era = self.era;
         verdict.http = Some(self.http.as_str());
         verdict.method = self.rpc_method.as_deref();
         verdict.targets = &self.targets;
         verdict.id = self.rpc_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
-        verdict.grant = self.grant;
-        verdict.policy = Some(&self.settings.policy_id);
         verdict.upstream = self.route.map(|route| &*self.settings.routes[route].name);
         verdict.source = Some(source);
         verdict.session_rule = self.session.map(|(_, rule)| rule);
-        verdict.status = self.status;
         verdict
     }
 
@@ -155,6 +189,7 @@ impl Exchange {
             return None;
         }
         let alone = self.ordinal == 0;
+        self.handed_since_ns = None;
         let mut entry = self.entry(Kind::End, now);
         if alone {
             // Why: no other entry says who it was.
@@ -167,10 +202,57 @@ impl Exchange {
             client_bytes: self.client_bytes,
             upstream_bytes: self.upstream_bytes,
             entries: self.ordinal,
-            duration_ns: now.mono_ns.saturating_sub(self.started.mono_ns),
+            duration_ns: self.since_start(now),
+            head_ns: self.head_ns,
+            forwarded_ns: self.forwarded_ns,
+            begun_ns: self.begun_ns,
+            sent_ns: self.sent_ns,
+            handed: &self.handed,
+            unacknowledged_bytes: match self.unacknowledged {
+                Measure::Got(bytes) => bytes,
+                Measure::Not | Measure::Asked => None,
+            },
+            late_bytes: self.late_bytes,
         };
         entry = entry.part(PartKind::Detail, end.part());
         Some(Emission::entry(entry))
+    }
+
+    /// Nanoseconds since the head of the request was whole.
+    pub(super) fn since_start(&self, now: Now) -> u64 {
+        now.mono_ns.saturating_sub(self.started.mono_ns)
+    }
+
+    /// The kernel has taken what these entries released.
+    pub(super) fn note_handed(&mut self, ordinals: impl Iterator<Item = u32>, now: Now) {
+        let at = self.since_start(now);
+        for ordinal in ordinals {
+            match self.handed.last_mut() {
+                Some(Handed(_, last, when)) if *when == at && *last + 1 == ordinal => {
+                    *last = ordinal;
+                }
+                _ => self.handed.push(Handed(ordinal, ordinal, at)),
+            }
+            self.handed_since_ns.get_or_insert(now.mono_ns);
+        }
+    }
+
+    /// When a delivery entry is due.
+    pub(super) fn delivery_due_ns(&self) -> Option<u64> {
+        self.handed_since_ns.map(|since| since.saturating_add(HANDED_NS))
+    }
+
+    /// The delivery entry, when it is due. What is left at the end rides with the end entry.
+    pub(super) fn delivery(&mut self, now: Now) -> Option<Emission> {
+        let due = self.delivery_due_ns().is_some_and(|due| now.mono_ns >= due);
+        if !due && self.handed.len() < HANDED_MAX {
+            return None;
+        }
+        self.handed_since_ns = None;
+        let handed = std::mem::take(&mut self.handed);
+        let entry = self.entry(Kind::Delivery, now);
+        let detail = entries::delivery(self.started.mono_ns, &handed);
+        Some(Emission::entry(entry.part(PartKind::Detail, detail)))
     }
 
     /// The subject part, when the caller is known.

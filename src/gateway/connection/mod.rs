@@ -36,6 +36,7 @@ mod agreement;
 mod answer;
 mod exchange;
 mod judge;
+mod life;
 mod outbox;
 mod own;
 mod request;
@@ -48,7 +49,8 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 
-use self::exchange::Exchange;
+use self::exchange::{Exchange, Measure};
+use self::life::Life;
 use self::outbox::{Emission, HeldOut};
 use super::env::Env;
 use super::fault::{Fault, UpstreamFault};
@@ -85,6 +87,8 @@ pub enum Event {
     UpstreamEnd(BytesMut),
     /// The upstream connection broke.
     UpstreamBroken,
+    /// The bytes handed over that the client has not acknowledged, as [`Action::MeasureClient`] asked.
+    ClientMeasured(Option<u64>),
     /// The request was taken by the kernel.
     UpstreamSent,
     /// It was not taken whole. Why this is no [`Event::UpstreamBroken`]: a server may answer early and
@@ -112,6 +116,9 @@ pub enum Action {
     SendClient(Vec<ToClient>),
     /// Send no more to the client (FIN), keep receiving.
     ShutdownClient,
+    /// Ask the kernel how many bytes the client has not acknowledged, and report
+    /// [`Event::ClientMeasured`] before anything else.
+    MeasureClient,
     /// End the client connection; the machine is done when every operation came back.
     CloseClient,
     /// Get a connection to this upstream: a kept or a new one; `stream` when the caller may hold it
@@ -196,6 +203,10 @@ pub struct Connection {
     unsubmitted: VecDeque<Emission>,
     held: VecDeque<HeldOut>,
     to_client: Vec<ToClient>,
+    /// Ordinals of the entries that released what waits in `to_client`, and the bytes of each.
+    to_client_ordinals: Vec<(u32, u64)>,
+    /// The same of what the kernel is taking.
+    sending_ordinals: Vec<(u32, u64)>,
     to_upstream: Option<Released<Judged<Payload>>>,
     sending_since_ns: Option<u64>,
     sending_bytes: u64,
@@ -207,6 +218,9 @@ pub struct Connection {
     requests: u64,
     idle_since_ns: u64,
     head_since_ns: Option<u64>,
+    /// The same of the head that was read last.
+    head_first_ns: Option<u64>,
+    life: Life,
     generation: u64,
 }
 
@@ -234,6 +248,8 @@ impl Connection {
             unsubmitted: VecDeque::new(),
             held: VecDeque::new(),
             to_client: Vec::new(),
+            to_client_ordinals: Vec::new(),
+            sending_ordinals: Vec::new(),
             to_upstream: None,
             sending_since_ns: None,
             sending_bytes: 0,
@@ -244,6 +260,8 @@ impl Connection {
             requests: 0,
             idle_since_ns: now.mono_ns,
             head_since_ns: None,
+            head_first_ns: None,
+            life: Life::new(now),
             generation: 0,
         }
     }
@@ -293,7 +311,8 @@ impl Connection {
             Phase::Finish | Phase::Linger { .. } | Phase::Closed => None,
             _ => self.exchange.as_ref().and_then(|exchange| exchange.deadline_ns(now)),
         };
-        [phase, record, send, exchange].into_iter().flatten().min()
+        let delivery = self.exchange.as_ref().and_then(|exchange| exchange.delivery_due_ns());
+        [phase, record, send, exchange, delivery].into_iter().flatten().min()
     }
 
     /// Takes one event at `now`; appends the operations to start to `out`.
@@ -323,6 +342,7 @@ impl Connection {
         match event {
             Event::ClientBytes(buffer) => {
                 self.receiving = false;
+                self.life.received(buffer.len());
                 if let Phase::Linger { discarded, .. } = &mut self.phase {
                     *discarded += buffer.len() as u64;
                     self.rx = Some(BytesMut::new());
@@ -386,9 +406,17 @@ impl Connection {
                     *sending = false;
                 }
             }
+            Event::ClientMeasured(bytes) => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.unacknowledged = Measure::Got(bytes);
+                }
+            }
             Event::UpstreamSent => {
                 if let Link::Open { sending, .. } = &mut self.link {
                     *sending = false;
+                    if let Some(exchange) = &mut self.exchange {
+                        exchange.forwarded_ns = Some(exchange.since_start(turn.now));
+                    }
                 }
             }
             // The link counts as sending from now on, so it is never used again; the read that is
@@ -407,8 +435,23 @@ impl Connection {
 
     fn count_sent(&mut self, bytes: u64, turn: &mut Turn<'_>) {
         turn.env.metrics.bytes(Leg::ClientOut, bytes);
-        if let Some(exchange) = &mut self.exchange {
-            exchange.sent_bytes += bytes;
+        self.life.sent_bytes += bytes;
+        let mut left = bytes;
+        // What the kernel took only in part is not told as handed over.
+        let taken = self.sending_ordinals.drain(..).take_while(|(_, bytes)| {
+            let whole = *bytes <= left;
+            left = left.saturating_sub(*bytes);
+            whole
+        });
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.sent_bytes += bytes;
+        if exchange.begun && bytes > 0 {
+            let at = exchange.since_start(turn.now);
+            exchange.begun_ns.get_or_insert(at);
+            exchange.sent_ns = Some(at);
+        }
+        if exchange.streaming {
+            exchange.note_handed(taken.map(|(ordinal, _)| ordinal), turn.now);
         }
     }
 
@@ -446,6 +489,12 @@ impl Connection {
         {
             self.recorder_unavailable(turn);
             return;
+        }
+        if let Some(exchange) = &mut self.exchange
+            && !exchange.ended
+            && let Some(emission) = exchange.delivery(turn.now)
+        {
+            self.emit(emission, turn);
         }
         self.watch_access(turn);
         if turn.env.drained
@@ -565,7 +614,7 @@ impl Connection {
         match head::read_request(rx, limits, &mut self.fields) {
             Read::Done { value, used } => {
                 let head = rx.split_to(used);
-                self.head_since_ns = None;
+                self.head_first_ns = self.head_since_ns.take();
                 self.requests += 1;
                 self.begin(head, value, turn);
                 true
@@ -594,11 +643,22 @@ impl Connection {
         }
         let Some(exchange) = &mut self.exchange else { return false };
         if !exchange.ended {
-            exchange.ended = true;
             if self.client_broken && exchange.outcome == "complete" {
                 exchange.outcome = "client-disconnected";
                 exchange.counted = metrics::Outcome::Cut;
             }
+            if exchange.counted == metrics::Outcome::Cut && !exchange.terminal {
+                match exchange.unacknowledged {
+                    Measure::Not => {
+                        exchange.unacknowledged = Measure::Asked;
+                        turn.out.push(Action::MeasureClient);
+                        return false;
+                    }
+                    Measure::Asked => return false,
+                    Measure::Got(_) => {}
+                }
+            }
+            exchange.ended = true;
             let metrics = &turn.env.metrics;
             metrics.request(exchange.route.map(|route| route as u16), exchange.counted);
             let took_ns = turn.now.mono_ns.saturating_sub(exchange.started.mono_ns);
@@ -621,6 +681,7 @@ impl Connection {
             return false;
         }
         if close {
+            self.life.shut = true;
             turn.out.push(Action::ShutdownClient);
             let linger_ms_max = turn.env.settings().limits.linger_ms_max;
             self.phase =
@@ -674,6 +735,7 @@ impl Connection {
                 small.extend_from_slice(&buffer);
                 buffer = small;
             }
+            self.life.receiving_from = buffer.len();
             turn.out.push(Action::ReadClient(buffer));
         }
 
@@ -698,6 +760,12 @@ impl Connection {
 
     /// Gives the upstream connection back or away.
     fn drop_link(&mut self, complete: bool, turn: &mut Turn<'_>) {
+        if let Link::Open { rx: Some(rx), .. } = &self.link
+            && complete
+            && let Some(exchange) = &mut self.exchange
+        {
+            exchange.late_bytes += rx.len() as u64;
+        }
         let reusable = match &self.link {
             Link::None => return,
             Link::Asked => false,
@@ -718,6 +786,7 @@ impl Connection {
 
     fn close(&mut self, turn: &mut Turn<'_>) {
         if !self.is_closed() {
+            self.note_close(turn);
             self.drop_link(false, turn);
             self.exchange = None;
             self.phase = Phase::Closed;

@@ -58,6 +58,8 @@ impl Emission {
 /// Bytes whose entry is in the writer's hands.
 pub(super) struct HeldOut {
     side: Side,
+    /// Ordinal of the entry, and the bytes that it releases.
+    ordinal: u32,
     bytes: u64,
     held: Held<Judged<Payload>>,
 }
@@ -98,7 +100,8 @@ impl Connection {
 
     /// Holds bytes for the client behind what is already held.
     pub(super) fn hold_client(&mut self, held: Held<Judged<Payload>>, turn: &mut Turn<'_>) {
-        self.held.push_back(HeldOut { side: Side::Client, bytes: 0, held });
+        let held = HeldOut { side: Side::Client, ordinal: 0, bytes: 0, held };
+        self.held.push_back(held);
         self.record_since_ns.get_or_insert(turn.now.mono_ns);
     }
 
@@ -107,13 +110,13 @@ impl Connection {
     pub(super) fn pump(&mut self, turn: &mut Turn<'_>) -> bool {
         let before = (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some());
         while let Some(Emission { entry, out }) = self.unsubmitted.pop_front() {
-            let level = entry.level;
+            let (level, ordinal) = (entry.level, entry.ordinal);
             match turn.env.recorder.submit(entry) {
                 Ok(ticket) => {
                     if let Some((side, payload)) = out {
                         let bytes = bytes_of(&payload);
                         let held = turn.env.recorder.hold(ticket, level, payload);
-                        self.held.push_back(HeldOut { side, bytes, held });
+                        self.held.push_back(HeldOut { side, ordinal, bytes, held });
                     }
                 }
                 Err((entry, _)) => {
@@ -122,19 +125,20 @@ impl Connection {
                 }
             }
         }
-        while let Some(HeldOut { side, bytes, held }) = self.held.pop_front() {
+        while let Some(HeldOut { side, ordinal, bytes, held }) = self.held.pop_front() {
             match held.release(turn.env.recorder.progress()) {
                 Ok(released) => match side {
                     Side::Client | Side::Interim if self.client_broken => {}
                     Side::Interim => self.to_client.push(ToClient::Payload(released)),
                     Side::Client => {
                         self.begins = true;
+                        self.to_client_ordinals.push((ordinal, bytes));
                         self.to_client.push(ToClient::Payload(released));
                     }
                     Side::Upstream => self.to_upstream = Some(released),
                 },
                 Err(held) => {
-                    self.held.push_front(HeldOut { side, bytes, held });
+                    self.held.push_front(HeldOut { side, ordinal, bytes, held });
                     break;
                 }
             }
@@ -145,6 +149,7 @@ impl Connection {
         if self.sending_since_ns.is_none() && !self.to_client.is_empty() {
             self.sending_since_ns = Some(turn.now.mono_ns);
             self.sending_bytes = payload_bytes(&self.to_client);
+            self.sending_ordinals = std::mem::take(&mut self.to_client_ordinals);
             turn.out.push(Action::SendClient(std::mem::take(&mut self.to_client)));
             if std::mem::take(&mut self.begins)
                 && let Some(exchange) = &mut self.exchange
@@ -167,6 +172,7 @@ impl Connection {
         }
         self.held.clear();
         self.to_client.clear();
+        self.to_client_ordinals.clear();
         self.begins = false;
         self.record_since_ns = None;
         self.drop_link(false, turn);

@@ -8,7 +8,7 @@ use super::super::fault::Fault;
 use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
 use super::agreement::agree;
-use super::exchange::{Call, Exchange};
+use super::exchange::{Call, Exchange, Measure};
 use super::outbox::Emission;
 use super::routing::{metadata_at, names_a_session, route_at, suffix_target};
 use super::upstream_head::{count_findings, record_head};
@@ -76,8 +76,20 @@ impl Connection {
             outcome: "complete",
             counted: metrics::Outcome::Answered,
             sent_bytes: 0,
+            head_ns: turn
+                .now
+                .mono_ns
+                .saturating_sub(self.head_first_ns.unwrap_or(turn.now.mono_ns)),
+            forwarded_ns: None,
+            begun_ns: None,
+            sent_ns: None,
+            handed: Vec::new(),
+            handed_since_ns: None,
+            unacknowledged: Measure::Not,
+            late_bytes: 0,
             upstream_bytes: 0,
             interims: 0,
+            asked: false,
             forwarded: false,
             answering: false,
             begun: false,
@@ -186,10 +198,12 @@ impl Connection {
                 if let Some(reason) = snapshot.deny.denies(identity) {
                     // Why: the refusal is recorded with the subject; it is known who tried.
                     exchange.caller = Some(caller.clone());
+                    self.tell_connect(turn);
                     return Err(Fault::Denied(reason));
                 }
                 exchange.caller = Some(caller.clone());
                 self.phase = Phase::Head;
+                self.tell_connect(turn);
                 self.authorize_head(turn)
             }
             Err(fault) => match fault.fetch_wanted() {
@@ -487,6 +501,7 @@ impl Connection {
                 let verdict = verdict.part();
                 let body: Bytes = (*judgement.bytes).clone();
                 exchange.call = Some(Call { message: judgement.message, bytes: body.clone() });
+                exchange.asked = true;
                 let entry = exchange.entry(Kind::Request, turn.now);
                 let entry = exchange
                     .with_subject(entry)
@@ -522,6 +537,7 @@ impl Connection {
             exchange.verdict(Direction::Request, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;
         let verdict = verdict.part();
+        exchange.asked = true;
         let entry = exchange.entry(Kind::Request, turn.now);
         let entry = exchange
             .with_subject(entry)

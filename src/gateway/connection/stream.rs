@@ -371,6 +371,7 @@ impl Connection {
     pub(super) fn withhold(&mut self) {
         self.held.clear();
         self.to_client.clear();
+        self.to_client_ordinals.clear();
         self.begins = false;
         let waiting = std::mem::take(&mut self.unsubmitted);
         self.unsubmitted = waiting.into_iter().map(Emission::withheld).collect();

@@ -1,0 +1,138 @@
+//! The client connection itself in the record: told when its first caller is known, and at its end.
+//!
+//! Anybody can open connections, so one on which nobody was authenticated leaves no entry: it is
+//! counted by source and by how it ended, like refusals beyond their rate. One that has a caller is
+//! told before its first exchange, and again when it is over; exchanges belong to it by their source.
+
+use std::net::SocketAddr;
+
+use super::super::entries::{Connected, Over, time};
+use super::super::env::Env;
+use super::outbox::Emission;
+use super::{Connection, Phase, Turn};
+use crate::record::{Entry, Kind, PartKind};
+use crate::types::Now;
+
+/// Why a connection ended: the word of its entry, and that of the count of those without a caller.
+type Why = (&'static str, &'static str);
+
+const OPEN: Why = ("cut-by-drain", "connection-cut-by-drain");
+const BROKEN: Why = ("client-broke", "connection-client-broke");
+const ENDED: Why = ("client-ended", "connection-client-ended");
+const ANSWERED: Why = ("closed-after-answer", "connection-closed-after-answer");
+const DRAINING: Why = ("draining", "connection-draining");
+const IDLE: Why = ("idle", "connection-idle");
+const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable");
+
+/// What is known of the connection.
+pub(super) struct Life {
+    opened: Now,
+    local: Option<SocketAddr>,
+    /// Its connect entry was emitted.
+    told: bool,
+    /// We have sent our FIN.
+    pub(super) shut: bool,
+    /// Bytes in the receive buffer when it was handed out.
+    pub(super) receiving_from: usize,
+    received_bytes: u64,
+    pub(super) sent_bytes: u64,
+    discarded_bytes: u64,
+    why: Why,
+}
+
+impl Life {
+    pub(super) fn new(now: Now) -> Life {
+        Life {
+            opened: now,
+            local: None,
+            told: false,
+            shut: false,
+            receiving_from: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            discarded_bytes: 0,
+            why: OPEN,
+        }
+    }
+
+    /// The receive buffer is back with so many bytes in it.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received_bytes += bytes.saturating_sub(self.receiving_from) as u64;
+    }
+}
+
+impl Connection {
+    /// The same connection, accepted on this address.
+    pub fn on(mut self, local: Option<SocketAddr>) -> Connection {
+        self.life.local = local;
+        self
+    }
+
+    fn connected(&self, over: Option<Over>) -> bytes::Bytes {
+        let Life { opened, local, .. } = self.life;
+        let connected = Connected {
+            source: &self.source_text,
+            local,
+            opened: time(opened.utc_ns),
+            opened_mono_ns: opened.mono_ns,
+            over,
+        };
+        connected.part()
+    }
+
+    /// A caller is known: from here on the connection is in the record.
+    pub(super) fn tell_connect(&mut self, turn: &mut Turn<'_>) {
+        if std::mem::replace(&mut self.life.told, true) {
+            return;
+        }
+        let entry = Entry::new(Kind::Connect, turn.now);
+        self.emit(Emission::entry(entry.part(PartKind::Detail, self.connected(None))), turn);
+    }
+
+    /// The connection is about to be closed: why.
+    pub(super) fn note_close(&mut self, turn: &Turn<'_>) {
+        if let Phase::Linger { discarded, .. } = self.phase {
+            self.life.discarded_bytes = discarded;
+        }
+        let recorder =
+            self.exchange.as_ref().is_some_and(|one| one.outcome == "recorder-unavailable");
+        self.life.why = match self.phase {
+            _ if recorder => RECORDER,
+            _ if self.client_broken => BROKEN,
+            Phase::Linger { .. } => ANSWERED,
+            _ if self.client_ended => ENDED,
+            _ if turn.env.draining => DRAINING,
+            _ => IDLE,
+        };
+    }
+
+    /// The connection is over and so are its operations. Its last entry, if it was told at all;
+    /// otherwise it is counted. `unacknowledged` is what the kernel said before it was closed.
+    pub fn farewell(&self, unacknowledged: Option<u64>, now: Now, env: &mut Env) -> Option<Entry> {
+        if !self.life.told {
+            let limits = &env.snapshot.settings.limits;
+            env.refusals.count(self.source.ip(), self.life.why.1, now, limits);
+            return None;
+        }
+        // Why: our FIN takes a number behind the last byte, so while anything is unacknowledged it is.
+        let unacknowledged_bytes =
+            unacknowledged.map(|bytes| bytes.saturating_sub(u64::from(self.life.shut)));
+        let over = Over {
+            why: self.life.why.0,
+            exchanges: self.requests,
+            received_bytes: self.life.received_bytes,
+            sent_bytes: self.life.sent_bytes,
+            unacknowledged_bytes,
+            discarded_bytes: self.life.discarded_bytes,
+            duration_ns: now.mono_ns.saturating_sub(self.life.opened.mono_ns),
+        };
+        let entry = Entry::new(Kind::Disconnect, now);
+        Some(entry.part(PartKind::Detail, self.connected(Some(over))))
+    }
+
+    /// The last entry could not be handed over in time: it is counted.
+    pub fn farewell_lost(&self, now: Now, env: &mut Env) {
+        let limits = &env.snapshot.settings.limits;
+        env.refusals.count(self.source.ip(), "disconnect-not-recorded", now, limits);
+    }
+}

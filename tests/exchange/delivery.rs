@@ -1,0 +1,167 @@
+//! How far delivery got: when the kernel had taken what, what the client never acknowledged, and the
+//! connection that all of it went over.
+
+use serde_json::{Value, json};
+use stenograph::record::{Entry, Kind, PartKind};
+
+use super::script::{STREAM_HEAD, Script, call, event, json_answer, progress, result};
+use super::stage::{Plan, Recorded};
+
+fn sent(script: Script, token: &str) -> Script {
+    script
+        .client(call(token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+}
+
+fn details(record: &[Recorded], kind: Kind) -> Vec<Value> {
+    record.iter().filter(|entry| entry.kind == kind).map(Recorded::detail).collect()
+}
+
+/// Last words of the script's connection.
+fn farewell(script: &mut Script, unacknowledged: Option<u64>) -> Option<Value> {
+    let now = script.stage.now;
+    let entry: Option<Entry> =
+        script.rig.connection.farewell(unacknowledged, now, &mut script.stage.env);
+    entry.map(|entry| {
+        assert_eq!(entry.kind, Kind::Disconnect);
+        let part = entry.parts.iter().find(|part| part.kind == PartKind::Detail).unwrap();
+        serde_json::from_slice(&part.bytes).unwrap()
+    })
+}
+
+// Mutants: `note_handed` not called; the time of the entry told in place of that of the send; a part of
+// an event that the kernel took counted as the event.
+#[test]
+fn each_event_is_told_once_with_the_time_at_which_the_kernel_had_it() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let script = sent(script, &token)
+        .after_ms(100)
+        .upstream(STREAM_HEAD)
+        .after_ms(100)
+        .client_reads(false)
+        .upstream(event(&progress(1)))
+        .upstream(event(&progress(2)))
+        .after_ms(300)
+        .client_reads(true)
+        .expect_to_client(&["200 OK", "\"progress\":1", "\"progress\":2"])
+        // A second after the oldest was taken, they are told without anything else happening.
+        .after_ms(600)
+        .upstream(event(&result(7, "done")) + "0\r\n\r\n")
+        .expect_to_client(&["done", "0\r\n\r\n"]);
+    script.stage.settle();
+    let record = script.stage.record();
+    let handed = |kind| details(&record, kind).iter().map(|one| one["handed"].clone()).collect();
+    let ms = 1_000_000;
+    let early: Vec<Value> = handed(Kind::Delivery);
+    assert_eq!(early, [json!([[1, 1, 100 * ms], [2, 3, 500 * ms]])]);
+    let late: Vec<Value> = handed(Kind::End);
+    assert_eq!(late, [json!([[5, 6, 1100 * ms]])]);
+    assert_eq!(record[4].kind, Kind::Delivery);
+    let end = &details(&record, Kind::End)[0];
+    let times = ["forwarded_ns", "begun_ns", "sent_ns", "duration_ns"].map(|name| &end[name]);
+    assert_eq!(times, [&json!(0), &json!(100 * ms), &json!(1100 * ms), &json!(1100 * ms)]);
+    script.end();
+}
+
+// Mutants: the question asked of every exchange, or of none.
+#[test]
+fn what_was_cut_says_how_much_the_client_never_acknowledged() {
+    let mut script = Script::new(Plan::default());
+    script.rig.unacknowledged = Some(4242);
+    let token = script.stage.token("alice", 600);
+    let script = sent(script, &token)
+        .upstream(json_answer("", &result(7, "whole")))
+        .expect_answer(200, |_| {})
+        .expect_drop(true);
+    let script = sent(script, &token)
+        .upstream(STREAM_HEAD.to_owned() + &event(&progress(1)))
+        .set(|stage| stage.deny("alice"))
+        .expect_answer(200, |answer| assert!(answer.body.contains("-31001"), "{answer:?}"))
+        .expect_drop(false)
+        .expect_closed();
+    script.stage.settle();
+    let ends = details(&script.stage.record(), Kind::End);
+    assert_eq!(
+        (&ends[0]["unacknowledged_bytes"], &ends[0]["outcome"]),
+        (&Value::Null, &"complete".into())
+    );
+    assert_eq!(ends[1]["unacknowledged_bytes"], 4242);
+    assert_eq!(ends[1]["outcome"], "denied-subject");
+    script.end();
+}
+
+// Mutants: `tell_connect` called for every request; `received` counting the whole buffer; the FIN
+// counted as a byte.
+#[test]
+fn a_connection_is_told_with_its_first_caller_and_when_it_is_over() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let stranger = "GET /nowhere HTTP/1.1\r\nHost: g\r\n\r\n";
+    let first = call(&token, 7, "echo", "x");
+    let last = first.replace("Host: g", "Host: g\r\nConnection: close");
+    let mut sent_bytes = 0;
+    let mut script = script.client(stranger).expect_answer(404, |answer| {
+        sent_bytes += answer.head.len() + answer.body.len();
+    });
+    for request in [&first, &last] {
+        script = script
+            .after_ms(1_000)
+            .client(request)
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+            .upstream(json_answer("", &result(7, "ok")))
+            .expect_drop(true)
+            .expect_answer(200, |answer| sent_bytes += answer.head.len() + answer.body.len());
+    }
+    let mut script = script.expect_closed().client("late").client_ends();
+    assert!(script.rig.closed);
+    let over = farewell(&mut script, Some(3)).unwrap();
+    let received = stranger.len() + first.len() + last.len() + 4;
+    for (name, expected) in [
+        ("why", json!("closed-after-answer")),
+        ("exchanges", json!(3)),
+        ("received_bytes", json!(received)),
+        ("sent_bytes", json!(sent_bytes)),
+        ("unacknowledged_bytes", json!(2)),
+        ("discarded_bytes", json!(4)),
+        ("duration_ns", json!(2_000_000_000u64)),
+    ] {
+        assert_eq!(over[name], expected, "{name} in {over}");
+    }
+    script.stage.settle();
+    let all = script.stage.all();
+    let connects = details(&all, Kind::Connect);
+    assert_eq!(connects.len(), 1, "{connects:?}");
+    for name in ["source", "opened", "opened_mono_ns"] {
+        assert!(!over[name].is_null() && over[name] == connects[0][name], "{name} in {over}");
+    }
+    let place = |kind| all.iter().position(|entry| entry.kind == kind).unwrap();
+    assert!(
+        place(Kind::Refusal) < place(Kind::Connect) && place(Kind::Connect) < place(Kind::Request)
+    );
+    script.end();
+}
+
+#[test]
+fn a_connection_without_a_caller_is_only_counted() {
+    let mut script = Script::new(Plan::default());
+    for _ in 0..3 {
+        script = script.client("GET /nowhere HTTP/1.1\r\nHost: g\r\n\r\n").client_ends();
+        script.rig.client_out.clear();
+        assert_eq!(farewell(&mut script, Some(0)), None);
+        script = script.reconnect();
+    }
+    script = script.after_ms(100_000).expect_closed();
+    assert_eq!(farewell(&mut script, Some(0)), None);
+    let (now, refusals) = (script.stage.now, &mut script.stage.env.refusals);
+    let mut counted: Vec<_> =
+        refusals.due(now, true).into_iter().map(|one| (one.reason, one.count)).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [("connection-client-ended", 3), ("connection-idle", 1)]);
+    assert!(details(&script.stage.all(), Kind::Connect).is_empty());
+    script.end();
+}
