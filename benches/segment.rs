@@ -182,7 +182,13 @@ fn segment(criterion: &mut Criterion) {
     });
     group.bench_function("scan and verify, 300 entries a flush", |bencher| {
         bencher.iter(|| {
-            let task = Task { segment: 0, length: file.len() as u64, key: None, commitments: true };
+            let task = Task {
+                segment: 0,
+                length: file.len() as u64,
+                key: None,
+                roots_at: &[],
+                commitments: true,
+            };
             let mut sink = Nothing(0);
             let scanned = scan(&task, &mut black_box(&file[..]), &mut sink).expect("memory");
             assert!(scanned.damage.is_empty());

@@ -179,6 +179,11 @@ limits! {
     checkpoint_ms_max: Milliseconds = 100, least 10;
     /// Between two signed checkpoints in silence: about 330 bytes each, 3 MB a day.
     heartbeat_ms_max: Milliseconds = 10_000, least 100;
+    /// Between two checkpoints that are published for witnesses: each costs a sync, a request to each
+    /// witness, and about 500 bytes for its answer.
+    publish_ms_min: Milliseconds = 1_000, least 50;
+    /// The same while nothing new is recorded: witnesses then say again that nothing changed.
+    publish_silence_ms_max: Milliseconds = 60_000, least 1_000;
     /// Payload bytes of one flush, unless a single entry has more: one write, one mark.
     recorder_batch_bytes_max: Bytes = MIB, least 4 * KIB;
     /// Space kept allocated beside the segments, with which a record on a full disk is still closed: a

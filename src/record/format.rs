@@ -23,22 +23,23 @@
 //! | newest segment | noticed only against a checkpoint kept elsewhere, except that a sealed segment without a final stop entry is reported as a gap | only what follows its last checkpoint (at most `checkpoint_ms_max` of entries), and only by somebody who recomputes the chain; random damage is found there too |
 //! | `*.new`, `lock`, `reserve` | yes | yes: nothing is read from them |
 //! | `log.pub` | yes | yes: `verify` takes the key from outside |
-//! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere |
+//! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere, or have witnesses |
 //! | fingerprint key | `echoed` can no longer use fingerprints | yes, fingerprints then match nothing |
 //!
 //! ## A segment file
 //! A sequence of zstd frames (RFC 8878), so that `zstd -dc FILE` prints the plain items:
 //! ```text
 //! header frame (skippable)
-//! { data frame | checkpoint frame (skippable) }*
-//! [ index frame (skippable), sealed checkpoint frame ]      and nothing behind it
+//! { data frame | [ cosignature frame … ] checkpoint frame (both skippable) }*
+//! [ [ cosignature frame … ] index frame (skippable), sealed checkpoint frame ]   and nothing behind it
 //! ```
 //! Order: the header first, because it says what the tree and the chain were before it; a checkpoint
 //! behind what it covers; the index before the last checkpoint, so that this one signs it too.
 //!
 //! A skippable frame (RFC 8878 §3.1.2) is `magic u32, length u32, payload`. Magic numbers:
-//! header `0x184D2A50`, checkpoint `0x184D2A51`, index `0x184D2A52`; `0x184D2A53` is reserved for
-//! cosignatures of witnesses, `0x184D2A54` for sealed patches. Anything else is damage.
+//! header `0x184D2A50`, checkpoint `0x184D2A51`, index `0x184D2A52`; `0x184D2A53` cosignatures of
+//! witnesses (version 2); `0x184D2A54` is reserved for
+//! sealed patches. Anything else is damage.
 //!
 //! ### Header frame
 //! | offset in payload | size | field | a reader checks |
@@ -159,6 +160,58 @@
 //! flush, at least every `heartbeat_ms_max` in silence, at seal and at drain; and only over bytes that
 //! were written without a fault.
 //!
+//! ### Cosignature frame (version 2)
+//! The payload is one signed note: text and signature line of an earlier checkpoint of this record,
+//! byte by byte, then one or more lines of witnesses, each a `cosignature/v1` of
+//! c2sp.org/tlog-cosignature (key type 0x04):
+//! ```text
+//! — <witness> <base64(key hash 4 || seconds since the epoch, u64, big-endian || Ed25519 signature 64)>
+//! ```
+//! signed over `cosignature/v1\ntime <seconds>\n` and the whole text of the checkpoint. The key hash is
+//! the first 4 bytes of SHA-256(name || 0x0A || 0x04 || public key).
+//!
+//! | a reader checks | else |
+//! |---|---|
+//! | the segment's version is 2 or more; at most 8 KiB; the form of a note, text and first line in the one spelling of a checkpoint | damage |
+//! | the first line is by the log's key for this segment | damage |
+//! | another cosignature frame, an index frame or a checkpoint frame follows directly (so that a chain point covers it); a file that ends behind it ends inside something | damage |
+//! | its size is not larger than the tree here, and its text is that of one of the 4096 checkpoint frames before it in the record | damage |
+//! | each line that bears name and key hash of a witness whose key is given: the signature, strictly | damage |
+//!
+//! Lines of other keys prove nothing and are passed over. The end of a cosignature frame is no point at
+//! which a file may be kept. What witnesses prove: whoever holds the log's key can write another record
+//! that is intact by itself, but no honest witness cosigns a tree that does not continue the one it
+//! cosigned last. So the last cosigned size must not be larger than the record, the root there must be
+//! the same, and entries behind it are as good as the log's key alone.
+//!
+//! ### Key rotation (version 2)
+//! An entry of kind `rotation`, whose detail part is the JSON object `old`, `new` (verifier keys of one
+//! name), `size`, `statement`, `old_signature`, `new_signature` (base64, Ed25519 over the statement):
+//! ```text
+//! stenograph key rotation v1
+//! <origin>
+//! <tree size at the beginning of this segment, decimal>
+//! <root of that tree, base64>
+//! <old verifier key>
+//! <new verifier key>
+//! ```
+//! each line with its line feed. It stands in the first flush of a segment whose first entry is a start
+//! entry, so all checkpoints of one segment are signed by one key: that of the last rotation in this
+//! segment or before it. Anywhere else, or with a signature, size or root that does not fit, it is
+//! damage. The same rotation may be said again by a later start, when the first one was cut off before
+//! it signed.
+//!
+//! A reader who trusts one key follows the rotations from it:
+//! * forwards, because the old key signed that the new one follows it: from this segment on the new
+//!   key must sign. Whoever steals the old key later can fork the record before the rotation, as
+//!   with any log key, and a cosignature or a checkpoint kept elsewhere shows that;
+//! * backwards, because the new key signs the tree, which holds every earlier entry, and signed that
+//!   the old key was its predecessor: segments before must be signed by the old key. Somebody with
+//!   the old key alone cannot change them, since the new key's checkpoints then no longer fit.
+//!
+//! A rotation that does not name the key in force as `old` ends the way; segments behind it are then
+//! signed by another key than the one trusted, which is damage.
+//!
 //! ### Index frame
 //! JSON, an object with `"version": 1` and what the segment holds ([`super::index`]). It is a
 //! convenience: a reader may build it anew from the entries.
@@ -185,7 +238,7 @@
 //! | version | what changed |
 //! |---|---|
 //! | 1 | the first |
-//! | 2 | compact entries (`C`), kinds of entries from 16, kinds of parts 5, 8 and 9 |
+//! | 2 | cosignature frames, key rotation, compact entries (`C`), kinds of entries from 16, kinds of parts 5, 8 and 9 |
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -206,6 +259,13 @@ pub const MAGIC_CHECKPOINT: u32 = 0x184D_2A51;
 pub const MAGIC_INDEX: u32 = 0x184D_2A52;
 /// Bytes before the payload of a skippable frame.
 pub const SKIPPABLE_HEAD_BYTES: usize = 8;
+/// Skippable frame that holds an earlier checkpoint with cosignatures of witnesses.
+pub const MAGIC_COSIGNATURES: u32 = 0x184D_2A53;
+/// First version whose segments may hold cosignatures and rotations.
+pub const COSIGNATURES_VERSION_MIN: u16 = 2;
+/// A cosigned checkpoint is one of so many checkpoint frames before it. Bound: a reader remembers so
+/// many; a witness that answers later than that is not stored.
+pub const COSIGNED_BEHIND_MAX: usize = 4096;
 /// The one beginning of a data frame: magic, descriptor 0, window of 2^18 bytes (RFC 8878 §3.1.1.1).
 pub const DATA_FRAME_HEAD: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x40];
 /// Window log of the data frames.
@@ -224,6 +284,8 @@ pub const CHAIN_LABEL: &[u8] = b"stenograph chain v1";
 pub const HEADER_BYTES_MAX: usize = 4096;
 /// Largest checkpoint payload.
 pub const CHECKPOINT_BYTES_MAX: usize = 4096;
+/// Largest payload of cosignatures: one note.
+pub const COSIGNATURES_BYTES_MAX: usize = 8 * 1024;
 /// Largest index payload.
 pub const INDEX_BYTES_MAX: usize = 1024 * 1024;
 

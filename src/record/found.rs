@@ -3,7 +3,7 @@
 use super::entry::EntryView;
 use super::header::Header;
 use super::keys::VerifierKey;
-use super::note::Checkpoint;
+use super::note::{Checkpoint, Note};
 use super::tree::Tree;
 
 /// Where an entry stands.
@@ -25,6 +25,9 @@ pub trait Sink {
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
     /// One checkpoint whose form, and signature where a key was given, is good.
     fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
+    /// Cosignatures over an earlier checkpoint, whose text and log signature are good. Whether that
+    /// checkpoint stands in this record, and what the witnesses' lines are worth, is for the sink.
+    fn cosignatures(&mut self, _place: u64, _checkpoint: &Checkpoint, _note: &Note<'_>) {}
     /// So many bytes of files have been read since the last call.
     fn bytes_read(&mut self, _bytes: u64) {}
 }
@@ -76,6 +79,8 @@ pub struct Scanned {
     pub entries: u64,
     /// Good checkpoints read.
     pub checkpoints: u64,
+    /// Roots of the trees of the sizes that were asked for, as far as they are known.
+    pub roots: Vec<(u64, [u8; 32])>,
     /// The last entry is a stop entry.
     pub stopped: bool,
     /// A good checkpoint stands behind bytes that could not be read.
@@ -94,8 +99,10 @@ pub struct Task<'a> {
     pub segment: u32,
     /// Bytes of the file that count.
     pub length: u64,
-    /// Trust in signatures; without it only their form is checked.
+    /// Trust in signatures: the key that signs this segment. Without it only their form is checked.
     pub key: Option<&'a VerifierKey>,
+    /// Tree sizes whose roots are wanted, ascending.
+    pub roots_at: &'a [u64],
     /// Check the commitments of all parts.
     pub commitments: bool,
 }

@@ -10,9 +10,11 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Sender, TrySendError};
 
 use super::entry::{ENTRY_BYTES_MAX, Entry, Kind, PARTS_MAX};
+use super::mailbox::Signed;
 use crate::types::ExchangeId;
 
 /// How far an entry has come.
@@ -70,6 +72,10 @@ pub struct Progress {
     queued_entries: AtomicU64,
     queued_bytes: AtomicU64,
     entries: AtomicU64,
+    /// The newest checkpoint.
+    signed: ArcSwapOption<Signed>,
+    /// Calls are to be refused because no witness has cosigned for too long.
+    unwitnessed: AtomicBool,
 }
 
 impl Progress {
@@ -84,6 +90,8 @@ impl Progress {
             queued_entries: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            signed: ArcSwapOption::empty(),
+            unwitnessed: AtomicBool::new(false),
         }
     }
 
@@ -125,6 +133,25 @@ impl Progress {
     /// Entries in the whole record that are written.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
+    }
+
+    /// The newest checkpoint that this process has signed and written.
+    pub fn signed(&self) -> Option<Arc<Signed>> {
+        self.signed.load_full()
+    }
+
+    pub(super) fn set_signed(&self, signed: Arc<Signed>) {
+        self.signed.store(Some(signed));
+    }
+
+    /// No witness has cosigned for longer than is allowed: new calls are to be refused.
+    pub fn unwitnessed(&self) -> bool {
+        self.unwitnessed.load(Ordering::Acquire)
+    }
+
+    /// Says so. Set by whoever asks the witnesses.
+    pub fn set_unwitnessed(&self, unwitnessed: bool) {
+        self.unwitnessed.store(unwitnessed, Ordering::Release);
     }
 
     pub(super) fn publish(&self, worker: u8, number: u64, synced: bool) {
@@ -202,6 +229,8 @@ pub(super) struct Submission {
 #[derive(Debug)]
 pub(super) enum Order {
     Entries(Vec<Submission>),
+    /// A note with cosignatures, to be stored.
+    Cosigned(String),
     /// Look at the clock and the stop flag again.
     Look,
 }

@@ -23,6 +23,8 @@
 //! | [`disk`] | the narrow interface to files, and the real one | yes |
 //! | [`settings`] | what the writer needs, how it can end | clocks |
 //! | [`clock`] | clock steps, what the kernel says of its error | no |
+//! | [`mailbox`] | published checkpoints on their way to witnesses | no |
+//! | [`rotation`] | changes of the log's key | by `Files` |
 //! | [`writer`] | the thread | by `Disk` |
 //! | [`found`] | what a reader finds: places, damage, ends | no |
 //! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
@@ -42,10 +44,12 @@ pub mod handle;
 pub mod header;
 pub mod index;
 pub mod keys;
+pub mod mailbox;
 pub mod note;
 pub mod patch;
 pub mod reader;
 pub mod recovery;
+pub mod rotation;
 pub mod scan;
 pub mod seal;
 pub mod segment;

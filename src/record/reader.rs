@@ -19,6 +19,7 @@ use super::disk::Files;
 use super::format::{HEADER_BYTES_MAX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number};
 use super::header::{Header, HeaderFault, Previous, PreviousEnd};
 use super::keys::VerifierKey;
+use super::rotation::KeyPlan;
 use super::scan::{Damage, End, Scanned, Sink, Task, scan};
 use super::tree::Tree;
 use super::writer::residue;
@@ -47,6 +48,10 @@ pub struct Reading {
     pub checkpoints: u64,
     /// Entries behind the last checkpoint.
     pub unsigned_entries: u64,
+    /// Roots of the trees whose sizes were asked for, as far as they are known.
+    pub roots: Vec<(u64, [u8; 32])>,
+    /// The keys that sign, oldest first: the one that was given and those it was changed to or from.
+    pub keys: Vec<VerifierKey>,
     /// Size and root of the tree at the end, when nothing before hides entries.
     pub tree: Option<Tree>,
     /// A writer holds the directory.
@@ -95,6 +100,16 @@ pub fn read_header(files: &(impl Files + ?Sized), segment: u32) -> io::Result<(H
 
 /// Reads everything. An error is one of the folder itself; a record without any segment is one too.
 pub fn read(files: &dyn Files, checks: Checks<'_>, sink: &mut dyn Sink) -> io::Result<Reading> {
+    read_roots(files, checks, &[], sink)
+}
+
+/// The same; also gives the roots of the trees of the sizes `roots_at`, which ascend.
+pub fn read_roots(
+    files: &dyn Files,
+    checks: Checks<'_>,
+    roots_at: &[u64],
+    sink: &mut dyn Sink,
+) -> io::Result<Reading> {
     let mut reading = Reading { live: files.is_live(), ..Reading::default() };
     let mut numbers = Vec::new();
     for name in files.list()? {
@@ -109,8 +124,23 @@ pub fn read(files: &dyn Files, checks: Checks<'_>, sink: &mut dyn Sink) -> io::R
     if numbers.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "no segment files"));
     }
-    let mut walk =
-        Walk { files, checks, reading, tree: Some(Tree::new()), next_sequence: 0, signed: 0 };
+    let plan = checks.key.map(|key| KeyPlan::follow(files, &numbers, key));
+    if let Some(plan) = &plan {
+        reading.keys = plan.keys().cloned().collect();
+    }
+    if roots_at.first() == Some(&0) {
+        reading.roots.push((0, Tree::new().root()));
+    }
+    let mut walk = Walk {
+        files,
+        checks,
+        plan,
+        roots_at,
+        reading,
+        tree: Some(Tree::new()),
+        next_sequence: 0,
+        signed: 0,
+    };
     let mut expected = 0;
     for (index, &segment) in numbers.iter().enumerate() {
         if segment != expected {
@@ -129,6 +159,8 @@ pub fn read(files: &dyn Files, checks: Checks<'_>, sink: &mut dyn Sink) -> io::R
 struct Walk<'a> {
     files: &'a dyn Files,
     checks: Checks<'a>,
+    plan: Option<KeyPlan>,
+    roots_at: &'a [u64],
     reading: Reading,
     /// The tree up to here, unless damage hides entries.
     tree: Option<Tree>,
@@ -181,12 +213,16 @@ impl Walk<'_> {
             _ => length,
         };
         let mut input = self.files.open_at(&name, 0)?;
-        let Checks { key, commitments } = self.checks;
-        let task = Task { segment, length: counts, key, commitments };
+        let commitments = self.checks.commitments;
+        let key = self.plan.as_ref().map(|plan| plan.of(segment));
+        let task = Task { segment, length: counts, key, roots_at: self.roots_at, commitments };
         let scanned = scan(&task, &mut *input, sink)?;
         self.joins(segment, &scanned);
         self.reading.entries += scanned.entries;
         self.reading.checkpoints += scanned.checkpoints;
+        let last = self.reading.roots.last().map(|(size, _)| *size);
+        let fresh = scanned.roots.iter().filter(|(size, _)| last.is_none_or(|last| *size > last));
+        self.reading.roots.extend(fresh);
         self.reading.damage.extend(scanned.damage.iter().cloned());
         self.signed = scanned.signed.unwrap_or(self.signed);
         self.next_sequence = match (&scanned.tree, &scanned.header) {

@@ -24,6 +24,7 @@ use super::format::{segment_name, segment_number};
 use super::header::{Previous, PreviousEnd};
 use super::keys::VerifierKey;
 use super::note::Checkpoint;
+use super::rotation;
 use super::scan::{End, Place, Scanned, Sink, Task, scan};
 use super::tree::Tree;
 use super::writer::{StartFault, residue};
@@ -39,6 +40,8 @@ pub struct Recovered {
     pub previous: Previous,
     /// The last checkpoint of the record before.
     pub checkpoint: Option<Checkpoint>,
+    /// The record does not show yet that the key follows the previous one.
+    pub rotates: bool,
 }
 
 /// What the decision rests on.
@@ -98,7 +101,7 @@ fn checkpoint_before(disk: &dyn Disk, key: &VerifierKey, end: u32) -> Option<Che
         let length = disk.len(&name).ok()?;
         let mut input = disk.open_at(&name, 0).ok()?;
         let mut last = Last::default();
-        let task = Task { segment, length, key: Some(key), commitments: false };
+        let task = Task { segment, length, key: Some(key), roots_at: &[], commitments: false };
         scan(&task, &mut *input, &mut last).ok()?;
         last.0
     })
@@ -110,6 +113,16 @@ pub fn recover(
     key: &VerifierKey,
     accept_damage: bool,
 ) -> Result<Recovered, StartFault> {
+    recover_after(disk, key, None, accept_damage)
+}
+
+/// The same, where the newest segment may also be signed by the key before.
+pub fn recover_after(
+    disk: &dyn Disk,
+    key: &VerifierKey,
+    previous_key: Option<&VerifierKey>,
+    accept_damage: bool,
+) -> Result<Recovered, StartFault> {
     let names = disk.list().map_err(StartFault::Io)?;
     let Some(segment) = names.iter().filter_map(|name| segment_number(name)).max() else {
         return Ok(Recovered {
@@ -117,14 +130,35 @@ pub fn recover(
             tree: Tree::new(),
             previous: Previous::NONE,
             checkpoint: None,
+            rotates: false,
         });
     };
     let name = segment_name(segment);
     let length = disk.len(&name).map_err(StartFault::Io)?;
-    let mut input = disk.open_at(&name, 0).map_err(StartFault::Io)?;
-    let task = Task { segment, length, key: Some(key), commitments: false };
-    let mut last = Last::default();
-    let scanned = scan(&task, &mut *input, &mut last).map_err(StartFault::Io)?;
+    let scan_with = |key| {
+        let mut input = disk.open_at(&name, 0).map_err(StartFault::Io)?;
+        let task = Task { segment, length, key: Some(key), roots_at: &[], commitments: false };
+        let mut last = Last::default();
+        let scanned = scan(&task, &mut *input, &mut last).map_err(StartFault::Io)?;
+        Ok::<_, StartFault>((scanned, last))
+    };
+    // Why errors are passed over: the scan tells what is wrong with the file.
+    let rotation = rotation::find(disk, segment).ok().flatten();
+    let (mut by_previous, (mut scanned, mut last)) = match (&rotation, previous_key) {
+        (Some(rotation), Some(old)) if rotation.new == *old => (true, scan_with(old)?),
+        _ => (false, scan_with(key)?),
+    };
+    if let Some(old) = previous_key
+        && !by_previous
+        && scanned.other_key
+        && scanned.checkpoints == 0
+    {
+        (by_previous, (scanned, last)) = (true, scan_with(old)?);
+    }
+    // Why not when nothing is signed: what an earlier start said may have been cut off, and it may be
+    // said again.
+    let shown = !by_previous
+        && (scanned.checkpoints > 0 || rotation.is_some_and(|rotation| rotation.new == *key));
     let facts = Facts {
         header: scanned.header.is_some(),
         damage: !scanned.damage.is_empty(),
@@ -152,7 +186,8 @@ pub fn recover(
         chain: scanned.chain,
     };
     let checkpoint = last.0.or_else(|| checkpoint_before(disk, key, segment));
-    Ok(Recovered { segment: number, tree, previous, checkpoint })
+    let rotates = previous_key.is_some() && !shown;
+    Ok(Recovered { segment: number, tree, previous, checkpoint, rotates })
 }
 
 fn refusal(

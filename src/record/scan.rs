@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | frame boundary | data frame head | in a frame |
 //! | frame boundary | checkpoint | frame boundary, or sealed |
+//! | frame boundary | cosignatures | only cosignatures, an index or a checkpoint may follow |
 //! | frame boundary | index | only a sealed checkpoint may follow |
 //! | in a frame | block | in a frame, flush open |
 //! | in a frame, flush open | mark | in a frame, at a point |
@@ -25,17 +26,18 @@ use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::entry::{
-    ENTRY_BYTES_MAX, EntryMeasure, EntryRead, Kind, TAG_COMPACT, TAG_ENTRY, TAG_MARK,
-    measure_entry, read_entry,
+    ENTRY_BYTES_MAX, EntryMeasure, EntryRead, EntryView, Kind, PartKind, TAG_COMPACT, TAG_ENTRY,
+    TAG_MARK, measure_entry, read_entry,
 };
 use super::format::{
-    CHECKPOINT_BYTES_MAX, COMPACT_VERSION_MIN, DATA_FRAME_HEAD, FORMAT_VERSION, FRAME_END,
-    INDEX_BYTES_MAX, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
-    SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
+    CHECKPOINT_BYTES_MAX, COMPACT_VERSION_MIN, COSIGNATURES_BYTES_MAX, COSIGNATURES_VERSION_MIN,
+    DATA_FRAME_HEAD, FORMAT_VERSION, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
+    MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
 pub use super::found::{Damage, End, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
-use super::note::{Checkpoint, NoteFault};
+use super::note::{Checkpoint, Note, NoteFault};
+use super::rotation::Rotation;
 use super::tree::{Tree, leaf_hash};
 
 mod resume;
@@ -82,6 +84,12 @@ struct Scan<'a> {
     zstd: DCtx<'static>,
     in_frame: bool,
     indexed: bool,
+    /// Cosignatures stand right before this place.
+    cosigned: bool,
+    /// No flush has been read yet.
+    first_flush: bool,
+    /// How many of the wanted roots are behind.
+    roots_past: usize,
     /// Format version of the header; the newest one where that cannot be read.
     version: u16,
     origin: Option<String>,
@@ -119,6 +127,9 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         zstd,
         in_frame: false,
         indexed: false,
+        cosigned: false,
+        first_flush: true,
+        roots_past: 0,
         version: FORMAT_VERSION,
         origin: None,
         extent: Sha256::new(),
@@ -139,6 +150,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
             signed: None,
             entries: 0,
             checkpoints: 0,
+            roots: Vec::new(),
             stopped: false,
             resumed: false,
             other_key: false,
@@ -278,6 +290,8 @@ impl Scan<'_> {
         self.origin = Some(header.origin.clone());
         self.tree = Some(header.tree.clone());
         self.next_sequence = Some(header.tree.size());
+        self.roots_past = self.task.roots_at.partition_point(|size| *size < header.tree.size());
+        self.wanted_root();
         self.out.header = Some(header);
         self.at_point();
         Ok(None)
@@ -293,8 +307,14 @@ impl Scan<'_> {
 
     fn frame(&mut self) -> Result<Option<End>, Fault> {
         let magic = u32::from_le_bytes(self.need(4)?.try_into().expect("4 bytes"));
+        if magic == MAGIC_COSIGNATURES && !self.indexed {
+            return self.cosignatures();
+        }
         if magic == MAGIC_CHECKPOINT || magic == MAGIC_INDEX {
             return self.skippable(magic);
+        }
+        if self.cosigned {
+            return broken("something other than a checkpoint follows cosignatures");
         }
         if self.indexed {
             return broken("something other than a checkpoint follows the index");
@@ -310,6 +330,42 @@ impl Scan<'_> {
             .map_err(|_| Fault::Io(io::ErrorKind::Other.into()))?;
         self.decode(DATA_FRAME_HEAD.len())?;
         self.in_frame = true;
+        Ok(None)
+    }
+
+    fn cosignatures(&mut self) -> Result<Option<End>, Fault> {
+        if self.version < COSIGNATURES_VERSION_MIN {
+            return broken(format!("cosignatures in a segment of version {}", self.version));
+        }
+        let head = self.need(SKIPPABLE_HEAD_BYTES)?;
+        let bytes = u32::from_le_bytes(head[4..].try_into().expect("4 bytes")) as usize;
+        if bytes > COSIGNATURES_BYTES_MAX {
+            return broken(format!("frame of {bytes} bytes, limit {COSIGNATURES_BYTES_MAX}"));
+        }
+        let whole = SKIPPABLE_HEAD_BYTES + bytes;
+        let payload = self.need(whole)?[SKIPPABLE_HEAD_BYTES..].to_vec();
+        let Some(note) = Note::parse(&payload).filter(|note| note.signatures.len() > 1) else {
+            return broken("cosignatures are no note with the lines of witnesses");
+        };
+        let Some(checkpoint) = Checkpoint::parse(note.text) else {
+            return broken(NoteFault::Form.to_string());
+        };
+        if self.task.key.is_some_and(|key| !note.signatures[0].is_by(key, note.text))
+            || note.signatures[0].name != checkpoint.origin
+        {
+            return broken("cosigned checkpoint is not signed by the log's key");
+        }
+        if self.origin.as_ref().is_some_and(|origin| *origin != checkpoint.origin)
+            || self.next_sequence.is_some_and(|next| checkpoint.size > next)
+        {
+            return broken(format!(
+                "cosigned checkpoint speaks of {:?} with {} entries",
+                checkpoint.origin, checkpoint.size
+            ));
+        }
+        self.sink.cosignatures(self.offset, &checkpoint, &note);
+        self.consume(whole);
+        self.cosigned = true;
         Ok(None)
     }
 
@@ -348,6 +404,7 @@ impl Scan<'_> {
         }
         self.chain_point(&checkpoint.chain, whole);
         self.consume(whole);
+        self.cosigned = false;
         self.out.checkpoints += 1;
         self.out.signed = Some(checkpoint.size);
         self.sink.checkpoint(&checkpoint);
@@ -468,6 +525,7 @@ impl Scan<'_> {
             self.entry(&place, &plain[from..to]);
             from = to;
         }
+        self.first_flush = false;
         self.plain = plain;
         self.plain.clear();
         self.plain.shrink_to(PLAIN_KEEP_BYTES);
@@ -495,14 +553,48 @@ impl Scan<'_> {
             self.damage(place.start, place.end, next, what);
             self.tree = None;
         }
+        if view.kind() == Some(Kind::Rotation)
+            && let Err(what) = self.rotation(&view)
+        {
+            self.damage(place.start, place.end, Some(view.sequence), what);
+        }
         self.next_sequence = Some(view.sequence.saturating_add(1));
         if let Some(tree) = &mut self.tree {
             tree.append(leaf_hash(&view.header));
         }
+        self.wanted_root();
         self.out.entries += 1;
         self.out.stopped = view.kind() == Some(Kind::Stop);
         let place = Place { sound: place.sound && fault.is_none(), ..*place };
         self.sink.entry(&place, &view);
+    }
+
+    /// The entry of a key rotation against its place, its signatures and the tree before it.
+    fn rotation(&self, entry: &EntryView<'_>) -> Result<(), &'static str> {
+        if !self.first_flush || self.out.checkpoints > 0 || self.out.entries == 0 {
+            return Err("key rotation stands elsewhere than behind a start entry");
+        }
+        let detail = entry.part(PartKind::Detail).ok_or("key rotation says nothing")?;
+        let rotation = Rotation::read(detail)?;
+        let fits = self.out.header.as_ref().is_some_and(|header| {
+            (rotation.size, rotation.root) == (header.tree.size(), header.tree.root())
+        });
+        if !fits {
+            return Err("key rotation speaks of another tree than the one before it");
+        }
+        if self.task.key.is_some_and(|key| *key != rotation.new) {
+            return Err("key rotation does not follow from the key that is trusted");
+        }
+        Ok(())
+    }
+
+    /// Notes the root when the tree has reached a size that was asked for.
+    fn wanted_root(&mut self) {
+        let Some(tree) = &self.tree else { return };
+        while self.task.roots_at.get(self.roots_past) == Some(&tree.size()) {
+            self.roots_past += 1;
+            self.out.roots.push((tree.size(), tree.root()));
+        }
     }
 
     /// Compares the chain at this offset with what is stated, and goes on from there.

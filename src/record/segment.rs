@@ -6,6 +6,7 @@
 //! | `begin` | | the header frame |
 //! | `entry` | not sealed | compressed bytes, perhaps none yet |
 //! | `flush` | after entries | the rest of the data, the mark, perhaps the frame end |
+//! | `cosignatures` | flushed and stored, before `checkpoint` or `seal` | perhaps the frame end, the cosignature frame |
 //! | `checkpoint` | flushed and stored | perhaps the frame end, the checkpoint frame |
 //! | `seal` | flushed and stored | perhaps the frame end, the index frame, the sealed checkpoint |
 //! | `stored` | flushed | nothing; the step is empty again |
@@ -27,8 +28,8 @@ use super::entry::{
     write_fixed, write_row,
 };
 use super::format::{
-    DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES,
-    WINDOW_LOG, ZSTD_LEVEL, skippable_head,
+    DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD,
+    MARK_BYTES, WINDOW_LOG, ZSTD_LEVEL, skippable_head,
 };
 use super::header::Header;
 use super::index::Index;
@@ -193,6 +194,10 @@ pub struct Builder {
     stored_tree: Tree,
     index: Index,
     salts: Salts,
+    /// Leaves since they were last taken, where somebody wants them.
+    leaves: Option<Vec<[u8; 32]>>,
+    /// The last note that was signed, and the size and root that it speaks of.
+    signed: Option<(String, u64, [u8; 32])>,
     /// Header of the entry that is being added.
     header: Vec<u8>,
     scratch: Vec<u8>,
@@ -234,6 +239,8 @@ impl Builder {
             stored_tree: header.tree.clone(),
             index: Index::default(),
             salts: Salts { random, pool: Box::new([0; SALT_POOL_BYTES]), used: SALT_POOL_BYTES },
+            leaves: None,
+            signed: None,
             header: Vec::new(),
             scratch: Vec::new(),
         })
@@ -297,7 +304,11 @@ impl Builder {
             write_row(&mut header, PartKind::Sealed, &salt, &sealed);
             sealed
         });
-        self.tree.append(leaf_hash(&header));
+        let leaf = leaf_hash(&header);
+        self.tree.append(leaf);
+        if let Some(leaves) = &mut self.leaves {
+            leaves.push(leaf);
+        }
         self.unmarked = true;
         self.frame.get_or_insert(0);
         self.index.add(entry);
@@ -354,6 +365,30 @@ impl Builder {
         if self.frame.is_some_and(|plain| plain >= self.frame_bytes_max) {
             self.end_frame()?;
         }
+        Ok(())
+    }
+
+    /// From now on the leaves of entries are kept for [`Builder::leaves`].
+    pub fn keep_leaves(&mut self) {
+        self.leaves.get_or_insert_default();
+    }
+
+    /// The leaf hashes of the entries added since the last call, once they are stored.
+    pub fn leaves(&mut self) -> Vec<[u8; 32]> {
+        self.leaves.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The last note that was signed here, with the size and the root of its tree.
+    pub fn signed(&self) -> Option<&(String, u64, [u8; 32])> {
+        self.signed.as_ref()
+    }
+
+    /// Adds an earlier checkpoint with its cosignatures. A checkpoint or the seal must follow in the
+    /// same step.
+    pub fn cosignatures(&mut self, note: &str) -> Result<(), SegmentFault> {
+        self.end_frame()?;
+        self.step.extend_from_slice(&skippable_head(MAGIC_COSIGNATURES, note.len()));
+        self.step.extend_from_slice(note.as_bytes());
         Ok(())
     }
 
@@ -449,6 +484,7 @@ impl Builder {
         let note = checkpoint.sign(key);
         self.step.extend_from_slice(&skippable_head(MAGIC_CHECKPOINT, note.len()));
         self.step.extend_from_slice(note.as_bytes());
+        self.signed = Some((note, checkpoint.size, checkpoint.root));
     }
 
     /// Puts plain bytes into the open frame.

@@ -7,9 +7,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::clock::Stated;
+use super::disk::Files;
+use super::entry::Entry;
 use super::handle::Waker;
 use super::keys::LogKey;
+use super::mailbox::Mailbox;
+use super::note::Checkpoint;
 use super::segment::Random;
+use super::tree::Tree;
 use crate::limits::Limits;
 use crate::types::Now;
 
@@ -21,6 +26,13 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 
 /// Asks the kernel about its clock; `None` where it does not say.
 pub type KernelClock = Arc<dyn Fn() -> Option<Stated> + Send + Sync>;
+/// What is asked between recovery and the first write: the files, the tree of all entries kept, and a
+/// checkpoint that says so, which is signed and stands nowhere. Gives entries to put behind the start
+/// entry, or why the record must not be continued ([`StartFault::Refused`]).
+pub type BeforeWriting = Box<dyn FnOnce(&dyn Files, &Tree, &Checkpoint) -> BeforeWritten + Send>;
+
+/// What [`BeforeWriting`] gives.
+pub type BeforeWritten = Result<Vec<Entry>, StartFault>;
 
 /// Everything the writer needs besides the disk.
 pub struct Settings {
@@ -40,6 +52,13 @@ pub struct Settings {
     pub boot_id: [u8; 16],
     /// Facts for the start entry: versions, host, digest of the program.
     pub facts: Map<String, Value>,
+    /// The key before this one, of the same name. The first start with both records that the key
+    /// changes, signed by both.
+    pub previous_key: Option<LogKey>,
+    /// Where signed checkpoints are published, about once a second.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Asked before the record is written to.
+    pub before_writing: Option<BeforeWriting>,
     /// Go on behind a damaged newest segment; the damage stays visible for ever.
     pub accept_damage: bool,
 }
@@ -58,6 +77,9 @@ impl Settings {
             }),
             boot_id: system_boot_id(),
             facts: Map::new(),
+            previous_key: None,
+            mailboxes: Vec::new(),
+            before_writing: None,
             accept_damage: false,
         }
     }
@@ -107,6 +129,8 @@ pub enum StartFault {
     },
     /// The record is another log's; the name seen.
     OtherLog(String),
+    /// What was asked before the first write says no; why.
+    Refused(String),
     /// The compressor cannot be set up, or there are too many recorders.
     Setup(String),
 }
@@ -130,7 +154,7 @@ impl fmt::Display for StartFault {
                 f,
                 "the record was written by {origin} with another key; give this key its own directory"
             ),
-            StartFault::Setup(what) => f.write_str(what),
+            StartFault::Refused(what) | StartFault::Setup(what) => f.write_str(what),
         }
     }
 }

@@ -42,8 +42,11 @@ use super::disk::Disk;
 use super::entry::{Entry, Kind, PartKind};
 use super::handle::{Level, Order, Progress, Recorder, Submission, Waker};
 use super::header::{Previous, PreviousEnd};
+use super::keys::LogKey;
+use super::mailbox::{Cosigned, Mailbox};
 use super::note::{Checkpoint, time_text};
 use super::recovery;
+use super::rotation::Rotation;
 use super::segment::Builder;
 pub use super::settings::{
     Clock, EndFault, Report, Settings, StartFault, WORKER_NONE, system_boot_id, system_now,
@@ -53,9 +56,11 @@ use crate::types::Now;
 
 mod down;
 mod full;
+mod published;
 
 use down::Down;
 pub(super) use down::residue;
+use published::Published;
 
 /// Pause between two tries to open a new segment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -86,7 +91,18 @@ pub fn start(
             settings.wakers.len()
         )));
     }
-    let recovered = recovery::recover(&*disk, settings.key.verifier(), settings.accept_damage)?;
+    let mut settings = settings;
+    let previous_key = settings.previous_key.take();
+    let recovered = recovery::recover_after(
+        &*disk,
+        settings.key.verifier(),
+        previous_key.as_ref().map(LogKey::verifier),
+        settings.accept_damage,
+    )?;
+    let before = match settings.before_writing.take() {
+        Some(ask) => ask(&*disk, &recovered.tree, &kept_checkpoint(&settings, &recovered))?,
+        None => Vec::new(),
+    };
     let progress = Arc::new(Progress::new(settings.wakers.len()));
     let queue = settings.limits.recorder_queue_entries_max as usize;
     let (sender, orders) = crossbeam_channel::bounded(queue);
@@ -116,8 +132,13 @@ pub fn start(
             "checkpoint": recovered.checkpoint.as_ref().map(checkpoint_json),
         }),
     );
+    let (size, root) = (recovered.tree.size(), recovered.tree.root());
+    let rotation = previous_key
+        .filter(|_| recovered.rotates)
+        .map(|previous_key| Rotation::sign(&previous_key, &settings.key, size, root).to_string());
     let mut thread = Thread {
         clock: ClockWatch::new((settings.clock)()),
+        published: Published::from(size),
         disk,
         settings,
         orders,
@@ -138,12 +159,20 @@ pub fn start(
     let entry =
         Entry::new(Kind::Start, now).part(PartKind::Detail, Value::Object(facts).to_string());
     thread.batch.push(own(entry));
+    if let Some(rotation) = rotation {
+        let entry = Entry::new(Kind::Rotation, now).part(PartKind::Detail, rotation);
+        thread.batch.push(own(entry));
+    }
+    thread.batch.extend(before.into_iter().map(own));
     thread.store_batch().map_err(|fault| fault.into_start())?;
     let thread = std::thread::Builder::new()
         .name("recorder".into())
         .spawn(move || {
-            let _ended =
-                Ended { progress: thread.progress.clone(), wakers: thread.settings.wakers.clone() };
+            let _ended = Ended {
+                progress: thread.progress.clone(),
+                wakers: thread.settings.wakers.clone(),
+                mailboxes: thread.settings.mailboxes.clone(),
+            };
             thread.run()
         })
         .map_err(StartFault::Io)?;
@@ -159,6 +188,11 @@ impl Writer {
     /// The thread has ended: unless [`Writer::stop`] was called, the process must end too.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// The way for cosigned notes into the record.
+    pub fn cosigned(&self) -> Cosigned {
+        Cosigned { orders: self.orders.clone() }
     }
 
     /// Makes the writer look at its clock now.
@@ -181,11 +215,13 @@ impl Writer {
 struct Ended {
     progress: Arc<Progress>,
     wakers: Vec<Waker>,
+    mailboxes: Vec<Arc<Mailbox>>,
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
         self.progress.set_ended();
+        self.mailboxes.iter().for_each(|mailbox| mailbox.close());
         self.wakers.iter().for_each(|wake| wake());
     }
 }
@@ -268,6 +304,7 @@ struct Thread {
     failed: Option<Failed>,
     /// The reserve is there to be spent.
     reserve_held: bool,
+    published: Published,
 }
 
 impl Thread {
@@ -321,6 +358,7 @@ impl Thread {
         if !self.progress.stopping() {
             match self.orders.recv_timeout(self.wait()) {
                 Ok(Order::Entries(entries)) => bytes += self.take(entries),
+                Ok(Order::Cosigned(note)) => self.take_cosigned(note),
                 Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => connected = false,
             }
@@ -329,6 +367,7 @@ impl Thread {
         while bytes < bytes_max && self.batch.len() < BATCH_ENTRIES_MAX {
             match self.orders.try_recv() {
                 Ok(Order::Entries(entries)) => bytes += self.take(entries),
+                Ok(Order::Cosigned(note)) => self.take_cosigned(note),
                 Ok(Order::Look) => {}
                 Err(_) => break,
             }
@@ -336,10 +375,17 @@ impl Thread {
         connected
     }
 
-    /// Time until the next checkpoint or seal.
+    fn take_cosigned(&mut self, note: String) {
+        let now = self.now();
+        self.published.cosigned(note, now);
+    }
+
+    /// Time until the next checkpoint, publication or seal.
     fn wait(&self) -> Duration {
         let State::Open(open) = &self.state else { return RETRY_PAUSE };
-        let due_ns = open.due_ns(&self.settings.limits);
+        let limits = &self.settings.limits;
+        let published = [self.published.due_ns(limits), self.published.sign_due_ns()];
+        let due_ns = published.into_iter().flatten().fold(open.due_ns(limits), u64::min);
         Duration::from_nanos(due_ns.saturating_sub(self.now().mono_ns))
     }
 
@@ -365,16 +411,16 @@ impl Thread {
         let now = self.now();
         let limits = &self.settings.limits;
         let State::Open(open) = &self.state else { return Ok(()) };
+        let sign_due_ns = self.published.sign_due_ns().unwrap_or(u64::MAX);
         if open.builder.bytes() >= limits.segment_bytes_max
             || now.mono_ns >= open.age_due_ns(limits)
         {
             self.seal()?;
-            self.open_segment()
-        } else if now.mono_ns >= open.sign_due_ns(limits) {
-            self.checkpoint()
-        } else {
-            Ok(())
+            self.open_segment()?;
+        } else if now.mono_ns >= open.sign_due_ns(limits).min(sign_due_ns) {
+            self.checkpoint()?;
         }
+        self.publish_when_due()
     }
 
     /// Stores the batch in one append and publishes it. On a fault the batch is still there.
@@ -399,6 +445,7 @@ impl Thread {
             sync(&mut *self.disk)?;
         }
         open.builder.stored();
+        self.published.grow(open.builder.leaves());
         self.progress.set_entries(open.builder.entries());
         let now = (self.settings.clock)();
         open.unsigned_ns.get_or_insert(now.mono_ns);
@@ -434,22 +481,30 @@ impl Thread {
     fn checkpoint(&mut self) -> Result<(), Fault> {
         let now = self.now();
         let State::Open(open) = &mut self.state else { return Ok(()) };
+        for note in self.published.waiting() {
+            open.builder.cosignatures(note).map_err(Fault::Segment)?;
+        }
         open.builder.checkpoint(&self.settings.key, now.utc_ns).map_err(Fault::Segment)?;
         append(&mut *self.disk, open.builder.step())?;
         open.builder.stored();
         open.signed_ns = now.mono_ns;
         open.unsigned_ns = None;
+        self.tell_signed(now);
         Ok(())
     }
 
     fn seal(&mut self) -> Result<(), Fault> {
         let now = self.now();
         let State::Open(open) = &mut self.state else { return Ok(()) };
+        for note in self.published.waiting() {
+            open.builder.cosignatures(note).map_err(Fault::Segment)?;
+        }
         open.builder.seal(&self.settings.key, now.utc_ns).map_err(Fault::Segment)?;
         append(&mut *self.disk, open.builder.step())?;
         sync(&mut *self.disk)?;
         open.builder.stored();
         let kept = open.builder.kept();
+        self.tell_signed(now);
         self.state = State::Down(Down::after(kept, PreviousEnd::Sealed));
         Ok(())
     }
@@ -463,6 +518,7 @@ impl Thread {
             self.batch.clear();
             stored?;
             self.seal()?;
+            self.publish_last();
         }
         Ok(self.report())
     }
@@ -491,6 +547,20 @@ impl Open {
 
     fn due_ns(&self, limits: &Limits) -> u64 {
         self.sign_due_ns(limits).min(self.age_due_ns(limits))
+    }
+}
+
+/// A checkpoint over what is kept of the record, before anything is added.
+fn kept_checkpoint(settings: &Settings, recovered: &recovery::Recovered) -> Checkpoint {
+    Checkpoint {
+        origin: settings.key.verifier().name().to_owned(),
+        size: recovered.tree.size(),
+        root: recovered.tree.root(),
+        segment: recovered.segment.saturating_sub(1),
+        offset: recovered.previous.kept_bytes,
+        chain: recovered.previous.chain,
+        utc_ns: (settings.clock)().utc_ns,
+        sealed: false,
     }
 }
 

@@ -92,6 +92,8 @@ impl Scan<'_> {
         self.next_sequence = Some(checkpoint.size);
         self.origin.get_or_insert(checkpoint.origin.clone());
         self.indexed = false;
+        self.cosigned = false;
+        self.first_flush = false;
         self.out.resumed = true;
         self.consume(SKIPPABLE_HEAD_BYTES + bytes);
         self.out.checkpoints += 1;

@@ -82,6 +82,9 @@ impl Thread {
             self.state = State::Down(Down::after(builder.kept(), PreviousEnd::Torn));
             return Err(Fault::Io("sync of names", error));
         }
+        if !self.settings.mailboxes.is_empty() {
+            builder.keep_leaves();
+        }
         self.state = State::Open(Box::new(Open {
             builder,
             opened_ns: now.mono_ns,

@@ -85,7 +85,8 @@ impl Thread {
                 Ok(Order::Entries(entries)) => {
                     self.take(entries);
                 }
-                Ok(Order::Look) => {}
+                // The witness is asked again.
+                Ok(Order::Cosigned(_) | Order::Look) => {}
                 Err(_) => break,
             }
         }

@@ -1,0 +1,217 @@
+//! The log's key changes: the entry that says so, signed by both keys, and which key signs which
+//! segment. The form and the rules of trust are in [`super::format`].
+
+use std::io::{self, Read};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::disk::Files;
+use super::entry::{
+    EntryMeasure, EntryRead, Kind, PartKind, TAG_COMPACT, TAG_ENTRY, measure_entry, read_entry,
+};
+use super::format::{SKIPPABLE_HEAD_BYTES, WINDOW_LOG, segment_name};
+use super::header::Header;
+use super::keys::{LogKey, VerifierKey, base64_read};
+
+/// Plain bytes at the front of a segment in which a rotation is looked for. Bound: the writer's own
+/// first flush, a start entry and what belongs to it.
+const FLUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A change of the log's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// The key before.
+    pub old: VerifierKey,
+    /// The key from here on.
+    pub new: VerifierKey,
+    /// Entries before the segment in which it stands.
+    pub size: u64,
+    /// Root of the tree of those.
+    pub root: [u8; 32],
+}
+
+impl Rotation {
+    /// What both keys sign.
+    pub fn statement(&self) -> String {
+        format!(
+            "stenograph key rotation v1\n{}\n{}\n{}\n{}\n{}\n",
+            self.old.name(),
+            self.size,
+            STANDARD.encode(self.root),
+            self.old,
+            self.new
+        )
+    }
+
+    /// The detail part of the entry.
+    pub fn sign(old: &LogKey, new: &LogKey, size: u64, root: [u8; 32]) -> Value {
+        let (old_verifier, new_verifier) = (old.verifier().clone(), new.verifier().clone());
+        let rotation = Rotation { old: old_verifier, new: new_verifier, size, root };
+        let statement = rotation.statement();
+        let signature = |key: &LogKey| STANDARD.encode(key.sign(statement.as_bytes()));
+        json!({
+            "old": rotation.old.to_string(),
+            "new": rotation.new.to_string(),
+            "size": size,
+            "statement": statement,
+            "old_signature": signature(old),
+            "new_signature": signature(new),
+        })
+    }
+
+    /// Reads the detail part; the error says what is wrong. Both signatures are good when it is read.
+    pub fn read(detail: &[u8]) -> Result<Rotation, &'static str> {
+        let detail: Value =
+            serde_json::from_slice(detail).map_err(|_| "key rotation is no JSON object")?;
+        let text = |name: &str| detail[name].as_str().ok_or("key rotation lacks a field");
+        let key = |name: &str| {
+            VerifierKey::parse(text(name)?).map_err(|_| "key rotation names a key that is none")
+        };
+        let (old, new, statement) = (key("old")?, key("new")?, text("statement")?);
+        let root = statement.split('\n').nth(3).and_then(base64_read);
+        let root = root.and_then(|root| root.try_into().ok());
+        let root = root.ok_or("statement of the key rotation has no root")?;
+        let size = detail["size"].as_u64().ok_or("key rotation lacks a field")?;
+        let rotation = Rotation { old, new, size, root };
+        if rotation.statement() != statement || rotation.old.name() != rotation.new.name() {
+            return Err("statement of the key rotation is not that of its fields");
+        }
+        for (key, name) in [(&rotation.old, "old_signature"), (&rotation.new, "new_signature")] {
+            let signature = base64_read(text(name)?).and_then(|bytes| bytes.try_into().ok());
+            if !signature.is_some_and(|signature| key.verify(statement.as_bytes(), &signature)) {
+                return Err("key rotation is not signed by both keys");
+            }
+        }
+        Ok(rotation)
+    }
+}
+
+/// Which key signs which segment, followed from one that is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPlan {
+    /// (first segment, key), in order; never empty.
+    keys: Vec<(u32, VerifierKey)>,
+}
+
+impl KeyPlan {
+    /// One key for all segments.
+    pub fn one(key: VerifierKey) -> KeyPlan {
+        KeyPlan { keys: vec![(0, key)] }
+    }
+
+    /// Follows the rotations of a record from `trusted`, forwards and backwards. A rotation that is
+    /// not signed by both keys, or does not follow the one before it, ends the way; so does one that
+    /// cannot be read. Where `trusted` does not occur, it stands for all segments.
+    pub fn follow(files: &dyn Files, segments: &[u32], trusted: &VerifierKey) -> KeyPlan {
+        let mut keys: Vec<(u32, VerifierKey)> = Vec::new();
+        for &segment in segments {
+            // Why errors are passed over: what cannot be read is told by whoever reads the segment.
+            let Ok(Some(rotation)) = find(files, segment) else { continue };
+            match keys.last() {
+                // Said again after a start that was cut off.
+                Some((_, key)) if *key == rotation.new => {}
+                Some((_, key)) if *key != rotation.old => break,
+                Some(_) => keys.push((segment, rotation.new)),
+                None => keys.extend([(0, rotation.old), (segment, rotation.new)]),
+            }
+        }
+        match keys.iter().any(|(_, key)| key == trusted) {
+            true => KeyPlan { keys },
+            false => KeyPlan::one(trusted.clone()),
+        }
+    }
+
+    /// The key that signs this segment.
+    pub fn of(&self, segment: u32) -> &VerifierKey {
+        let after = self.keys.partition_point(|(first, _)| *first <= segment);
+        &self.keys[after.saturating_sub(1)].1
+    }
+
+    /// All keys, oldest first.
+    pub fn keys(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.keys.iter().map(|(_, key)| key)
+    }
+}
+
+/// The rotation in the first flush of a segment.
+pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
+    let mut input = files.open_at(&segment_name(segment), 0)?;
+    let mut head = [0; SKIPPABLE_HEAD_BYTES];
+    input.read_exact(&mut head)?;
+    let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let bytes = Header::frame_bytes(&head).map_err(|fault| bad(fault.to_string()))?;
+    io::copy(&mut input.by_ref().take((bytes - head.len()) as u64), &mut io::sink())?;
+    let mut plain = zstd::Decoder::new(input)?.single_frame();
+    plain.window_log_max(WINDOW_LOG)?;
+    let mut flush = Vec::new();
+    let (mut at, mut need) = (0, 1);
+    loop {
+        while flush.len() < at + need {
+            if flush.len() > FLUSH_BYTES_MAX {
+                return Ok(None);
+            }
+            let before = flush.len();
+            plain.by_ref().take(16 * 1024).read_to_end(&mut flush)?;
+            if flush.len() == before {
+                return Ok(None);
+            }
+        }
+        // Why: the mark ends the first flush; anything else that is no entry is told by the scan.
+        if flush[at] != TAG_ENTRY && flush[at] != TAG_COMPACT {
+            return Ok(None);
+        }
+        match measure_entry(&flush[at..]) {
+            EntryMeasure::More(more) => need = more,
+            EntryMeasure::Broken(_) => return Ok(None),
+            EntryMeasure::Done(used) => {
+                let EntryRead::Done(entry, _) = read_entry(&flush[at..], false) else {
+                    return Ok(None);
+                };
+                // Why: only a start rotates, and a start says so first.
+                if at == 0 && entry.kind() != Some(Kind::Start) {
+                    return Ok(None);
+                }
+                if entry.kind() == Some(Kind::Rotation) {
+                    let detail = entry.part(PartKind::Detail).unwrap_or_default();
+                    return Ok(Rotation::read(detail).ok());
+                }
+                at += used;
+                need = 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u8) -> LogKey {
+        LogKey::from_seed("log.example", &[seed; 32]).unwrap()
+    }
+
+    // Mutants: `read` that checks one signature only (either), or takes the statement for granted.
+    #[test]
+    fn a_rotation_needs_both_signatures_over_its_own_statement() {
+        let good = Rotation::sign(&key(1), &key(2), 7, [9; 32]);
+        let read = Rotation::read(good.to_string().as_bytes()).unwrap();
+        assert_eq!((read.size, read.root), (7, [9; 32]));
+        assert_eq!((&read.old, &read.new), (key(1).verifier(), key(2).verifier()));
+        let other = Rotation::sign(&key(1), &key(3), 7, [9; 32]);
+        for name in ["new", "size", "statement", "old_signature", "new_signature"] {
+            let mut forged = good.clone();
+            forged[name] = match name {
+                "size" => json!(8),
+                _ => other[name].clone(),
+            };
+            assert!(Rotation::read(forged.to_string().as_bytes()).is_err(), "{name}");
+            forged.as_object_mut().unwrap().remove(name);
+            assert!(Rotation::read(forged.to_string().as_bytes()).is_err(), "no {name}");
+        }
+        let renamed = LogKey::from_seed("other.example", &[2; 32]).unwrap();
+        let renamed = Rotation::sign(&key(1), &renamed, 7, [9; 32]);
+        assert!(Rotation::read(renamed.to_string().as_bytes()).is_err());
+    }
+}
