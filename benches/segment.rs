@@ -1,105 +1,29 @@
 //! The segment builder and the verifying scan beside what they rest on: zstd alone over the same
-//! plain bytes. `cargo bench --bench segment`.
+//! plain bytes with the same flushes, and SHA-256 alone over the same bytes.
+//!
+//! `cargo bench --bench segment`. Each round runs every contestant once, in turn, on one thread, and
+//! counts the CPU time of that thread; ratios are taken within a round and their median is told, so
+//! that what else the machine does hits all alike. `STENOGRAPH_SEGMENT_ROUNDS` (15),
+//! `STENOGRAPH_SEGMENT_CALLS` (1500).
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sha2::{Digest, Sha256};
+use stenograph::record::Entry;
 use stenograph::record::entry::EntryView;
 use stenograph::record::header::{Header, Previous};
 use stenograph::record::scan::{Place, Sink, Task, scan};
 use stenograph::record::segment::{Builder, Random};
 use stenograph::record::tree::Tree;
-use stenograph::record::{Entry, Kind, PartKind};
-use stenograph::types::{ExchangeId, Now, SessionId};
+use stenograph::types::Now;
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
 
-const WORDS: &[&str] = &[
-    "function", "return", "value", "error", "request", "index", "buffer", "token", "stream",
-    "record", "verify", "segment", "result", "server", "client", "message", "content", "while",
-    "struct", "match", "string", "number", "object", "array", "config", "limit", "worker",
-];
+mod mix;
 
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-/// Text of words and ids, about as compressible as tool output.
-fn text(dice: &mut Dice, bytes: usize) -> String {
-    let mut out = String::new();
-    while out.len() < bytes {
-        let roll = dice.roll();
-        match roll % 5 {
-            0 => out.push_str(&format!("{:08x} ", roll as u32)),
-            _ => {
-                out.push_str(WORDS[(roll >> 8) as usize % WORDS.len()]);
-                out.push(' ');
-            }
-        }
-    }
-    out
-}
-
-/// Calls of two 1 KiB bodies: request, answer, end.
-fn calls(count: u32) -> Vec<Entry> {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let mut entries = Vec::new();
-    let subject = Bytes::from_static(
-        br#"{"issuer":"https://login.example.com","subject":"alice@example.com","client":"ide","token_id":"5c0f","key_id":"2026-11","key_thumbprint":"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs","expires":"2026-11-22T09:00:00Z","upstream":"codegen"}"#,
-    );
-    for number in 0..count {
-        let exchange = ExchangeId::new(1_795_000_000_000_000_000, 0, number, 1);
-        let session = SessionId::from_bytes([(number % 50) as u8; 10]);
-        let make = |kind, ordinal| {
-            let mut entry = Entry::new(
-                kind,
-                Now { utc_ns: 1_795_000_000_000_000_000 + u64::from(number) * 31_337, mono_ns: 9 },
-            );
-            entry.exchange = Some(exchange);
-            entry.session = Some(session);
-            entry.ordinal = ordinal;
-            entry
-        };
-        let head = format!(
-            "POST /codegen HTTP/1.1\r\nhost: mcp.example.com\r\nauthorization: ******\r\n\
-             content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
-             x-request-id: {:016x}\r\n\r\n",
-            dice.roll()
-        );
-        let request = format!(
-            r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"make","arguments":{{"text":"{}"}}}}}}"#,
-            text(&mut dice, 900)
-        );
-        let answer = format!(
-            r#"{{"jsonrpc":"2.0","id":{number},"result":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
-            text(&mut dice, 930)
-        );
-        let verdict = r#"{"direction":"request","decision":"allowed","era":"modern","http":"POST","method":"tools/call","targets":[{"kind":"tool","name":"make"}],"id":"1","grant":0,"upstream":"codegen","source":"10.0.0.7:51234","edited":false,"filtered":false}"#;
-        entries.push(
-            make(Kind::Request, 0)
-                .part(PartKind::Subject, subject.clone())
-                .part(PartKind::Verdict, verdict)
-                .part(PartKind::HeadIn, head)
-                .part(PartKind::Body, request),
-        );
-        entries.push(
-            make(Kind::Answer, 1)
-                .part(PartKind::Verdict, r#"{"direction":"response","decision":"allowed"}"#)
-                .part(PartKind::Body, answer),
-        );
-        entries.push(make(Kind::End, 2).part(
-            PartKind::Detail,
-            r#"{"status":200,"outcome":"complete","sent_bytes":1200,"entries":3}"#,
-        ));
-    }
-    entries
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn header() -> Header {
@@ -117,19 +41,116 @@ fn random() -> Random {
     Arc::new(|bytes| getrandom::fill(bytes).expect("random bytes"))
 }
 
-/// A segment file, flushed every `batch` entries; gives its plain length too.
-fn build(entries: &[Entry], batch: usize) -> Vec<u8> {
-    let mut builder = Builder::begin(&header(), 256 * 1024, random()).expect("zstd");
-    let mut file = Vec::new();
-    for entries in entries.chunks(batch) {
-        for entry in entries {
+/// Plain bytes at which a frame ends.
+const FRAME_BYTES: u64 = 256 * 1024;
+
+/// Entries as they go into one flush each.
+fn batches(entries: &[Entry], bytes: usize) -> Vec<&[Entry]> {
+    let mut batches = Vec::new();
+    let mut from = 0;
+    let mut held = 0;
+    for (index, entry) in entries.iter().enumerate() {
+        held += entry.plain_bytes();
+        if held >= bytes || index + 1 == entries.len() {
+            batches.push(&entries[from..=index]);
+            (from, held) = (index + 1, 0);
+        }
+    }
+    batches
+}
+
+/// The steps of a segment file, one for each batch.
+fn build(batches: &[&[Entry]], mut each: impl FnMut(&[u8])) {
+    let mut builder = Builder::begin(&header(), FRAME_BYTES, random()).expect("zstd");
+    each(builder.step());
+    builder.stored();
+    for entries in batches {
+        for entry in *entries {
             builder.entry(entry, 0).expect("zstd");
         }
         builder.flush().expect("zstd");
-        file.extend_from_slice(builder.step());
+        each(builder.step());
         builder.stored();
     }
-    file
+}
+
+/// The plain bytes of each step.
+fn plain_chunks(steps: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut zstd = DCtx::create();
+    let mut chunks = Vec::new();
+    for step in steps {
+        let mut plain = Vec::new();
+        let mut input = InBuffer::around(step);
+        loop {
+            plain.reserve(128 * 1024);
+            let at = plain.len();
+            let mut out = OutBuffer::around_pos(&mut plain, at);
+            zstd.decompress_stream(&mut out, &mut input).expect("what was written");
+            if input.pos() == step.len() && plain.len() < plain.capacity() {
+                break;
+            }
+        }
+        chunks.push(plain);
+    }
+    chunks
+}
+
+/// zstd alone: the same stream, one flush for each chunk, frames of the same size.
+fn compress_alone(chunks: &[Vec<u8>]) -> usize {
+    let mut zstd = CCtx::create();
+    zstd.set_parameter(CParameter::CompressionLevel(1)).expect("zstd");
+    zstd.set_parameter(CParameter::WindowLog(18)).expect("zstd");
+    let mut out = Vec::with_capacity(4 * 1024 * 1024);
+    let mut frame = 0;
+    let mut total = 0;
+    for chunk in chunks {
+        out.clear();
+        let mut input = InBuffer::around(chunk);
+        frame += chunk.len() as u64;
+        let directive = match frame >= FRAME_BYTES {
+            true => Directive::ZSTD_e_end,
+            false => Directive::ZSTD_e_flush,
+        };
+        loop {
+            let at = out.len();
+            let mut room = OutBuffer::around_pos(&mut out, at);
+            if zstd.compress_stream2(&mut room, &mut input, directive).expect("zstd") == 0 {
+                break;
+            }
+            out.reserve(128 * 1024);
+        }
+        if frame >= FRAME_BYTES {
+            frame = 0;
+        }
+        total += out.len();
+    }
+    total
+}
+
+fn decompress_alone(file: &[u8], out: &mut [u8]) -> usize {
+    let mut zstd = DCtx::create();
+    zstd.reset(ResetDirective::SessionOnly).expect("zstd");
+    let mut input = InBuffer::around(file);
+    let mut total = 0;
+    while input.pos() < file.len() {
+        let mut room = OutBuffer::around(&mut *out);
+        zstd.decompress_stream(&mut room, &mut input).expect("what was written");
+        total += room.pos();
+    }
+    total
+}
+
+/// What has to be hashed: every part with its salt, each header, and the compressed bytes.
+fn hash_alone(entries: &[Entry], file_bytes: &[u8]) -> u8 {
+    let mut seen = 0;
+    for entry in entries {
+        for part in &entry.parts {
+            let digest = Sha256::new().chain_update([0; 32]).chain_update(&part.bytes).finalize();
+            seen ^= digest[0];
+        }
+        seen ^= Sha256::digest([0; 64])[0];
+    }
+    seen ^ Sha256::digest(file_bytes)[0]
 }
 
 struct Nothing(u64);
@@ -140,63 +161,108 @@ impl Sink for Nothing {
     }
 }
 
-fn segment(criterion: &mut Criterion) {
-    let entries = calls(1000);
-    let plain: usize = entries.iter().map(Entry::plain_bytes).sum();
-    let payload: usize =
-        entries.iter().flat_map(|entry| &entry.parts).map(|part| part.bytes.len()).sum();
-    let mut joined = Vec::new();
-    let file = build(&entries, 300);
-    let mut decoder = zstd::stream::read::Decoder::new(&file[..]).expect("zstd");
-    // The file ends inside a frame; what came before counts.
-    let _ = std::io::copy(&mut decoder, &mut joined);
-    println!(
-        "{plain} plain bytes, {payload} of payload, {} in the file: {:.3} per payload byte",
-        file.len(),
-        file.len() as f64 / payload as f64
-    );
-    let mut group = criterion.benchmark_group("segment");
-    group.throughput(Throughput::Bytes(plain as u64)).sample_size(20);
-    group.bench_function("zstd level 1 alone, frames of 256 KiB", |bencher| {
-        let mut compressor = zstd::bulk::Compressor::new(1).expect("zstd");
-        bencher.iter(|| {
-            joined
-                .chunks(256 * 1024)
-                .map(|chunk| compressor.compress(black_box(chunk)).expect("zstd").len())
-                .sum::<usize>()
-        });
-    });
-    for batch in [1, 10, 300] {
-        group.bench_function(format!("build, {batch} entries a flush"), |bencher| {
-            bencher.iter(|| build(black_box(&entries), batch).len());
-        });
-    }
-    group.bench_function("zstd decompression alone", |bencher| {
-        let mut out = Vec::with_capacity(joined.len());
-        bencher.iter(|| {
-            out.clear();
-            let mut decoder = zstd::stream::read::Decoder::new(&file[..]).expect("zstd");
-            let _ = std::io::copy(&mut decoder, &mut out);
-            out.len()
-        });
-    });
-    group.bench_function("scan and verify, 300 entries a flush", |bencher| {
-        bencher.iter(|| {
-            let task = Task {
-                segment: 0,
-                length: file.len() as u64,
-                key: None,
-                roots_at: &[],
-                commitments: true,
-            };
-            let mut sink = Nothing(0);
-            let scanned = scan(&task, &mut black_box(&file[..]), &mut sink).expect("memory");
-            assert!(scanned.damage.is_empty());
-            sink.0
-        });
-    });
-    group.finish();
+fn verify(file: &[u8]) -> u64 {
+    let task = Task {
+        segment: 0,
+        length: file.len() as u64,
+        key: None,
+        roots_at: &[],
+        commitments: true,
+    };
+    let mut sink = Nothing(0);
+    let scanned = scan(&task, &mut black_box(file), &mut sink).expect("memory");
+    assert!(scanned.damage.is_empty(), "{:?}", scanned.damage);
+    sink.0
 }
 
-criterion_group!(benches, segment);
-criterion_main!(benches);
+/// CPU time of this thread in seconds.
+fn cpu_s() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+type Contestant<'a> = (&'a str, Box<dyn FnMut() -> usize + 'a>);
+
+/// Runs all in turn, round by round; tells MB/s of `bytes` at the best round and the median of the
+/// ratio to the first.
+fn race(title: &str, bytes: usize, rounds: u64, mut contestants: Vec<Contestant<'_>>) {
+    let mut times = vec![Vec::new(); contestants.len()];
+    for round in 0..=rounds {
+        for (index, (_, run)) in contestants.iter_mut().enumerate() {
+            let before = cpu_s();
+            black_box(run());
+            // The first round warms up.
+            if round > 0 {
+                times[index].push(cpu_s() - before);
+            }
+        }
+    }
+    println!("\n{title}\n| | MB/s best | MB/s median | of the first, median |\n|---|---|---|---|");
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    for (index, (name, _)) in contestants.iter().enumerate() {
+        let ratios = times[index].iter().zip(&times[0]).map(|(own, first)| first / own).collect();
+        let best = times[index].iter().copied().fold(f64::MAX, f64::min);
+        let mb_s = |seconds: f64| bytes as f64 / 1e6 / seconds;
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.3} |",
+            mb_s(best),
+            mb_s(median(times[index].clone())),
+            median(ratios)
+        );
+    }
+}
+
+fn main() {
+    let rounds = setting("STENOGRAPH_SEGMENT_ROUNDS", 15);
+    let entries = mix::calls(setting("STENOGRAPH_SEGMENT_CALLS", 1500) as u32);
+    let payload = mix::payload_bytes(&entries);
+    let parts: usize = entries.iter().map(|entry| entry.parts.len()).sum();
+    println!("{} entries, {parts} parts, {payload} bytes of payload", entries.len());
+    for flush_bytes in [4 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024] {
+        let batches = batches(&entries, flush_bytes);
+        let mut steps = Vec::new();
+        build(&batches, |step| steps.push(step.to_vec()));
+        let file = steps.concat();
+        let chunks = plain_chunks(&steps);
+        let plain: usize = chunks.iter().map(Vec::len).sum();
+        println!(
+            "\n## {} flushes of about {} KiB: {plain} plain bytes, {} in the file, {:.3} on disk per \
+             byte of payload",
+            batches.len(),
+            flush_bytes / 1024,
+            file.len(),
+            file.len() as f64 / payload as f64
+        );
+        race(
+            "writing",
+            plain,
+            rounds,
+            vec![
+                ("zstd level 1 alone", Box::new(|| compress_alone(&chunks))),
+                (
+                    "builder",
+                    Box::new(|| {
+                        let mut bytes = 0;
+                        build(&batches, |step| bytes += step.len());
+                        bytes
+                    }),
+                ),
+                ("SHA-256 alone", Box::new(|| hash_alone(&entries, &file) as usize)),
+            ],
+        );
+        let mut out = vec![0; 256 * 1024];
+        race(
+            "reading",
+            plain,
+            rounds,
+            vec![
+                ("zstd decompression alone", Box::new(|| decompress_alone(&file, &mut out))),
+                ("verify", Box::new(|| verify(&file) as usize)),
+                ("SHA-256 alone", Box::new(|| hash_alone(&entries, &file) as usize)),
+            ],
+        );
+    }
+}

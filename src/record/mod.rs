@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`mod@format`] | the document of the format, its constants | no |
 //! | [`entry`] | entries, parts, their byte tables | no |
+//! | [`hash`] | SHA-256 of many messages at once | no |
 //! | [`header`] | the segment header | no |
 //! | [`tree`] | RFC 6962 hashes, the growing tree, ranges, proofs | no |
 //! | [`note`] | checkpoints as C2SP signed notes | no |
@@ -41,6 +42,7 @@ pub mod entry;
 pub mod format;
 pub mod found;
 pub mod handle;
+pub mod hash;
 pub mod header;
 pub mod index;
 pub mod keys;

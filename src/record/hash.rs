@@ -1,0 +1,364 @@
+//! SHA-256 of many messages at once.
+//!
+//! One message alone leaves the SHA unit of a CPU waiting for its own results: each of its
+//! instructions needs the one before. Four messages side by side take half the time of four in a row
+//! (measured: 1.8 GB/s alone, 3.5 GB/s in four lanes, on a Zen 4). The record has always many: the
+//! parts, salts and headers of a flush, and the compressed bytes beside them.
+//!
+//! Where the CPU has no SHA extensions the messages are hashed one after the other by `sha2`.
+//!
+//! Invariant: the digest of a message depends on the message alone, not on what is hashed beside it.
+
+use sha2::{Digest, Sha256};
+
+/// Bytes of a block (FIPS 180-4 §5.2.1).
+const BLOCK_BYTES: usize = 64;
+/// Blocks of a lane's own buffer: a whole short message, or the two ends of a long one.
+const BUFFER_BLOCKS: usize = 16;
+/// Messages hashed side by side. Measured: 2 lanes 2.4, 3 lanes 3.0, 4 lanes 3.5 GB/s.
+#[cfg(target_arch = "x86_64")]
+const LANES: usize = 4;
+
+/// A message in two pieces.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The front of it: a salt, a label.
+    pub head: &'a [u8],
+    /// What follows.
+    pub body: &'a [u8],
+}
+
+/// Appends the SHA-256 digest of each message to `out`, in their order.
+pub fn digest_all(messages: &[Message<'_>], out: &mut Vec<[u8; 32]>) {
+    #[cfg(target_arch = "x86_64")]
+    if messages.len() > 1 && lanes::are_here() {
+        lanes::digest_all(messages, out);
+        return;
+    }
+    out.extend(messages.iter().map(digest));
+}
+
+fn digest(message: &Message<'_>) -> [u8; 32] {
+    Sha256::new().chain_update(message.head).chain_update(message.body).finalize().into()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod lanes {
+    use std::arch::x86_64::*;
+
+    use super::{BLOCK_BYTES, BUFFER_BLOCKS, LANES, Message, digest};
+
+    type Block = [u8; BLOCK_BYTES];
+
+    /// FIPS 180-4 §5.3.3.
+    const INITIAL: [u32; 8] = [
+        0x6a09_e667,
+        0xbb67_ae85,
+        0x3c6e_f372,
+        0xa54f_f53a,
+        0x510e_527f,
+        0x9b05_688c,
+        0x1f83_d9ab,
+        0x5be0_cd19,
+    ];
+    /// FIPS 180-4 §4.2.2.
+    #[rustfmt::skip]
+    const ROUND: [u32; 64] = [
+        0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
+        0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
+        0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
+        0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
+        0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
+        0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
+        0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
+        0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
+    ];
+
+    pub(super) fn are_here() -> bool {
+        // The standard library asks the CPU once and keeps the answer.
+        is_x86_feature_detected!("sha")
+            && is_x86_feature_detected!("sse4.1")
+            && is_x86_feature_detected!("ssse3")
+    }
+
+    /// What a lane hashes next.
+    #[derive(Clone, Copy)]
+    enum Run {
+        /// Blocks of the lane's buffer, then what stands in `then`.
+        Buffer {
+            from: usize,
+            to: usize,
+        },
+        /// Whole blocks of the message's body.
+        Body {
+            from: usize,
+            blocks: usize,
+        },
+        Nothing,
+    }
+
+    struct Lane<'a> {
+        /// Which message.
+        index: usize,
+        body: &'a [u8],
+        message_bytes: usize,
+        buffer: [Block; BUFFER_BLOCKS],
+        run: Run,
+        /// Offset in the body of what is neither in the buffer nor hashed; `None`: all is.
+        rest: Option<usize>,
+    }
+
+    impl<'a> Lane<'a> {
+        fn idle() -> Lane<'a> {
+            Lane {
+                index: 0,
+                body: &[],
+                message_bytes: 0,
+                buffer: [[0; BLOCK_BYTES]; BUFFER_BLOCKS],
+                run: Run::Nothing,
+                rest: None,
+            }
+        }
+
+        /// Begins a message; its head must be shorter than the buffer by a block and more.
+        fn begin(&mut self, index: usize, message: &Message<'a>) {
+            let Message { head, body } = *message;
+            self.index = index;
+            self.body = body;
+            self.message_bytes = head.len() + body.len();
+            let flat = self.buffer.as_flattened_mut();
+            flat[..head.len()].copy_from_slice(head);
+            if self.message_bytes + PADDING_BYTES <= flat.len() {
+                flat[head.len()..self.message_bytes].copy_from_slice(body);
+                self.pad(self.message_bytes);
+                return;
+            }
+            // The head and as much of the body as makes it whole blocks; the body goes on from there.
+            let to = head.len().next_multiple_of(BLOCK_BYTES);
+            let taken = to - head.len();
+            flat[head.len()..to].copy_from_slice(&body[..taken]);
+            self.rest = Some(taken);
+            self.run = Run::Buffer { from: 0, to: to / BLOCK_BYTES };
+            if to == 0 {
+                self.go_on();
+            }
+        }
+
+        /// Ends the message in the buffer behind its first `used` bytes (FIPS 180-4 §5.1.1).
+        fn pad(&mut self, used: usize) {
+            let to = (used + PADDING_BYTES).next_multiple_of(BLOCK_BYTES);
+            let flat = self.buffer.as_flattened_mut();
+            flat[used] = 0x80;
+            flat[used + 1..to - 8].fill(0);
+            flat[to - 8..to].copy_from_slice(&(self.message_bytes as u64 * 8).to_be_bytes());
+            self.run = Run::Buffer { from: 0, to: to / BLOCK_BYTES };
+            self.rest = None;
+        }
+
+        /// The next run, when one has been hashed.
+        fn go_on(&mut self) {
+            let Some(from) = self.rest else {
+                self.run = Run::Nothing;
+                return;
+            };
+            let left = &self.body[from..];
+            let blocks = left.len() / BLOCK_BYTES;
+            if blocks > 0 {
+                self.rest = Some(from + blocks * BLOCK_BYTES);
+                self.run = Run::Body { from, blocks };
+            } else {
+                let used = left.len();
+                self.buffer.as_flattened_mut()[..used].copy_from_slice(left);
+                self.pad(used);
+            }
+        }
+
+        fn blocks(&self) -> &[Block] {
+            match self.run {
+                Run::Buffer { from, to } => &self.buffer[from..to],
+                Run::Body { from, blocks } => {
+                    self.body[from..from + blocks * BLOCK_BYTES].as_chunks().0
+                }
+                Run::Nothing => &[],
+            }
+        }
+
+        /// `count` blocks of the run have been hashed.
+        fn hashed(&mut self, count: usize) {
+            match &mut self.run {
+                Run::Buffer { from, to } => {
+                    *from += count;
+                    if from == to {
+                        self.go_on();
+                    }
+                }
+                Run::Body { from, blocks } => {
+                    *from += count * BLOCK_BYTES;
+                    *blocks -= count;
+                    if *blocks == 0 {
+                        self.go_on();
+                    }
+                }
+                Run::Nothing => {}
+            }
+        }
+
+        fn is_idle(&self) -> bool {
+            matches!(self.run, Run::Nothing)
+        }
+    }
+
+    /// Least bytes behind a message: a one bit and its length.
+    const PADDING_BYTES: usize = 9;
+
+    pub(super) fn digest_all(messages: &[Message<'_>], out: &mut Vec<[u8; 32]>) {
+        let first = out.len();
+        out.resize(first + messages.len(), [0; 32]);
+        let mut lanes: [Lane<'_>; LANES] = std::array::from_fn(|_| Lane::idle());
+        let mut states = [INITIAL; LANES];
+        let mut next = 0;
+        loop {
+            let mut busy = 0;
+            for (lane, state) in lanes.iter_mut().zip(&mut states) {
+                while lane.is_idle() && next < messages.len() {
+                    let message = &messages[next];
+                    if message.head.len() + BLOCK_BYTES > BUFFER_BLOCKS * BLOCK_BYTES {
+                        out[first + next] = digest(message);
+                    } else {
+                        lane.begin(next, message);
+                        *state = INITIAL;
+                    }
+                    next += 1;
+                }
+                busy += usize::from(!lane.is_idle());
+            }
+            let running = lanes.iter().filter(|lane| !lane.is_idle());
+            let Some(count) = running.map(|lane| lane.blocks().len()).min() else { return };
+            let some = lanes.iter().find(|lane| !lane.is_idle()).expect("counted just now");
+            if busy == 1 {
+                let at = lanes.iter().position(|lane| !lane.is_idle()).expect("one is busy");
+                let state = std::array::from_mut(&mut states[at]);
+                // SAFETY: `digest_all` is entered only after `are_here` has found every feature that
+                // `compress` is compiled for; it takes and gives nothing but safe values.
+                unsafe { compress(state, [&some.blocks()[..count]]) };
+            } else {
+                // A lane with nothing to do hashes what another does, into nowhere.
+                let blocks: [_; LANES] = std::array::from_fn(|at| {
+                    let lane = if lanes[at].is_idle() { some } else { &lanes[at] };
+                    &lane.blocks()[..count]
+                });
+                // SAFETY: as above.
+                unsafe { compress(&mut states, blocks) };
+            }
+            for (lane, state) in lanes.iter_mut().zip(&states) {
+                if lane.is_idle() {
+                    continue;
+                }
+                lane.hashed(count);
+                if lane.is_idle() {
+                    let digest = &mut out[first + lane.index];
+                    for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(state) {
+                        *bytes = word.to_be_bytes();
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
+    fn words(block: &Block, four: usize) -> __m128i {
+        let at = |at: usize| {
+            let bytes = block[four * 16 + at * 8..].first_chunk().expect("inside the block");
+            i64::from_le_bytes(*bytes)
+        };
+        let swap = _mm_set_epi64x(0x0C0D_0E0F_0809_0A0B, 0x0405_0607_0001_0203);
+        _mm_shuffle_epi8(_mm_set_epi64x(at(1), at(0)), swap)
+    }
+
+    /// The compression function (FIPS 180-4 §6.2.2) over as many blocks of each lane; all lanes have
+    /// the same number.
+    #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
+    fn compress<const N: usize>(states: &mut [[u32; 8]; N], blocks: [&[Block]; N]) {
+        let mut pairs: [[__m128i; 2]; N] = std::array::from_fn(|lane| {
+            let [a, b, c, d, e, f, g, h] = states[lane].map(u32::cast_signed);
+            [_mm_set_epi32(a, b, e, f), _mm_set_epi32(c, d, g, h)]
+        });
+        for at in 0..blocks[0].len() {
+            let before = pairs;
+            let mut message: [[__m128i; 4]; N] = std::array::from_fn(|lane| {
+                let block = &blocks[lane][at];
+                [words(block, 0), words(block, 1), words(block, 2), words(block, 3)]
+            });
+            for four in 0..16 {
+                let k = |at: usize| ROUND[four * 4 + at].cast_signed();
+                let constants = _mm_set_epi32(k(3), k(2), k(1), k(0));
+                for lane in 0..N {
+                    let window = &mut message[lane];
+                    if four >= 4 {
+                        let [oldest, older, newer, newest] =
+                            [0, 1, 2, 3].map(|step| window[(four + step) % 4]);
+                        let sum = _mm_add_epi32(
+                            _mm_sha256msg1_epu32(oldest, older),
+                            _mm_alignr_epi8(newest, newer, 4),
+                        );
+                        window[four % 4] = _mm_sha256msg2_epu32(sum, newest);
+                    }
+                    let input = _mm_add_epi32(window[four % 4], constants);
+                    let [abef, cdgh] = pairs[lane];
+                    let middle = _mm_sha256rnds2_epu32(cdgh, abef, input);
+                    let high = _mm_shuffle_epi32(input, 0x0E);
+                    pairs[lane] = [_mm_sha256rnds2_epu32(abef, middle, high), middle];
+                }
+            }
+            for (pair, before) in pairs.iter_mut().zip(&before) {
+                *pair = [_mm_add_epi32(pair[0], before[0]), _mm_add_epi32(pair[1], before[1])];
+            }
+        }
+        for (state, [abef, cdgh]) in states.iter_mut().zip(pairs) {
+            let words = [
+                _mm_extract_epi32::<3>(abef),
+                _mm_extract_epi32::<2>(abef),
+                _mm_extract_epi32::<3>(cdgh),
+                _mm_extract_epi32::<2>(cdgh),
+                _mm_extract_epi32::<1>(abef),
+                _mm_extract_epi32::<0>(abef),
+                _mm_extract_epi32::<1>(cdgh),
+                _mm_extract_epi32::<0>(cdgh),
+            ];
+            *state = words.map(i32::cast_unsigned);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Mutants: a padding of one byte less, a lane that is begun without the initial state, a run that
+    // counts blocks of another lane.
+    #[test]
+    fn every_length_beside_every_other_gives_its_own_digest() {
+        let bytes: Vec<u8> = (0..6000u32).map(|at| (at * 131 >> 3) as u8).collect();
+        let lengths = (0..300).chain([1000, 1013, 1014, 1015, 1016, 1023, 1024, 1025, 4096, 5999]);
+        let heads = [0, 1, 32, 51, 63, 64, 65, 960, 961, 1200];
+        let mut messages: Vec<Message<'_>> = Vec::new();
+        for (at, length) in lengths.enumerate() {
+            for shift in [0, 3, 7] {
+                let head = &bytes[..heads[(at + shift) % heads.len()]];
+                messages.push(Message { head, body: &bytes[6000 - length..] });
+            }
+        }
+        for round in 0..messages.len().min(40) {
+            let chosen = &messages[round..messages.len() - round * 3];
+            let mut seen = vec![[9; 32]];
+            digest_all(chosen, &mut seen);
+            assert_eq!(seen[0], [9; 32]);
+            for (message, seen) in chosen.iter().zip(&seen[1..]) {
+                let whole = [message.head, message.body].concat();
+                let expected: [u8; 32] = Sha256::digest(&whole).into();
+                assert_eq!(*seen, expected, "{} + {}", message.head.len(), message.body.len());
+            }
+        }
+    }
+}
