@@ -4,8 +4,6 @@
 //! Invariant: a header is a function of the entry alone, it holds lengths and salted commitments of
 //! the parts and never their bytes, and it is at most [`ENTRY_HEADER_BYTES_MAX`] long.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -14,6 +12,13 @@ use super::handle::Level;
 use super::seal::sealed_bytes;
 use crate::limits::ENTRY_HEADER_BYTES_MAX;
 use crate::types::{ExchangeId, Now, SessionId};
+
+mod read;
+
+pub use read::{
+    EntryFault, EntryMeasure, EntryRead, EntryView, PartView, measure_entry, read_entries,
+    read_entry,
+};
 
 /// First byte of an entry in the plain stream that carries each salt and each commitment.
 pub const TAG_ENTRY: u8 = b'E';
@@ -37,8 +42,10 @@ const _: () = assert!(HEADER_FIXED_BYTES + PARTS_MAX * PART_ROW_BYTES <= ENTRY_H
 pub const SALT_BYTES: usize = 32;
 /// Random bytes of a compact entry, from which the salts of its parts are derived.
 pub const SEED_BYTES: usize = 32;
-/// Starts the hash that derives a salt. Bound: with seed and index 51 bytes, one block of SHA-256.
+/// Starts the hash that derives a salt.
 const SALT_LABEL: &[u8; 18] = b"stenograph salt v2";
+/// What is hashed for a salt: label, seed and index. Bound: 55 bytes are one block of SHA-256.
+pub const SALT_MESSAGE_BYTES: usize = SALT_LABEL.len() + SEED_BYTES + 1;
 /// Bytes of a commitment.
 const COMMITMENT_BYTES: usize = 32;
 /// Largest entry in the plain stream, withheld parts counted as if they stood there. Bound: a reader
@@ -295,11 +302,15 @@ impl Entry {
 /// are outputs of a hash of a secret of 32 bytes at other places. Who discloses one part gives its
 /// salt, never the seed.
 pub fn derive_salt(seed: &[u8; SEED_BYTES], index: u8) -> [u8; SALT_BYTES] {
-    let mut block = [0; SALT_LABEL.len() + SEED_BYTES + 1];
-    block[..SALT_LABEL.len()].copy_from_slice(SALT_LABEL);
-    block[SALT_LABEL.len()..][..SEED_BYTES].copy_from_slice(seed);
-    block[SALT_LABEL.len() + SEED_BYTES] = index;
-    Sha256::digest(block).into()
+    Sha256::digest(salt_message(seed, index)).into()
+}
+
+/// What [`derive_salt`] hashes.
+pub fn salt_message(seed: &[u8; SEED_BYTES], index: u8) -> [u8; SALT_MESSAGE_BYTES] {
+    let mut message = [index; SALT_MESSAGE_BYTES];
+    message[..SALT_LABEL.len()].copy_from_slice(SALT_LABEL);
+    message[SALT_LABEL.len()..][..SEED_BYTES].copy_from_slice(seed);
+    message
 }
 
 /// Writes into `out` the header `header` as it stands in a compact entry: rows without commitments.
@@ -344,308 +355,17 @@ pub fn write_fixed(out: &mut Vec<u8>, entry: &Entry, sequence: u64, worker: u8, 
 
 /// Writes one row of the table of parts into `out`.
 pub fn write_row(out: &mut Vec<u8>, kind: PartKind, salt: &[u8; SALT_BYTES], bytes: &[u8]) {
+    write_row_open(out, kind, bytes);
+    let at = out.len() - COMMITMENT_BYTES;
+    out[at..].copy_from_slice(&commitment(salt, bytes));
+}
+
+/// The same with zeros where the commitment belongs.
+pub fn write_row_open(out: &mut Vec<u8>, kind: PartKind, bytes: &[u8]) {
     out.push(kind as u8);
     out.push(0);
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(&commitment(salt, bytes));
-}
-
-/// What is wrong with the bytes of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryFault {
-    /// A version this reader does not know.
-    Version(u8),
-    /// The header length does not fit the number of parts.
-    HeaderLength(u16),
-    /// A flag this version does not define, or an id without its flag.
-    Flags(u16),
-    /// More parts than allowed.
-    Parts(u8),
-    /// The entry is larger than [`ENTRY_BYTES_MAX`].
-    TooLong(u64),
-    /// The byte that says whether a part is present is neither 0 nor 1.
-    Presence(u8),
-    /// A part does not match its commitment; the index of the part.
-    Commitment(u8),
-}
-
-impl std::fmt::Display for EntryFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            EntryFault::Version(seen) => {
-                write!(f, "entry version is {seen}, this reader knows {ENTRY_VERSION}")
-            }
-            EntryFault::HeaderLength(seen) => {
-                write!(f, "entry header says it has {seen} bytes, which does not fit its parts")
-            }
-            EntryFault::Flags(seen) => {
-                write!(f, "entry flags are {seen:#06x}, allowed are {FLAGS_KNOWN:#06x}")
-            }
-            EntryFault::Parts(seen) => write!(f, "entry has {seen} parts, limit {PARTS_MAX}"),
-            EntryFault::TooLong(seen) => {
-                write!(f, "entry is {seen} bytes, limit {ENTRY_BYTES_MAX}")
-            }
-            EntryFault::Presence(seen) => {
-                write!(f, "presence of a part is {seen}, allowed are 0 and 1")
-            }
-            EntryFault::Commitment(part) => {
-                write!(f, "part {part} does not match its commitment")
-            }
-        }
-    }
-}
-
-/// One part of a read entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartView<'a> {
-    /// Number of the kind.
-    pub kind_number: u8,
-    /// Length as the header states it.
-    pub length: u32,
-    /// Commitment as the header states it.
-    pub commitment: [u8; 32],
-    /// The bytes, checked against the commitment; `None` when they are withheld.
-    pub bytes: Option<&'a [u8]>,
-}
-
-/// One entry as read, borrowed from the reader's memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryView<'a> {
-    /// The whole header, commitments included: the leaf of the tree is its RFC 6962 hash.
-    pub header: Cow<'a, [u8]>,
-    /// Number of the kind; [`EntryView::kind`] where this version knows it.
-    pub kind_number: u8,
-    /// Place in the whole record, and leaf index.
-    pub sequence: u64,
-    /// The exchange it belongs to.
-    pub exchange: Option<ExchangeId>,
-    /// The session it belongs to.
-    pub session: Option<SessionId>,
-    /// Index within the exchange.
-    pub ordinal: u32,
-    /// When it happened.
-    pub now: Now,
-    /// Who submitted it.
-    pub worker: u8,
-    /// HTTP status, 0 where there is none.
-    pub status: u16,
-    /// The parts in order.
-    pub parts: Vec<PartView<'a>>,
-}
-
-impl<'a> EntryView<'a> {
-    /// The kind, when this version knows it.
-    pub fn kind(&self) -> Option<Kind> {
-        Kind::from_number(self.kind_number)
-    }
-
-    /// The bytes of the first part of this kind.
-    pub fn part(&self, kind: PartKind) -> Option<&'a [u8]> {
-        self.parts.iter().find(|part| part.kind_number == kind as u8)?.bytes
-    }
-}
-
-/// What reading an entry from the front of `plain` came to.
-#[derive(Debug)]
-pub enum EntryRead<'a> {
-    /// An entry of `used` bytes, the tag included.
-    Done(EntryView<'a>, usize),
-    /// The entry goes on after the end of `plain`; at least this many bytes are needed.
-    More(usize),
-    /// No entry.
-    Broken(EntryFault),
-}
-
-/// Where the entry at the front of `plain` ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryMeasure {
-    /// It has so many bytes, the tag included.
-    Done(usize),
-    /// It goes on after the end of `plain`; at least this many bytes are needed.
-    More(usize),
-    /// No entry.
-    Broken(EntryFault),
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("length is N")
-}
-
-/// Where one part stands.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spot {
-    kind_number: u8,
-    length: u32,
-    present: bool,
-    /// First byte behind the presence.
-    at: usize,
-}
-
-/// Where everything of an entry stands. Everything is checked but the commitments.
-struct Layout {
-    compact: bool,
-    /// One past the header as it stands.
-    header_end: usize,
-    parts: usize,
-    spots: [Spot; PARTS_MAX],
-    used: usize,
-}
-
-impl Layout {
-    fn read(plain: &[u8]) -> Result<Layout, EntryMeasure> {
-        let broken = |fault| Err(EntryMeasure::Broken(fault));
-        let header_start = 1;
-        if plain.len() < header_start + HEADER_FIXED_BYTES {
-            return Err(EntryMeasure::More(header_start + HEADER_FIXED_BYTES));
-        }
-        let compact = plain[0] == TAG_COMPACT;
-        let fixed = &plain[header_start..];
-        let header_bytes = u16::from_le_bytes(array(fixed, 0));
-        let parts = fixed[62] as usize;
-        let flags = u16::from_le_bytes(array(fixed, 60));
-        if fixed[2] != ENTRY_VERSION {
-            return broken(EntryFault::Version(fixed[2]));
-        }
-        if parts > PARTS_MAX {
-            return broken(EntryFault::Parts(fixed[62]));
-        }
-        if header_bytes as usize != HEADER_FIXED_BYTES + parts * PART_ROW_BYTES {
-            return broken(EntryFault::HeaderLength(header_bytes));
-        }
-        if flags & !FLAGS_KNOWN != 0
-            || (flags & FLAG_EXCHANGE == 0 && fixed[12..27] != [0; 15])
-            || (flags & FLAG_SESSION == 0 && fixed[27..37] != [0; 10])
-        {
-            return broken(EntryFault::Flags(flags));
-        }
-        let row_bytes = if compact { COMPACT_ROW_BYTES } else { PART_ROW_BYTES };
-        let header_end = header_start + HEADER_FIXED_BYTES + parts * row_bytes;
-        let parts_start = header_end + if compact { SEED_BYTES } else { 0 };
-        if plain.len() < parts_start {
-            return Err(EntryMeasure::More(parts_start));
-        }
-        let mut spots = [Spot::default(); PARTS_MAX];
-        let mut longest = parts_start as u64;
-        for (index, spot) in spots[..parts].iter_mut().enumerate() {
-            let row = &plain[header_start + HEADER_FIXED_BYTES + index * row_bytes..];
-            if row[1] != 0 {
-                return broken(EntryFault::Flags(u16::from(row[1])));
-            }
-            spot.kind_number = row[0];
-            spot.length = u32::from_le_bytes(array(row, 2));
-            let salt_bytes = if compact { 0 } else { SALT_BYTES as u64 };
-            longest += 1 + salt_bytes + u64::from(spot.length);
-        }
-        if longest > ENTRY_BYTES_MAX as u64 {
-            return broken(EntryFault::TooLong(longest));
-        }
-        let mut at = parts_start;
-        for (index, spot) in spots[..parts].iter_mut().enumerate() {
-            // Everything behind `at` still needs at least one byte for each part.
-            let behind = parts - index - 1;
-            let Some(&presence) = plain.get(at) else {
-                return Err(EntryMeasure::More(at + 1 + behind));
-            };
-            spot.at = at + 1;
-            spot.present = presence == 1;
-            let held = match (presence, compact) {
-                (0, false) => 0,
-                (0, true) => COMMITMENT_BYTES,
-                (1, false) => SALT_BYTES + spot.length as usize,
-                (1, true) => spot.length as usize,
-                (other, _) => return broken(EntryFault::Presence(other)),
-            };
-            at = spot.at + held;
-            if plain.len() < at {
-                return Err(EntryMeasure::More(at + behind));
-            }
-        }
-        Ok(Layout { compact, header_end, parts, spots, used: at })
-    }
-
-    fn seed<'a>(&self, plain: &'a [u8]) -> &'a [u8; SEED_BYTES] {
-        plain[self.header_end..].first_chunk().expect("the seed is there")
-    }
-
-    fn bytes<'a>(&self, plain: &'a [u8], spot: &Spot) -> &'a [u8] {
-        let start = spot.at + if self.compact { 0 } else { SALT_BYTES };
-        &plain[start..start + spot.length as usize]
-    }
-}
-
-/// Finds the end of the entry that begins with its tag at `plain[0]`.
-pub fn measure_entry(plain: &[u8]) -> EntryMeasure {
-    debug_assert!(plain.first().is_none_or(|&tag| tag == TAG_ENTRY || tag == TAG_COMPACT));
-    match Layout::read(plain) {
-        Ok(layout) => EntryMeasure::Done(layout.used),
-        Err(stop) => stop,
-    }
-}
-
-/// Reads an entry that begins with its tag at `plain[0]`. Checks everything but the sequence, and the
-/// commitments of [`TAG_ENTRY`] only when `commitments` says so. Those of [`TAG_COMPACT`] are computed
-/// from the parts: what is wrong with these shows in the leaf.
-pub fn read_entry(plain: &[u8], commitments: bool) -> EntryRead<'_> {
-    debug_assert!(plain.first().is_none_or(|&tag| tag == TAG_ENTRY || tag == TAG_COMPACT));
-    let layout = match Layout::read(plain) {
-        Ok(layout) => layout,
-        Err(EntryMeasure::More(need)) => return EntryRead::More(need),
-        Err(EntryMeasure::Broken(fault)) => return EntryRead::Broken(fault),
-        Err(EntryMeasure::Done(_)) => unreachable!("a layout stops with a reason"),
-    };
-    let standing = &plain[1..layout.header_end];
-    let mut parts = Vec::with_capacity(layout.parts);
-    for (index, spot) in layout.spots[..layout.parts].iter().enumerate() {
-        let bytes = spot.present.then(|| layout.bytes(plain, spot));
-        let stated = match (layout.compact, bytes) {
-            (true, Some(bytes)) => commitment(&derive_salt(layout.seed(plain), index as u8), bytes),
-            (true, None) => array(plain, spot.at),
-            (false, _) => array(standing, HEADER_FIXED_BYTES + index * PART_ROW_BYTES + 6),
-        };
-        if !layout.compact
-            && commitments
-            && let Some(bytes) = bytes
-            && commitment(&array(plain, spot.at), bytes) != stated
-        {
-            return EntryRead::Broken(EntryFault::Commitment(index as u8));
-        }
-        let Spot { kind_number, length, .. } = *spot;
-        parts.push(PartView { kind_number, length, commitment: stated, bytes });
-    }
-    let header = match layout.compact {
-        false => Cow::Borrowed(standing),
-        true => Cow::Owned(whole_header(standing, &parts)),
-    };
-    let flags = u16::from_le_bytes(array(standing, 60));
-    let view = EntryView {
-        kind_number: standing[3],
-        sequence: u64::from_le_bytes(array(standing, 4)),
-        exchange: (flags & FLAG_EXCHANGE != 0)
-            .then(|| ExchangeId::from_bytes(&array(standing, 12))),
-        session: (flags & FLAG_SESSION != 0).then(|| SessionId::from_bytes(array(standing, 27))),
-        ordinal: u32::from_le_bytes(array(standing, 37)),
-        now: Now {
-            utc_ns: u64::from_le_bytes(array(standing, 41)),
-            mono_ns: u64::from_le_bytes(array(standing, 49)),
-        },
-        worker: standing[57],
-        status: u16::from_le_bytes(array(standing, 58)),
-        parts,
-        header,
-    };
-    EntryRead::Done(view, layout.used)
-}
-
-/// The header of a compact entry with its commitments.
-fn whole_header(standing: &[u8], parts: &[PartView<'_>]) -> Vec<u8> {
-    let (fixed, rows) = standing.split_at(HEADER_FIXED_BYTES);
-    let mut header = Vec::with_capacity(HEADER_FIXED_BYTES + parts.len() * PART_ROW_BYTES);
-    header.extend_from_slice(fixed);
-    for (row, part) in rows.chunks_exact(COMPACT_ROW_BYTES).zip(parts) {
-        header.extend_from_slice(row);
-        header.extend_from_slice(&part.commitment);
-    }
-    header
+    out.extend_from_slice(&[0; COMMITMENT_BYTES]);
 }
 
 #[cfg(test)]

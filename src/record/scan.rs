@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::entry::{
-    ENTRY_BYTES_MAX, EntryMeasure, EntryRead, EntryView, Kind, PartKind, TAG_COMPACT, TAG_ENTRY,
-    TAG_MARK, measure_entry, read_entry,
+    ENTRY_BYTES_MAX, EntryFault, EntryMeasure, EntryView, Kind, PartKind, TAG_COMPACT, TAG_ENTRY,
+    TAG_MARK, measure_entry, read_entries,
 };
 use super::format::{
     CHECKPOINT_BYTES_MAX, COMPACT_VERSION_MIN, COSIGNATURES_BYTES_MAX, COSIGNATURES_VERSION_MIN,
@@ -38,7 +38,7 @@ pub use super::found::{Damage, End, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
 use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
-use super::tree::{Tree, leaf_hash};
+use super::tree::Tree;
 
 mod resume;
 
@@ -107,6 +107,8 @@ struct Scan<'a> {
     /// Plain bytes with which the next entry may be whole.
     entry_need: usize,
     tree: Option<Tree>,
+    /// Leaves of the flush that is being handed on.
+    leaves: Vec<[u8; 32]>,
     next_sequence: Option<u64>,
     out: Scanned,
 }
@@ -140,6 +142,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         entry_ends: Vec::new(),
         entry_need: 1,
         tree: None,
+        leaves: Vec::new(),
         next_sequence: None,
         out: Scanned {
             header: None,
@@ -291,7 +294,7 @@ impl Scan<'_> {
         self.tree = Some(header.tree.clone());
         self.next_sequence = Some(header.tree.size());
         self.roots_past = self.task.roots_at.partition_point(|size| *size < header.tree.size());
-        self.wanted_root();
+        self.grow();
         self.out.header = Some(header);
         self.at_point();
         Ok(None)
@@ -520,12 +523,13 @@ impl Scan<'_> {
         let place = Place { segment: self.task.segment, start, end: self.extent_start, sound };
         let plain = std::mem::take(&mut self.plain);
         let mut ends = std::mem::take(&mut self.entry_ends);
-        let mut from = 0;
-        for to in ends.drain(..) {
-            self.entry(&place, &plain[from..to]);
-            from = to;
-        }
+        let commitments = self.task.commitments;
+        read_entries(&plain, &ends, commitments, |view, leaf, fault| {
+            self.entry(&place, &view, leaf, fault);
+        });
+        self.grow();
         self.first_flush = false;
+        ends.clear();
         self.plain = plain;
         self.plain.clear();
         self.plain.shrink_to(PLAIN_KEEP_BYTES);
@@ -534,16 +538,13 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, place: &Place, bytes: &[u8]) {
-        let read = read_entry(bytes, self.task.commitments);
-        let (view, fault) = match read {
-            EntryRead::Done(view, _) => (view, None),
-            EntryRead::Broken(fault) => match read_entry(bytes, false) {
-                EntryRead::Done(view, _) => (view, Some(fault)),
-                _ => unreachable!("measured as whole"),
-            },
-            EntryRead::More(_) => unreachable!("measured as whole"),
-        };
+    fn entry(
+        &mut self,
+        place: &Place,
+        view: &EntryView<'_>,
+        leaf: [u8; 32],
+        fault: Option<EntryFault>,
+    ) {
         if let Some(fault) = fault {
             self.damage(place.start, place.end, Some(view.sequence), fault.to_string());
         }
@@ -554,19 +555,16 @@ impl Scan<'_> {
             self.tree = None;
         }
         if view.kind() == Some(Kind::Rotation)
-            && let Err(what) = self.rotation(&view)
+            && let Err(what) = self.rotation(view)
         {
             self.damage(place.start, place.end, Some(view.sequence), what);
         }
         self.next_sequence = Some(view.sequence.saturating_add(1));
-        if let Some(tree) = &mut self.tree {
-            tree.append(leaf_hash(&view.header));
-        }
-        self.wanted_root();
+        self.leaves.push(leaf);
         self.out.entries += 1;
         self.out.stopped = view.kind() == Some(Kind::Stop);
         let place = Place { sound: place.sound && fault.is_none(), ..*place };
-        self.sink.entry(&place, &view);
+        self.sink.entry(&place, view);
     }
 
     /// The entry of a key rotation against its place, its signatures and the tree before it.
@@ -588,13 +586,22 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Notes the root when the tree has reached a size that was asked for.
-    fn wanted_root(&mut self) {
-        let Some(tree) = &self.tree else { return };
-        while self.task.roots_at.get(self.roots_past) == Some(&tree.size()) {
+    /// Puts the leaves of a flush into the tree, and notes its root at each size that was asked for.
+    fn grow(&mut self) {
+        let mut leaves = std::mem::take(&mut self.leaves);
+        while let Some(tree) = &mut self.tree {
+            let wanted = self.task.roots_at.get(self.roots_past);
+            let ahead = wanted.map_or(u64::MAX, |size| size.saturating_sub(tree.size()));
+            if ahead > leaves.len() as u64 {
+                tree.append_all(&mut leaves);
+                break;
+            }
+            tree.append_all(&mut leaves.drain(..ahead as usize).collect());
             self.roots_past += 1;
             self.out.roots.push((tree.size(), tree.root()));
         }
+        leaves.clear();
+        self.leaves = leaves;
     }
 
     /// Compares the chain at this offset with what is stated, and goes on from there.

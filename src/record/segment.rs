@@ -15,8 +15,10 @@
 //! since; a checkpoint never speaks of entries that were not stored. After a fault the builder is
 //! given up, and its file with it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
@@ -24,23 +26,28 @@ use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer};
 
 use super::entry::{
     COMPACT_ROW_BYTES, Entry, HEADER_FIXED_BYTES, Keep, Original, PART_ROW_BYTES, PARTS_MAX,
-    PartKind, SALT_BYTES, SEED_BYTES, TAG_COMPACT, TAG_MARK, derive_salt, write_compact_header,
-    write_fixed, write_row,
+    PartKind, SALT_BYTES, SEED_BYTES, TAG_COMPACT, TAG_MARK, derive_salt, salt_message,
+    write_compact_header, write_fixed, write_row, write_row_open,
 };
 use super::format::{
     DATA_FRAME_HEAD, FRAME_END, MAGIC_CHECKPOINT, MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD,
     MARK_BYTES, WINDOW_LOG, ZSTD_LEVEL, skippable_head,
 };
+use super::hash::{Message, digest_all};
 use super::header::Header;
 use super::index::Index;
 use super::keys::LogKey;
 use super::note::Checkpoint;
 use super::patch;
 use super::seal::{DataKey, How, Item, seal};
-use super::tree::{Tree, leaf_hash};
+use super::tree::{LEAF_PREFIX, Tree};
 
 /// Room given to the compressor at a time: a whole block fits.
 const ROOM_BYTES: usize = 132 * 1024;
+/// Plain bytes gathered for one call of the compressor, which costs something for each.
+const GATHER_BYTES: usize = 16 * 1024;
+/// Parts from this size on go to the compressor from where they lie.
+const DIRECT_BYTES: usize = 4 * 1024;
 /// Seeds and salts drawn at once.
 const SALT_POOL_BYTES: usize = 4096;
 const _: () = assert!(SEED_BYTES == SALT_BYTES, "one pool for both");
@@ -158,6 +165,32 @@ impl<'a> Sealing<'a> {
     }
 }
 
+/// An entry of the open flush whose leaf is not in the tree yet.
+struct Pending {
+    /// Its header in `Builder::headers`.
+    header: Range<usize>,
+    /// Its commitments are still to be computed: of all its rows, from this seed.
+    seed: Option<[u8; SEED_BYTES]>,
+    /// Its parts in `Builder::parts`.
+    parts: Range<usize>,
+}
+
+/// The chain since the last point.
+#[derive(Clone)]
+struct Extent {
+    /// Its value at the last point.
+    chain: [u8; 32],
+    /// Bytes behind that point, apart from those of the step.
+    behind: Vec<u8>,
+}
+
+impl Extent {
+    /// The front of the message whose digest is the next value of the chain.
+    fn front(&self) -> Vec<u8> {
+        [&self.chain[..], &self.behind].concat()
+    }
+}
+
 /// What of a segment is stored: enough to go on in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
@@ -185,12 +218,11 @@ pub struct Builder {
     /// File offset of the first byte of `step`.
     base: u64,
     step: Vec<u8>,
-    /// Bytes of `step` that are in `extent`.
-    hashed: usize,
-    /// Hash of the chain at the last point and the bytes behind it.
-    extent: Sha256,
+    /// Bytes of `step` that are in front of the last point.
+    before_point: usize,
+    extent: Extent,
     tree: Tree,
-    stored_extent: Sha256,
+    stored_extent: Extent,
     stored_tree: Tree,
     index: Index,
     salts: Salts,
@@ -198,9 +230,13 @@ pub struct Builder {
     leaves: Option<Vec<[u8; 32]>>,
     /// The last note that was signed, and the size and root that it speaks of.
     signed: Option<(String, u64, [u8; 32])>,
-    /// Header of the entry that is being added.
-    header: Vec<u8>,
-    scratch: Vec<u8>,
+    pending: Vec<Pending>,
+    /// Headers of the pending entries.
+    headers: Vec<u8>,
+    /// Parts of the pending entries.
+    parts: Vec<Bytes>,
+    /// Plain bytes that the compressor has not got yet.
+    gathered: Vec<u8>,
 }
 
 impl Builder {
@@ -221,7 +257,7 @@ impl Builder {
             zstd.set_parameter(parameter).map_err(SegmentFault::Compressor)?;
         }
         let (step, chain) = header.write();
-        let extent = Sha256::new().chain_update(chain);
+        let extent = Extent { chain, behind: Vec::new() };
         Ok(Builder {
             zstd,
             frame_bytes_max,
@@ -231,7 +267,7 @@ impl Builder {
             origin: header.origin.clone(),
             segment: header.segment,
             base: 0,
-            hashed: step.len(),
+            before_point: step.len(),
             step,
             stored_extent: extent.clone(),
             extent,
@@ -241,8 +277,10 @@ impl Builder {
             salts: Salts { random, pool: Box::new([0; SALT_POOL_BYTES]), used: SALT_POOL_BYTES },
             leaves: None,
             signed: None,
-            header: Vec::new(),
-            scratch: Vec::new(),
+            pending: Vec::new(),
+            headers: Vec::new(),
+            parts: Vec::new(),
+            gathered: Vec::with_capacity(2 * GATHER_BYTES),
         })
     }
 
@@ -277,69 +315,91 @@ impl Builder {
         key: Option<&DataKey>,
         salts: &mut [[u8; SALT_BYTES]; PARTS_MAX],
     ) -> Result<u64, SegmentFault> {
-        let sequence = self.tree.size();
+        let sequence = self.entries();
         let seed = self.salts.next();
         let originals = if key.is_some() { &entry.originals[..] } else { &[] };
         let sealing = key.map(|key| (key, Sealing::of(entry))).filter(|(_, sealing)| sealing.any());
         let open_rows = entry.parts.len() + originals.len();
         let rows = open_rows + usize::from(sealing.is_some());
-        let mut header = std::mem::take(&mut self.header);
-        header.clear();
-        write_fixed(&mut header, entry, sequence, worker, rows);
-        for (index, part) in entry.parts.iter().enumerate() {
-            // Why: the seed is stored, so what is not stored beside it needs a salt of its own.
-            salts[index] = match entry.keep.stores(part.kind) {
-                true => derive_salt(&seed, index as u8),
-                false => self.salts.next(),
-            };
-            write_row(&mut header, part.kind, &salts[index], &part.bytes);
+        // Why: what is all stored needs no commitment before the flush, and many at once are cheaper.
+        let whole = originals.is_empty()
+            && sealing.is_none()
+            && entry.parts.iter().all(|part| entry.keep.stores(part.kind));
+        let start = self.headers.len();
+        let header = &mut self.headers;
+        write_fixed(header, entry, sequence, worker, rows);
+        let first_part = self.parts.len();
+        if whole {
+            for part in &entry.parts {
+                write_row_open(header, part.kind, &part.bytes);
+                self.parts.push(part.bytes.clone());
+            }
+        } else {
+            for (index, part) in entry.parts.iter().enumerate() {
+                // Why: the seed is stored, so what is not stored beside it needs a salt of its own.
+                salts[index] = match entry.keep.stores(part.kind) {
+                    true => derive_salt(&seed, index as u8),
+                    false => self.salts.next(),
+                };
+                write_row(header, part.kind, &salts[index], &part.bytes);
+            }
         }
         for (original, salt) in originals.iter().zip(&mut salts[entry.parts.len()..]) {
             *salt = self.salts.next();
-            write_row(&mut header, original.kind, salt, &original.bytes);
+            write_row(header, original.kind, salt, &original.bytes);
         }
         let sealed = sealing.map(|(key, sealing)| {
-            let sealed = sealing.part(key, &header, &salts[..], &*self.salts.random);
+            let sealed = sealing.part(key, &header[start..], &salts[..], &*self.salts.random);
             let salt = derive_salt(&seed, open_rows as u8);
-            write_row(&mut header, PartKind::Sealed, &salt, &sealed);
+            write_row(header, PartKind::Sealed, &salt, &sealed);
             sealed
         });
-        let leaf = leaf_hash(&header);
-        self.tree.append(leaf);
-        if let Some(leaves) = &mut self.leaves {
-            leaves.push(leaf);
-        }
+        self.pending.push(Pending {
+            header: start..self.headers.len(),
+            seed: whole.then_some(seed),
+            parts: first_part..self.parts.len(),
+        });
         self.unmarked = true;
         self.frame.get_or_insert(0);
         self.index.add(entry);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.push(TAG_COMPACT);
-        write_compact_header(&mut scratch, &header);
-        scratch.extend_from_slice(&seed);
+        self.gathered.push(TAG_COMPACT);
+        write_compact_header(&mut self.gathered, &self.headers[start..]);
+        self.gathered.extend_from_slice(&seed);
         for (index, part) in entry.parts.iter().enumerate() {
             if !entry.keep.stores(part.kind) {
-                scratch.push(0);
-                scratch.extend_from_slice(stated(&header, index));
+                self.gathered.push(0);
+                self.gathered.extend_from_slice(stated(&self.headers[start..], index));
                 continue;
             }
-            scratch.push(1);
-            self.plain(&scratch)?;
-            scratch.clear();
+            self.gathered.push(1);
+            if part.bytes.len() < DIRECT_BYTES {
+                self.gathered.extend_from_slice(&part.bytes);
+                continue;
+            }
+            self.hand_over()?;
             self.plain(&part.bytes)?;
         }
         for index in entry.parts.len()..open_rows {
-            scratch.push(0);
-            scratch.extend_from_slice(stated(&header, index));
+            self.gathered.push(0);
+            self.gathered.extend_from_slice(stated(&self.headers[start..], index));
         }
         if let Some(sealed) = sealed {
-            scratch.push(1);
-            scratch.extend_from_slice(&sealed);
+            self.gathered.push(1);
+            self.gathered.extend_from_slice(&sealed);
         }
-        self.plain(&scratch)?;
-        self.scratch = scratch;
-        self.header = header;
+        if self.gathered.len() >= GATHER_BYTES {
+            self.hand_over()?;
+        }
         Ok(sequence)
+    }
+
+    /// Gives the compressor what was gathered.
+    fn hand_over(&mut self) -> Result<(), SegmentFault> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let taken = self.plain(&gathered);
+        gathered.clear();
+        self.gathered = gathered;
+        taken
     }
 
     /// Ends the flush: everything added so far can be read once the step is stored.
@@ -347,9 +407,10 @@ impl Builder {
         if !self.unmarked {
             return Ok(());
         }
+        self.hand_over()?;
         self.drive(&[], Directive::ZSTD_e_flush)?;
         let start = self.step.len();
-        let chain = self.point(start);
+        let chain = self.settle(start);
         let mut mark = [0; MARK_BYTES];
         mark[0] = TAG_MARK;
         mark[1..].copy_from_slice(&chain);
@@ -366,6 +427,58 @@ impl Builder {
             self.end_frame()?;
         }
         Ok(())
+    }
+
+    /// Puts the pending entries into the tree, and makes a point `end` bytes into the step: everything
+    /// that is to be hashed for a flush, side by side.
+    fn settle(&mut self, end: usize) -> [u8; 32] {
+        let mut salt_messages = Vec::with_capacity(self.parts.len());
+        for (pending, seed) in
+            self.pending.iter().filter_map(|pending| Some((pending, pending.seed?)))
+        {
+            let parts = 0..pending.parts.len();
+            salt_messages.extend(parts.map(|index| salt_message(&seed, index as u8)));
+        }
+        let mut salts = Vec::with_capacity(salt_messages.len());
+        let messages: Vec<Message<'_>> =
+            salt_messages.iter().map(|message| Message { head: message, body: &[] }).collect();
+        digest_all(&messages, &mut salts);
+
+        let front = self.extent.front();
+        let mut messages = Vec::with_capacity(1 + self.parts.len());
+        messages.push(Message { head: &front, body: &self.step[self.before_point..end] });
+        messages.extend(
+            salts.iter().zip(&self.parts).map(|(salt, part)| Message { head: salt, body: part }),
+        );
+        let mut digests = Vec::with_capacity(messages.len());
+        digest_all(&messages, &mut digests);
+        let chain = digests[0];
+        for pending in self.pending.iter().filter(|pending| pending.seed.is_some()) {
+            let rows = &mut self.headers[pending.header.clone()][HEADER_FIXED_BYTES..];
+            let commitments = &digests[1..][pending.parts.clone()];
+            for (row, commitment) in rows.chunks_exact_mut(PART_ROW_BYTES).zip(commitments) {
+                row[COMPACT_ROW_BYTES..].copy_from_slice(commitment);
+            }
+        }
+        let leaves: Vec<Message<'_>> = self
+            .pending
+            .iter()
+            .map(|pending| Message {
+                head: &LEAF_PREFIX,
+                body: &self.headers[pending.header.clone()],
+            })
+            .collect();
+        digests.clear();
+        digest_all(&leaves, &mut digests);
+        if let Some(leaves) = &mut self.leaves {
+            leaves.extend_from_slice(&digests);
+        }
+        self.tree.append_all(&mut digests);
+        self.pending.clear();
+        self.headers.clear();
+        self.parts.clear();
+        self.at_point(end, chain);
+        chain
     }
 
     /// From now on the leaves of entries are kept for [`Builder::leaves`].
@@ -418,10 +531,10 @@ impl Builder {
     /// The disk has taken the whole step.
     pub fn stored(&mut self) {
         assert!(!self.unmarked, "a step ends with a mark, a frame or a checkpoint");
-        self.extent.update(&self.step[self.hashed..]);
+        self.extent.behind.extend_from_slice(&self.step[self.before_point..]);
         self.base += self.step.len() as u64;
         self.step.clear();
-        self.hashed = 0;
+        self.before_point = 0;
         self.stored_extent = self.extent.clone();
         self.stored_tree.clone_from(&self.tree);
     }
@@ -431,7 +544,7 @@ impl Builder {
         Kept {
             segment: self.segment,
             bytes: self.base,
-            chain: self.stored_extent.clone().finalize().into(),
+            chain: Sha256::digest(self.stored_extent.front()).into(),
             tree: self.stored_tree.clone(),
         }
     }
@@ -443,16 +556,21 @@ impl Builder {
 
     /// Entries before and in this segment, stored or not.
     pub fn entries(&self) -> u64 {
-        self.tree.size()
+        self.tree.size() + self.pending.len() as u64
     }
 
     /// Chain at `end` bytes into the step, which becomes a point.
     fn point(&mut self, end: usize) -> [u8; 32] {
-        self.extent.update(&self.step[self.hashed..end]);
-        self.hashed = end;
-        let chain: [u8; 32] = self.extent.finalize_reset().into();
-        self.extent.update(chain);
+        let extent = Sha256::new().chain_update(self.extent.front());
+        let chain = extent.chain_update(&self.step[self.before_point..end]).finalize().into();
+        self.at_point(end, chain);
         chain
+    }
+
+    fn at_point(&mut self, end: usize, chain: [u8; 32]) {
+        self.extent.chain = chain;
+        self.extent.behind.clear();
+        self.before_point = end;
     }
 
     fn end_frame(&mut self) -> Result<(), SegmentFault> {

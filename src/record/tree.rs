@@ -6,19 +6,26 @@
 
 use sha2::{Digest, Sha256};
 
+use super::hash::{Message, digest_all};
+
 pub mod proof;
 mod range;
 
 pub use range::Range;
 
+/// Stands in front of a leaf that is hashed (RFC 6962 §2.1).
+pub const LEAF_PREFIX: [u8; 1] = [0];
+/// Stands in front of two nodes that are hashed (RFC 6962 §2.1).
+pub const NODE_PREFIX: [u8; 1] = [1];
+
 /// RFC 6962 §2.1: SHA-256(0x00 || leaf).
 pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()
+    Sha256::new().chain_update(LEAF_PREFIX).chain_update(leaf).finalize().into()
 }
 
 /// RFC 6962 §2.1: SHA-256(0x01 || left || right).
 pub fn node_hash(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    Sha256::new().chain_update(NODE_PREFIX).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// A tree that leaves are appended to.
@@ -62,6 +69,30 @@ impl Tree {
         self.size += 1;
     }
 
+    /// Appends leaves by their hashes, level by level; `leaves` is scratch afterwards.
+    pub fn append_all(&mut self, leaves: &mut Vec<[u8; 32]>) {
+        let mut left = self.size;
+        self.size += leaves.len() as u64;
+        let mut peaks = Vec::new();
+        let mut nodes = Vec::with_capacity(leaves.len() / 2 + 1);
+        while !leaves.is_empty() {
+            if left & 1 == 1 {
+                leaves.insert(0, self.peaks.pop().expect("one peak for each set bit"));
+            }
+            left >>= 1;
+            if leaves.len() % 2 == 1 {
+                peaks.extend(leaves.pop());
+            }
+            let pairs = leaves.as_flattened().chunks_exact(64);
+            let messages: Vec<Message<'_>> =
+                pairs.map(|pair| Message { head: &NODE_PREFIX, body: pair }).collect();
+            nodes.clear();
+            digest_all(&messages, &mut nodes);
+            std::mem::swap(leaves, &mut nodes);
+        }
+        self.peaks.extend(peaks.into_iter().rev());
+    }
+
     /// The root: RFC 6962 §2.1, MTH; for the empty tree SHA-256 of nothing.
     pub fn root(&self) -> [u8; 32] {
         let mut peaks = self.peaks.iter().rev();
@@ -91,6 +122,22 @@ mod tests {
 
     fn hex(bytes: [u8; 32]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    // Mutants: the peak not put in front; the peaks of the new levels in the order they came.
+    #[test]
+    fn many_leaves_at_once_grow_the_same_tree() {
+        for before in 0..20u64 {
+            for more in 0..40u64 {
+                let leaf = |number: u64| leaf_hash(&number.to_le_bytes());
+                let mut one_by_one = Tree::new();
+                (0..before + more).for_each(|number| one_by_one.append(leaf(number)));
+                let mut at_once = Tree::new();
+                (0..before).for_each(|number| at_once.append(leaf(number)));
+                at_once.append_all(&mut (before..before + more).map(leaf).collect());
+                assert_eq!(at_once, one_by_one, "{before} and {more}");
+            }
+        }
     }
 
     // Mutants: the peaks folded without the `rev` (another root from three leaves on); folded from the
