@@ -88,6 +88,7 @@ fn close_record(gateway: &mut Gateway, ledger: &Ledger, release: &str, counts: &
     let (code, said, why) = gateway.command(&["verify", "--json", "--key", &verifier]);
     assert_eq!(code, 0, "verify in the end: {said}{why}");
     let ledger = std::mem::take(&mut *ledger.lock().expect("no panic"));
+    let ledger: BTreeSet<String> = ledger.into_keys().collect();
     let recorded = recorded(&gateway.directory);
     counts.seen += ledger.len();
     if release == "queued" {

@@ -302,9 +302,12 @@ pub fn segment_name(number: u32) -> String {
     format!("{number:08}.seg")
 }
 
+/// End of the name of a segment that is being created.
+pub const NEW_SUFFIX: &str = ".new";
+
 /// Name of segment `number` while it is being created.
 pub fn segment_name_new(number: u32) -> String {
-    format!("{number:08}.new")
+    format!("{number:08}{NEW_SUFFIX}")
 }
 
 /// The number in a segment's file name; only the exact spelling counts.

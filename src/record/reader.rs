@@ -16,7 +16,9 @@
 use std::io;
 
 use super::disk::Files;
-use super::format::{HEADER_BYTES_MAX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number};
+use super::format::{
+    HEADER_BYTES_MAX, NEW_SUFFIX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number,
+};
 use super::header::{Header, HeaderFault, Previous, PreviousEnd};
 use super::keys::VerifierKey;
 use super::rotation::KeyPlan;
@@ -115,7 +117,7 @@ pub fn read_roots(
     for name in files.list()? {
         match segment_number(&name) {
             Some(number) => numbers.push(number),
-            None if name.ends_with(".new") => {}
+            None if name.ends_with(NEW_SUFFIX) => {}
             None => reading.strays.push(name),
         }
     }

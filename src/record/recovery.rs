@@ -1,16 +1,26 @@
-//! What the newest segment's end means when a writer starts. Only that file is read; nothing is
-//! changed in it. The next segment's header says what was decided.
+//! What is found in the directory when a writer starts, and what is done about it. Of the segments only
+//! the newest file is read; nothing is changed in it. The next segment's header says what was decided.
 //!
-//! | header | damage | tree known | ends | verdict |
-//! |---|---|---|---|---|
-//! | (no segment) | | | | first segment |
-//! | bad | any | any | any | refuse, also when ordered to go on: what came before is unknown |
-//! | good | none | yes | sealed | go on behind the seal |
-//! | good | none | yes | at a point | adopt all of it |
-//! | good | none | yes | torn | adopt up to the last point; the residue is stated in the next header |
-//! | good | none | yes | broken | refuse: broken without a damage cannot be |
-//! | good | some | yes | any | damaged: refuse, or when ordered go on behind the last point, told for ever |
-//! | good | any | no | any | refuse, also when ordered: the tree cannot be continued |
+//! | the newest segment is ([`Newest`]) | verdict | ordered to go on behind damage |
+//! |---|---|---|
+//! | absent | the first segment | the same |
+//! | empty, shorter than its header, or its header is wrong | refuse: what came before is unknown | refuse |
+//! | another log's | refuse | refuse |
+//! | sealed, its last entry is a stop | go on behind the seal | the same |
+//! | sealed otherwise | go on behind the seal (`verify` tells a gap) | the same |
+//! | a header and nothing else | adopt it | the same |
+//! | ended at a point | adopt all of it | the same |
+//! | torn, or zeros behind a point | adopt up to the last point; the residue is stated in the next header | the same |
+//! | damaged | refuse | go on behind the last point, told for ever |
+//! | damaged so that its tree is lost | refuse: the tree cannot be continued | refuse |
+//!
+//! | besides it there is ([`Leftover`]) | done | told |
+//! |---|---|---|
+//! | a `*.new`, of this or another number | left; made anew when its number is used | no: nothing counts in it |
+//! | a number missing below the newest | gone on with: only the newest is read | start entry, `verify` |
+//! | a foreign file | left alone | start entry, `verify` |
+//! | no reserve, or one of another size | made again; refuse where there is no room | |
+//! | files in `keys/` | left alone: they hold no entry | |
 //!
 //! Torn and damaged are told apart by what can be read: bytes that end in the middle of something
 //! that began well, or that are zero, are torn; bytes that contradict the format, the chain or a
@@ -18,12 +28,15 @@
 //! last flush behind the last checkpoint reads as torn, and that flush is then dropped and told as
 //! residue; at most `checkpoint_ms_max` of entries stand there.
 
-use super::disk::{Disk, Files};
+use std::io;
+
+use super::disk::Disk;
 use super::entry::EntryView;
-use super::format::{segment_name, segment_number};
-use super::header::{Previous, PreviousEnd};
+use super::format::{NEW_SUFFIX, segment_name, segment_number};
+use super::header::{Header, Previous, PreviousEnd};
 use super::keys::VerifierKey;
 use super::note::Checkpoint;
+use super::reader::read_header;
 use super::rotation;
 use super::scan::{End, Place, Scanned, Sink, Task, scan};
 use super::tree::Tree;
@@ -42,41 +55,157 @@ pub struct Recovered {
     pub checkpoint: Option<Checkpoint>,
     /// The record does not show yet that the key follows the previous one.
     pub rotates: bool,
+    /// What the newest segment was.
+    pub newest: Newest,
+    /// What else was seen.
+    pub noted: Noted,
 }
 
-/// What the decision rests on.
+/// What the newest segment's file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// The header is good.
-    pub header: bool,
-    /// Something contradicts the format, the chain or a signature.
-    pub damage: bool,
-    /// The tree at the last point is known.
-    pub tree: bool,
-    /// How the file ends.
-    pub end: End,
-    /// The operator ordered to go on behind damage.
-    pub ordered: bool,
+pub enum Newest {
+    /// There is none.
+    Absent,
+    /// It has no bytes.
+    Empty,
+    /// It ends inside its header.
+    HeaderCut,
+    /// Its header contradicts the format or the file's name.
+    HeaderWrong,
+    /// It was written under another name or with another key.
+    OtherLog,
+    /// Sealed, and the last entry is a stop.
+    Stopped,
+    /// Sealed, and the last entry is another one.
+    Sealed,
+    /// A good header and nothing else.
+    HeaderOnly,
+    /// Ended at a point behind the header.
+    AtPoint,
+    /// Ended in the middle of something that began well.
+    Torn,
+    /// Nothing but zeros behind a point.
+    Zeros,
+    /// Something contradicts the format, the chain or a signature; the tree at the last point is known.
+    Damaged,
+    /// The same, and the tree is not known.
+    TreeLost,
 }
 
-/// What the facts come to.
+impl Newest {
+    /// Every one of them.
+    pub const ALL: [Newest; 13] = [
+        Newest::Absent,
+        Newest::Empty,
+        Newest::HeaderCut,
+        Newest::HeaderWrong,
+        Newest::OtherLog,
+        Newest::Stopped,
+        Newest::Sealed,
+        Newest::HeaderOnly,
+        Newest::AtPoint,
+        Newest::Torn,
+        Newest::Zeros,
+        Newest::Damaged,
+        Newest::TreeLost,
+    ];
+
+    fn of(
+        scanned: &Scanned,
+        length: u64,
+        stated: &io::Result<(Header, [u8; 32])>,
+        key: &VerifierKey,
+    ) -> Newest {
+        // Why first: another key looks like damage everywhere; one plain sentence is better.
+        let foreign = stated.as_ref().is_ok_and(|(header, _)| header.origin != key.name());
+        if foreign || (scanned.other_key && scanned.checkpoints == 0) {
+            return Newest::OtherLog;
+        }
+        if scanned.header.is_none() {
+            return match stated {
+                _ if length == 0 => Newest::Empty,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Newest::HeaderCut,
+                _ => Newest::HeaderWrong,
+            };
+        }
+        if scanned.tree.is_none() {
+            return Newest::TreeLost;
+        }
+        if !scanned.damage.is_empty() {
+            return Newest::Damaged;
+        }
+        match scanned.end {
+            End::Sealed if scanned.stopped => Newest::Stopped,
+            End::Sealed => Newest::Sealed,
+            End::Point if scanned.entries == 0 && scanned.checkpoints == 0 => Newest::HeaderOnly,
+            End::Point => Newest::AtPoint,
+            End::Torn if scanned.tail_zero => Newest::Zeros,
+            End::Torn => Newest::Torn,
+            // Broken without a damage cannot be: the stricter of the two.
+            End::Broken => Newest::TreeLost,
+        }
+    }
+}
+
+/// What may lie in the record's directory besides the newest segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// A segment that was being created.
+    New,
+    /// A number below the newest has no file.
+    Missing,
+    /// A file that is no part of a record.
+    Foreign,
+    /// The reserve is not there, or has another size.
+    NoReserve,
+    /// Files beside the segments, of data keys.
+    Keys,
+}
+
+impl Leftover {
+    /// Every one of them.
+    pub const ALL: [Leftover; 5] =
+        [Leftover::New, Leftover::Missing, Leftover::Foreign, Leftover::NoReserve, Leftover::Keys];
+}
+
+/// What the start entry tells of the folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Numbers below the newest without a file.
+    pub missing_segments: u64,
+    /// Files that are no part of a record.
+    pub foreign_files: u64,
+}
+
+/// What the newest segment comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// Begin with segment 0.
+    Begin,
     /// Go on in the next segment, which says that this one ended so.
     GoOn(PreviousEnd),
     /// Do not start.
     Refuse,
 }
 
-/// The table above.
-pub fn decide(facts: Facts) -> Verdict {
-    match facts {
-        Facts { header: false, .. } | Facts { tree: false, .. } => Verdict::Refuse,
-        Facts { damage: true, ordered: true, .. } => Verdict::GoOn(PreviousEnd::Damaged),
-        Facts { damage: true, ordered: false, .. } => Verdict::Refuse,
-        Facts { end: End::Sealed, .. } => Verdict::GoOn(PreviousEnd::Sealed),
-        Facts { end: End::Point | End::Torn, .. } => Verdict::GoOn(PreviousEnd::Torn),
-        Facts { end: End::Broken, .. } => Verdict::Refuse,
+/// The first table above. `ordered`: the operator accepts damage.
+pub fn decide(newest: Newest, ordered: bool) -> Verdict {
+    match (newest, ordered) {
+        (Newest::Absent, _) => Verdict::Begin,
+        (
+            Newest::Empty
+            | Newest::HeaderCut
+            | Newest::HeaderWrong
+            | Newest::OtherLog
+            | Newest::TreeLost,
+            _,
+        ) => Verdict::Refuse,
+        (Newest::Stopped | Newest::Sealed, _) => Verdict::GoOn(PreviousEnd::Sealed),
+        (Newest::HeaderOnly | Newest::AtPoint | Newest::Torn | Newest::Zeros, _) => {
+            Verdict::GoOn(PreviousEnd::Torn)
+        }
+        (Newest::Damaged, true) => Verdict::GoOn(PreviousEnd::Damaged),
+        (Newest::Damaged, false) => Verdict::Refuse,
     }
 }
 
@@ -124,17 +253,31 @@ pub fn recover_after(
     accept_damage: bool,
 ) -> Result<Recovered, StartFault> {
     let names = disk.list().map_err(StartFault::Io)?;
-    let Some(segment) = names.iter().filter_map(|name| segment_number(name)).max() else {
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let foreign = names.len()
+        - numbers.len()
+        - names.iter().filter(|name| name.ends_with(NEW_SUFFIX)).count();
+    let mut noted = Noted { missing_segments: 0, foreign_files: foreign as u64 };
+    let Some(&segment) = numbers.last() else {
         return Ok(Recovered {
             segment: 0,
             tree: Tree::new(),
             previous: Previous::NONE,
             checkpoint: None,
             rotates: false,
+            newest: Newest::Absent,
+            noted,
         });
     };
+    noted.missing_segments = u64::from(segment) + 1 - numbers.len() as u64;
     let name = segment_name(segment);
     let length = disk.len(&name).map_err(StartFault::Io)?;
+    let bad = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    let stated = match read_header(disk, segment) {
+        Err(error) if !bad.contains(&error.kind()) => return Err(StartFault::Io(error)),
+        stated => stated,
+    };
     let scan_with = |key| {
         let mut input = disk.open_at(&name, 0).map_err(StartFault::Io)?;
         let task = Task { segment, length, key: Some(key), roots_at: &[], commitments: false };
@@ -142,8 +285,12 @@ pub fn recover_after(
         let scanned = scan(&task, &mut *input, &mut last).map_err(StartFault::Io)?;
         Ok::<_, StartFault>((scanned, last))
     };
-    // Why errors are passed over: the scan tells what is wrong with the file.
-    let rotation = rotation::find(disk, segment).ok().flatten();
+    let rotation = match rotation::find(disk, segment) {
+        Ok(rotation) => rotation,
+        Err(error) if error.raw_os_error().is_some() => return Err(StartFault::Io(error)),
+        // The scan tells what is wrong with the file.
+        Err(_) => None,
+    };
     let (mut by_previous, (mut scanned, mut last)) = match (&rotation, previous_key) {
         (Some(rotation), Some(old)) if rotation.new == *old => (true, scan_with(old)?),
         _ => (false, scan_with(key)?),
@@ -159,19 +306,10 @@ pub fn recover_after(
     // said again.
     let shown = !by_previous
         && (scanned.checkpoints > 0 || rotation.is_some_and(|rotation| rotation.new == *key));
-    let facts = Facts {
-        header: scanned.header.is_some(),
-        damage: !scanned.damage.is_empty(),
-        tree: scanned.tree.is_some(),
-        end: scanned.end,
-        ordered: accept_damage,
-    };
-    if scanned.other_key && scanned.checkpoints == 0 {
-        return Err(StartFault::OtherLog(key.name().to_owned()));
-    }
-    let (end, tree) = match (decide(facts), scanned.tree.clone()) {
+    let newest = Newest::of(&scanned, length, &stated, key);
+    let (end, tree) = match (decide(newest, accept_damage), scanned.tree.clone()) {
         (Verdict::GoOn(end), Some(tree)) => (end, tree),
-        _ => return Err(refusal(disk, key, segment, &scanned)),
+        _ => return Err(refusal(newest, segment, &scanned, &stated, key)),
     };
     let number = segment
         .checked_add(1)
@@ -187,64 +325,68 @@ pub fn recover_after(
     };
     let checkpoint = last.0.or_else(|| checkpoint_before(disk, key, segment));
     let rotates = previous_key.is_some() && !shown;
-    Ok(Recovered { segment: number, tree, previous, checkpoint, rotates })
+    Ok(Recovered { segment: number, tree, previous, checkpoint, rotates, newest, noted })
 }
 
 fn refusal(
-    files: &(impl Files + ?Sized),
-    key: &VerifierKey,
+    newest: Newest,
     segment: u32,
     scanned: &Scanned,
+    stated: &io::Result<(Header, [u8; 32])>,
+    key: &VerifierKey,
 ) -> StartFault {
-    // Why: another key looks like damage everywhere; one plain sentence is better.
-    if let Ok((header, _)) = super::reader::read_header(files, segment)
-        && header.origin != key.name()
-    {
-        return StartFault::OtherLog(header.origin);
+    if newest == Newest::OtherLog {
+        let origin = stated.as_ref().map_or(key.name(), |(header, _)| &header.origin);
+        return StartFault::OtherLog(origin.to_owned());
     }
     let (offset, what) = match scanned.damage.first() {
         Some(damage) => (damage.offset, damage.what.clone()),
         None => (scanned.point, "segment cannot be continued".into()),
     };
-    StartFault::Damaged { segment, offset, what }
+    // Only then is there something that an order could accept.
+    let acceptable = newest == Newest::Damaged;
+    StartFault::Damaged { segment, offset, what, acceptable }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // Mutant: swapping the first two arms of `decide` lets an order override a bad header.
+    // Mutant: with `TreeLost` beside `Damaged` an order goes on with a tree that nobody knows.
     #[test]
-    fn the_table_has_a_row_for_every_combination() {
-        let mut rows = 0;
-        for header in [false, true] {
-            for damage in [false, true] {
-                for tree in [false, true] {
-                    for end in [End::Sealed, End::Point, End::Torn, End::Broken] {
-                        for ordered in [false, true] {
-                            let verdict = decide(Facts { header, damage, tree, end, ordered });
-                            let expected = match (header, damage, tree, end, ordered) {
-                                (false, ..) | (_, _, false, ..) => Verdict::Refuse,
-                                (true, true, true, _, true) => Verdict::GoOn(PreviousEnd::Damaged),
-                                (true, true, true, _, false) => Verdict::Refuse,
-                                (true, false, true, End::Sealed, _) => {
-                                    Verdict::GoOn(PreviousEnd::Sealed)
-                                }
-                                (true, false, true, End::Point, _) => {
-                                    Verdict::GoOn(PreviousEnd::Torn)
-                                }
-                                (true, false, true, End::Torn, _) => {
-                                    Verdict::GoOn(PreviousEnd::Torn)
-                                }
-                                (true, false, true, End::Broken, _) => Verdict::Refuse,
-                            };
-                            assert_eq!(verdict, expected);
-                            rows += 1;
-                        }
-                    }
+    fn the_table_is_as_it_is_written() {
+        for (row, newest) in Newest::ALL.into_iter().enumerate() {
+            // A variant that is not in ALL does not compile here, or moves the others.
+            let (place, plain, ordered) = match newest {
+                Newest::Absent => (0, Verdict::Begin, Verdict::Begin),
+                Newest::Empty => (1, Verdict::Refuse, Verdict::Refuse),
+                Newest::HeaderCut => (2, Verdict::Refuse, Verdict::Refuse),
+                Newest::HeaderWrong => (3, Verdict::Refuse, Verdict::Refuse),
+                Newest::OtherLog => (4, Verdict::Refuse, Verdict::Refuse),
+                Newest::Stopped => {
+                    (5, Verdict::GoOn(PreviousEnd::Sealed), Verdict::GoOn(PreviousEnd::Sealed))
                 }
-            }
+                Newest::Sealed => {
+                    (6, Verdict::GoOn(PreviousEnd::Sealed), Verdict::GoOn(PreviousEnd::Sealed))
+                }
+                Newest::HeaderOnly => {
+                    (7, Verdict::GoOn(PreviousEnd::Torn), Verdict::GoOn(PreviousEnd::Torn))
+                }
+                Newest::AtPoint => {
+                    (8, Verdict::GoOn(PreviousEnd::Torn), Verdict::GoOn(PreviousEnd::Torn))
+                }
+                Newest::Torn => {
+                    (9, Verdict::GoOn(PreviousEnd::Torn), Verdict::GoOn(PreviousEnd::Torn))
+                }
+                Newest::Zeros => {
+                    (10, Verdict::GoOn(PreviousEnd::Torn), Verdict::GoOn(PreviousEnd::Torn))
+                }
+                Newest::Damaged => (11, Verdict::Refuse, Verdict::GoOn(PreviousEnd::Damaged)),
+                Newest::TreeLost => (12, Verdict::Refuse, Verdict::Refuse),
+            };
+            assert_eq!(place, row);
+            assert_eq!(decide(newest, false), plain, "{newest:?}");
+            assert_eq!(decide(newest, true), ordered, "{newest:?}, ordered");
         }
-        assert_eq!(rows, 64);
     }
 }

@@ -126,6 +126,8 @@ pub enum StartFault {
         offset: u64,
         /// What it is.
         what: String,
+        /// An order would help: what came before the damage can be continued.
+        acceptable: bool,
     },
     /// The record is another log's; the name seen.
     OtherLog(String),
@@ -144,12 +146,17 @@ impl fmt::Display for StartFault {
                 "the record directory's file system has no room for the reserve \
                  (limits.reserve_bytes_max): {error}; free some space"
             ),
-            StartFault::Damaged { segment, offset, what } => write!(
-                f,
-                "segment {segment:08}, byte {offset}: {what}; run verify and keep a copy, then \
-                 start once with --accept-damage, which is recorded for ever, or give the gateway \
-                 another record directory"
-            ),
+            StartFault::Damaged { segment, offset, what, acceptable } => {
+                let order = match acceptable {
+                    true => "start once with --accept-damage, which is recorded for ever, or ",
+                    false => "",
+                };
+                write!(
+                    f,
+                    "segment {segment:08}, byte {offset}: {what}; run verify and keep a copy, then \
+                     {order}give the gateway another record directory"
+                )
+            }
             StartFault::OtherLog(origin) => write!(
                 f,
                 "the record was written by {origin} with another key; give this key its own directory"

@@ -129,6 +129,8 @@ pub fn start(
             "entries_before": recovered.tree.size(),
             "previous": previous_json(&recovered.previous),
             "accept_damage": settings.accept_damage,
+            "missing_segments": recovered.noted.missing_segments,
+            "foreign_files": recovered.noted.foreign_files,
             "checkpoint": recovered.checkpoint.as_ref().map(checkpoint_json),
         }),
     );

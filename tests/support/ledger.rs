@@ -1,7 +1,7 @@
 //! A load whose every step leaves a mark outside the gateway, to be held against the record when the
 //! gateway was killed or the power was cut.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -15,8 +15,36 @@ use super::{Gateway, call, field, listen, marks, read_answer, read_head, read_up
 /// Clients at once.
 pub const CLIENTS: usize = 12;
 
-/// Marks that were seen outside.
-pub type Ledger = Arc<Mutex<BTreeSet<String>>>;
+/// Marks that were seen outside, each with the moment when its last byte had come in.
+pub type Ledger = Arc<Mutex<BTreeMap<String, Instant>>>;
+
+/// Enters all marks of some bytes.
+fn enter(bytes: &[u8], prefix: &str, ledger: &Ledger) {
+    let mut found = Vec::new();
+    marks(bytes, prefix, &mut found);
+    if !found.is_empty() {
+        let now = Instant::now();
+        let mut ledger = ledger.lock().expect("no panic");
+        for mark in found {
+            ledger.entry(mark).or_insert(now);
+        }
+    }
+}
+
+/// What a client receives: entered in the ledger byte by byte as it comes in.
+struct Watch<'a> {
+    bytes: Vec<u8>,
+    ledger: &'a Ledger,
+}
+
+impl Extend<u8> for Watch<'_> {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        self.bytes.extend(bytes);
+        for prefix in ["answer-", "event-"] {
+            enter(&self.bytes, prefix, self.ledger);
+        }
+    }
+}
 
 /// An upstream that writes down what it receives before it answers: every second call as JSON,
 /// the others as a stream of a progress event and the answer.
@@ -39,7 +67,7 @@ fn serve_upstream(mut stream: TcpStream, ledger: &Ledger) -> Option<()> {
             field(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
         let whole = read_up_to(&mut stream, &mut kept, length);
         // Even a body that was cut short has been seen.
-        marks(&kept, "call-", &mut *ledger.lock().ok()?);
+        enter(&kept, "call-", ledger);
         whole.ok()?;
         let rest = kept.split_off(length);
         let body = std::mem::replace(&mut kept, rest);
@@ -92,15 +120,18 @@ fn run_client(
         };
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-        let (mut kept, mut seen) = (Vec::new(), Vec::new());
+        let (mut kept, mut seen) = (Vec::new(), Watch { bytes: Vec::new(), ledger });
         loop {
             number += 1;
             let request = call("/tools", token, number, &format!("call-{label}-{number}-end"));
             if stream.write_all(&request).is_err() {
                 // The answer to an earlier call may still lie in the socket.
-                let _ = stream.read_to_end(&mut seen);
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest);
+                seen.extend(rest);
                 break;
             }
+            seen.bytes.clear();
             match read_answer(&mut stream, &mut kept, &mut seen) {
                 Ok((200, _)) => {
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -116,9 +147,6 @@ fn run_client(
                 break;
             }
         }
-        let mut ledger = ledger.lock().expect("no panic");
-        marks(&seen, "answer-", &mut *ledger);
-        marks(&seen, "event-", &mut *ledger);
     }
 }
 

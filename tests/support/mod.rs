@@ -159,10 +159,10 @@ pub fn status(head: &[u8]) -> u16 {
 pub fn read_answer(
     stream: &mut TcpStream,
     kept: &mut Vec<u8>,
-    ledger: &mut Vec<u8>,
+    ledger: &mut impl Extend<u8>,
 ) -> io::Result<(u16, Vec<u8>)> {
-    struct Logged<'a>(&'a mut TcpStream, &'a mut Vec<u8>);
-    impl Logged<'_> {
+    struct Logged<'a, L>(&'a mut TcpStream, &'a mut L);
+    impl<L: Extend<u8>> Logged<'_, L> {
         fn more(&mut self, kept: &mut Vec<u8>) -> io::Result<()> {
             let mut room = [0u8; 16 * 1024];
             let read = self.0.read(&mut room)?;
@@ -170,7 +170,7 @@ pub fn read_answer(
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             kept.extend_from_slice(&room[..read]);
-            self.1.extend_from_slice(&room[..read]);
+            self.1.extend(room[..read].iter().copied());
             Ok(())
         }
     }
