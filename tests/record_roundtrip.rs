@@ -54,6 +54,14 @@ impl Files for Dribble<'_> {
     fn is_live(&self) -> bool {
         false
     }
+
+    fn list_keys(&self) -> io::Result<Vec<String>> {
+        self.disk.list_keys()
+    }
+
+    fn read_key(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.disk.read_key(name)
+    }
 }
 
 /// Everything of an entry that is written.

@@ -16,6 +16,7 @@ use super::weakened::{Weakened, Weakening};
 use super::{Exit, no_record};
 use crate::record::disk::{Directory, Files};
 use crate::record::entry::EntryView;
+use crate::record::key_files::{KeyFiles, KeyReport};
 use crate::record::keys::VerifierKey;
 use crate::record::note::time_text;
 use crate::record::reader::{Checks, Gap, Reading, read};
@@ -36,17 +37,25 @@ pub struct VerifyOptions {
     pub json: bool,
 }
 
-impl Sink for Weakened {
-    fn entry(&mut self, _place: &Place, entry: &EntryView<'_>) {
-        self.add(entry);
+/// What the entries say of more than themselves.
+#[derive(Default)]
+struct Sees {
+    weakened: Weakened,
+    keys: KeyFiles,
+}
+
+impl Sink for Sees {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.weakened.add(entry);
+        self.keys.add(place, entry);
     }
 }
 
 /// Verifies and says so: 0 intact, 1 anything else that could be read, 4 not all could be read.
 pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let files = Directory::new(&options.directory);
-    let mut weakened = Weakened::default();
-    let mut watched = Watched::new(total_bytes(&files), &mut weakened);
+    let mut sees = Sees::default();
+    let mut watched = Watched::new(total_bytes(&files), &mut sees);
     let checks = Checks { key: options.key.as_ref(), commitments: true };
     let reading = read(&files as &dyn Files, checks, &mut watched);
     watched.finish();
@@ -57,6 +66,14 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
             return Ok(Exit::Incomplete);
         }
     };
+    let mut keys = match sees.keys.check(&files, reading.live) {
+        Ok(keys) => keys,
+        Err(error) => {
+            no_record(&options.directory, &error, err)?;
+            return Ok(Exit::Incomplete);
+        }
+    };
+    reading.damage.append(&mut keys.damage);
     if reading.unsigned_entries > 0 {
         let what = format!(
             "{} entries at the end are behind the last checkpoint: chained, not signed",
@@ -65,28 +82,32 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         let segment = u32::try_from(reading.segments.saturating_sub(1)).unwrap_or(u32::MAX);
         reading.gaps.push(Gap { segment, offset: 0, what });
     }
-    let weakened = weakened.finish();
-    let intact = options.key.is_some() && reading.is_consistent();
+    let told = Told { weakened: sees.weakened.finish(), keys };
+    let consistent = reading.is_consistent() && told.keys.unreadable.is_empty();
+    let intact = options.key.is_some() && consistent;
     match options.json {
         true => {
-            let report = report(&reading, &weakened, options.key.as_ref(), intact);
+            let report = report(&reading, &told, options.key.as_ref(), intact);
             writeln!(out, "{}", json_line(&report))?;
         }
-        false => print(&reading, &weakened, options.key.as_ref(), intact, out)?,
+        false => print(&reading, &told, options.key.as_ref(), intact, out)?,
     }
-    Ok(match (intact, reading.damage.is_empty() && !reading.unreadable.is_empty()) {
+    let unread = !reading.unreadable.is_empty() || !told.keys.unreadable.is_empty();
+    Ok(match (intact, reading.damage.is_empty() && unread) {
         (true, _) => Exit::Done,
         (false, true) => Exit::Incomplete,
         (false, false) => Exit::No,
     })
 }
 
-fn report(
-    reading: &Reading,
-    weakened: &[Weakening],
-    key: Option<&VerifierKey>,
-    intact: bool,
-) -> Value {
+/// What is told beside the reading.
+struct Told {
+    weakened: Vec<Weakening>,
+    keys: KeyReport,
+}
+
+fn report(reading: &Reading, told: &Told, key: Option<&VerifierKey>, intact: bool) -> Value {
+    let Told { weakened, keys } = told;
     let mut damage: Vec<Value> = reading
         .damage
         .iter()
@@ -109,11 +130,14 @@ fn report(
         .iter()
         .map(|gap| json!({ "segment": gap.segment, "offset": gap.offset, "what": gap.what }))
         .collect();
-    let unreadable: Vec<Value> = reading
+    let unreadable = reading
         .unreadable
         .iter()
-        .map(|(segment, error)| json!({ "segment": segment, "error": error }))
-        .collect();
+        .map(|(segment, error)| json!({ "segment": segment, "error": error }));
+    let unread_keys = keys.unreadable.iter().map(
+        |(name, error)| json!({ "segment": null, "file": format!("keys/{name}"), "error": error }),
+    );
+    let unreadable: Vec<Value> = unreadable.chain(unread_keys).collect();
     json!({
         "intact": intact,
         "consistent": reading.is_consistent(),
@@ -131,17 +155,23 @@ fn report(
         "gaps": gaps,
         "weakened": weakened.iter().map(Weakening::json).collect::<Vec<_>>(),
         "unreadable": unreadable,
+        "sealed": {
+            "keys": keys.named,
+            "erased": keys.erased.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "foreign": keys.foreign,
+        },
         "note": NOTE,
     })
 }
 
 fn print(
     reading: &Reading,
-    weakened: &[Weakening],
+    told: &Told,
     key: Option<&VerifierKey>,
     intact: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let Told { weakened, keys } = told;
     let verdict = match (intact, reading.is_consistent()) {
         (true, _) => "intact",
         (false, true) => "consistent with itself only: name the log's key with --key",
@@ -168,6 +198,19 @@ fn print(
             tree.size(),
             STANDARD.encode(tree.root())
         )?;
+    }
+    if keys.named > 0 {
+        let erased = keys.erased.len();
+        writeln!(out, "  sealed       under {} keys, {erased} of them erased", keys.named)?;
+    }
+    for id in &keys.erased {
+        writeln!(out, "  erased       key {id}: what it sealed cannot be restored any more")?;
+    }
+    for name in &keys.foreign {
+        writeln!(out, "  foreign      file {} among the keys, which no entry names", escape(name))?;
+    }
+    for (name, error) in &keys.unreadable {
+        writeln!(out, "  not read     key file {}: {}", escape(name), escape(error))?;
     }
     for damage in &reading.damage {
         let entry = damage.entry.map_or(String::new(), |entry| format!(", from entry {entry} on"));

@@ -2,7 +2,8 @@
 //! remembering disk in its place; and the real one.
 //!
 //! [`Files`] reads, [`Disk`] also writes. A disk has at most one file open for appending: a segment is
-//! written by one hand, from front to back, and never opened again.
+//! written by one hand, from front to back, and never opened again. Key files stand
+//! apart: each is written once, whole, beside the open segment.
 //!
 //! Segments are not preallocated. With the length kept (`FALLOC_FL_KEEP_SIZE`, the only way that leaves
 //! no zeros behind a crash) each append still changes the length, so each sync still commits the inode.
@@ -21,6 +22,8 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use rustix::io::Errno;
 
+use super::age::FILE_BYTES_MAX as KEY_FILE_BYTES_MAX;
+
 /// Reading of the segment files of one record.
 pub trait Files {
     /// Names of all files in the segments folder, in no order.
@@ -31,6 +34,10 @@ pub trait Files {
     fn open_at(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read>>;
     /// A writer holds the directory now.
     fn is_live(&self) -> bool;
+    /// Names of all files in the folder of data keys, in no order; none where there is no such folder.
+    fn list_keys(&self) -> io::Result<Vec<String>>;
+    /// The whole of a key file; one that is longer than any key file is an error.
+    fn read_key(&self, name: &str) -> io::Result<Vec<u8>>;
 }
 
 /// Writing of segment files.
@@ -53,6 +60,15 @@ pub trait Disk: Files + Send {
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
     /// Gives the space of the reserve back to the file system.
     fn free_reserve(&mut self) -> io::Result<()>;
+    /// Creates the key file `name`, or empties it, and writes; gives how many bytes were taken. The file
+    /// for [`Disk::append`] stays what it is.
+    fn write_key(&mut self, name: &str, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes the key file that was written last survive a power cut.
+    fn sync_key(&mut self) -> io::Result<()>;
+    /// Renames a key file.
+    fn rename_key(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes created and renamed names of key files survive a power cut.
+    fn sync_key_names(&mut self) -> io::Result<()>;
 }
 
 /// A record's directory, for reading.
@@ -79,16 +95,25 @@ impl Directory {
     fn file(&self, name: &str) -> PathBuf {
         self.segments().join(name)
     }
+
+    fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+}
+
+/// Names of the files in a folder.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        // Why: a name that is not UTF-8 is shown with replacement characters, never overlooked.
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
 }
 
 impl Files for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.segments())? {
-            // Why: a name that is not UTF-8 is shown with replacement characters, never overlooked.
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        Ok(names)
+        names(&self.segments())
     }
 
     fn len(&self, name: &str) -> io::Result<u64> {
@@ -109,6 +134,22 @@ impl Files for Directory {
             // The lock goes with the file.
             Ok(()) => false,
             Err(errno) => errno == Errno::WOULDBLOCK,
+        }
+    }
+
+    fn list_keys(&self) -> io::Result<Vec<String>> {
+        match names(&self.keys()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
+    fn read_key(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.keys().join(name))?.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+            true => Err(io::Error::other(format!("is over {KEY_FILE_BYTES_MAX} bytes"))),
+            false => Ok(bytes),
         }
     }
 }
@@ -142,6 +183,8 @@ impl std::error::Error for DiskFault {}
 pub struct RealDisk {
     directory: Directory,
     open: Option<File>,
+    /// The key file that was written last.
+    open_key: Option<File>,
     /// Kept for its lock.
     _lock: File,
 }
@@ -185,7 +228,7 @@ impl RealDisk {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             File::open(path).and_then(|folder| folder.sync_all()).map_err(fault(path))?;
         }
-        Ok(RealDisk { directory, open: None, _lock: lock })
+        Ok(RealDisk { directory, open: None, open_key: None, _lock: lock })
     }
 }
 
@@ -208,6 +251,14 @@ impl Files for RealDisk {
 
     fn is_live(&self) -> bool {
         false
+    }
+
+    fn list_keys(&self) -> io::Result<Vec<String>> {
+        self.directory.list_keys()
+    }
+
+    fn read_key(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.directory.read_key(name)
     }
 }
 
@@ -271,6 +322,40 @@ impl Disk for RealDisk {
         file.set_len(0)?;
         // Why: ext4 and xfs let blocks be used again once the change that freed them is committed.
         file.sync_all()
+    }
+
+    fn write_key(&mut self, name: &str, bytes: &[u8]) -> io::Result<usize> {
+        self.open_key = None;
+        let folder = self.directory.keys();
+        let open = || {
+            let path = folder.join(name);
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+        };
+        let mut file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+                // The folder's own name has to survive a power cut too.
+                File::open(self.directory.path())?.sync_all()?;
+                open()?
+            }
+            opened => opened?,
+        };
+        let taken = file.write(bytes)?;
+        self.open_key = Some(file);
+        Ok(taken)
+    }
+
+    fn sync_key(&mut self) -> io::Result<()> {
+        self.open_key.as_ref().ok_or_else(not_open)?.sync_data()
+    }
+
+    fn rename_key(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let folder = self.directory.keys();
+        std::fs::rename(folder.join(from), folder.join(to))
+    }
+
+    fn sync_key_names(&mut self) -> io::Result<()> {
+        File::open(self.directory.keys())?.sync_all()
     }
 }
 

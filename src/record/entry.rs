@@ -274,7 +274,8 @@ impl Entry {
 
     /// There may be something to seal in it.
     pub fn may_seal(&self) -> bool {
-        self.keep == Keep::Sealed || !self.originals.is_empty()
+        let has_body = || self.parts.iter().any(|part| part.kind == PartKind::Body);
+        !self.originals.is_empty() || (self.keep == Keep::Sealed && has_body())
     }
 
     /// Most rows its table of parts can have, the sealed part included.

@@ -17,6 +17,7 @@
 //! | [`patch`] | what turns sent bytes into those that came | no |
 //! | [`seal`] | sealed parts and their data keys | no |
 //! | [`cosign`] | cosignatures of witnesses, their keys | no |
+//! | [`key_files`] | key files against the entries that name them | by `Files` |
 //! | [`keys`] | the log's signing key and verifier key | key files |
 //! | [`segment`] | entries in, bytes of a segment out | no |
 //! | [`index`] | what a sealed segment says of its content | no |
@@ -45,6 +46,7 @@ pub mod handle;
 pub mod hash;
 pub mod header;
 pub mod index;
+pub mod key_files;
 pub mod keys;
 pub mod mailbox;
 pub mod note;

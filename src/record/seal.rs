@@ -91,7 +91,8 @@ impl KeyId {
 #[derive(Clone)]
 pub struct DataKey {
     id: KeyId,
-    secret: Zeroizing<[u8; 32]>,
+    /// Why a box: a key that is moved leaves no copy behind.
+    secret: Box<Zeroizing<[u8; 32]>>,
 }
 
 impl fmt::Debug for DataKey {
@@ -103,9 +104,9 @@ impl fmt::Debug for DataKey {
 impl DataKey {
     /// A fresh key.
     pub fn generate(random: &dyn Fn(&mut [u8])) -> DataKey {
-        let mut key = DataKey { id: KeyId([0; KEY_ID_BYTES]), secret: Zeroizing::new([0; 32]) };
+        let mut key = DataKey { id: KeyId([0; KEY_ID_BYTES]), secret: Box::default() };
         random(&mut key.id.0);
-        random(&mut *key.secret);
+        random(&mut **key.secret);
         key
     }
 
@@ -118,22 +119,27 @@ impl DataKey {
     pub fn to_file(&self, recipients: &[Recipient], random: &dyn Fn(&mut [u8])) -> Vec<u8> {
         let mut payload = Zeroizing::new([0; KEY_ID_BYTES + 32]);
         payload[..KEY_ID_BYTES].copy_from_slice(&self.id.0);
-        payload[KEY_ID_BYTES..].copy_from_slice(&*self.secret);
+        payload[KEY_ID_BYTES..].copy_from_slice(&**self.secret);
         age::encrypt(&*payload, recipients, &mut |bytes| random(bytes))
     }
 
     /// The key in a file.
     pub fn of_file(file: &[u8], identities: &[Identity]) -> Result<DataKey, AgeFault> {
         let payload = age::decrypt(file, identities)?;
-        let (id, secret) = payload.split_at_checked(KEY_ID_BYTES).ok_or(AgeFault::Changed)?;
-        let secret = <[u8; 32]>::try_from(secret).map_err(|_| AgeFault::Changed)?;
+        let short = AgeFault::Form("its payload is no data key");
+        let (id, secret) = payload.split_at_checked(KEY_ID_BYTES).ok_or(short)?;
+        if secret.len() != 32 {
+            return Err(short);
+        }
         let id = KeyId(id.try_into().expect("16 bytes"));
-        Ok(DataKey { id, secret: Zeroizing::new(secret) })
+        let mut key = DataKey { id, secret: Box::default() };
+        key.secret.copy_from_slice(secret);
+        Ok(key)
     }
 
     fn derive(&self, label: &[u8], nonce: &[u8]) -> Zeroizing<[u8; 32]> {
         let mut mac =
-            Hmac::<Sha256>::new_from_slice(&*self.secret).expect("any key length is allowed");
+            Hmac::<Sha256>::new_from_slice(&**self.secret).expect("any key length is allowed");
         mac.update(label);
         mac.update(nonce);
         Zeroizing::new(mac.finalize().into_bytes().into())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::age::Recipient;
 use super::clock::Stated;
 use super::disk::Files;
 use super::entry::Entry;
@@ -61,6 +62,17 @@ pub struct Settings {
     pub before_writing: Option<BeforeWriting>,
     /// Go on behind a damaged newest segment; the damage stays visible for ever.
     pub accept_damage: bool,
+    /// To whom originals are sealed; without it nothing is, and they are lost.
+    pub sealing: Option<Sealing>,
+}
+
+/// What is sealed, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealing {
+    /// Auditors; at least one, at most [`super::age::RECIPIENTS_MAX`].
+    pub recipients: Vec<Recipient>,
+    /// All bodies are sealed, not only what was edited in them.
+    pub payloads: bool,
 }
 
 impl Settings {
@@ -81,6 +93,7 @@ impl Settings {
             mailboxes: Vec::new(),
             before_writing: None,
             accept_damage: false,
+            sealing: None,
         }
     }
 }

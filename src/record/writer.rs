@@ -49,15 +49,17 @@ use super::recovery;
 use super::rotation::Rotation;
 use super::segment::Builder;
 pub use super::settings::{
-    Clock, EndFault, Report, Settings, StartFault, WORKER_NONE, system_boot_id, system_now,
+    Clock, EndFault, Report, Sealing, Settings, StartFault, WORKER_NONE, system_boot_id, system_now,
 };
 use crate::limits::Limits;
 use crate::types::Now;
 
+mod data_keys;
 mod down;
 mod full;
 mod published;
 
+use data_keys::DataKeys;
 use down::Down;
 pub(super) use down::residue;
 use published::Published;
@@ -138,6 +140,7 @@ pub fn start(
     let rotation = previous_key
         .filter(|_| recovered.rotates)
         .map(|previous_key| Rotation::sign(&previous_key, &settings.key, size, root).to_string());
+    let data_keys = settings.sealing.clone().map(DataKeys::new);
     let mut thread = Thread {
         clock: ClockWatch::new((settings.clock)()),
         published: Published::from(size),
@@ -154,6 +157,7 @@ pub fn start(
         batch: Vec::new(),
         failed: None,
         reserve_held: false,
+        data_keys,
     };
     thread.make_reserve().map_err(StartFault::Reserve)?;
     thread.open_segment().map_err(|fault| fault.into_start())?;
@@ -228,18 +232,23 @@ impl Drop for Ended {
     }
 }
 
-/// Why a step failed. The file is given up.
+/// Why a step failed. The file is given up, unless it had no part in it.
 #[derive(Debug)]
 enum Fault {
     Io(&'static str, io::Error),
-    Short { taken: usize, of: usize },
+    Short {
+        taken: usize,
+        of: usize,
+    },
     Segment(super::segment::SegmentFault),
+    /// A key file could not be made; the open segment is as it was.
+    Key(&'static str, io::Error),
 }
 
 impl Fault {
     fn into_start(self) -> StartFault {
         match self {
-            Fault::Io(_, error) => StartFault::Io(error),
+            Fault::Io(_, error) | Fault::Key(_, error) => StartFault::Io(error),
             Fault::Short { .. } => StartFault::Io(io::Error::other(self.to_string())),
             Fault::Segment(fault) => StartFault::Setup(fault.to_string()),
         }
@@ -250,7 +259,7 @@ impl Fault {
     /// The disk is full, or may be: a file takes a part of an append when only a part has room.
     fn is_full(&self) -> bool {
         match self {
-            Fault::Io(_, error) => {
+            Fault::Io(_, error) | Fault::Key(_, error) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
             Fault::Short { .. } => true,
@@ -263,6 +272,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Io(step, error) => write!(f, "{step}: {error}"),
+            Fault::Key(step, error) => write!(f, "{step} of a key file: {error}"),
             Fault::Short { taken, of } => write!(f, "append: {taken} of {of} bytes taken"),
             Fault::Segment(fault) => fault.fmt(f),
         }
@@ -307,6 +317,8 @@ struct Thread {
     /// The reserve is there to be spent.
     reserve_held: bool,
     published: Published,
+    /// Keys of what is sealed just now, when anything is.
+    data_keys: Option<DataKeys>,
 }
 
 impl Thread {
@@ -346,7 +358,10 @@ impl Thread {
     }
 
     /// Adds entries to the batch; gives their bytes.
-    fn take(&mut self, entries: Vec<Submission>) -> u64 {
+    fn take(&mut self, mut entries: Vec<Submission>) -> u64 {
+        if let Some(keys) = &self.data_keys {
+            entries.iter_mut().for_each(|submission| keys.marks(&mut submission.entry));
+        }
         let bytes = entries.iter().map(|submission| submission.bytes).sum();
         self.batch.extend(entries);
         bytes
@@ -435,10 +450,12 @@ impl Thread {
         if count == 0 {
             return Ok(());
         }
+        let count = count + self.make_data_keys(count)?;
         let State::Open(open) = &mut self.state else { return Ok(()) };
         let batch = &self.batch[..count];
-        for submission in batch {
-            open.builder.entry(&submission.entry, submission.worker).map_err(Fault::Segment)?;
+        for Submission { entry, worker, .. } in batch {
+            let key = self.data_keys.as_ref().and_then(|keys| keys.of(entry));
+            open.builder.entry_sealed(entry, *worker, key).map_err(Fault::Segment)?;
         }
         open.builder.flush().map_err(Fault::Segment)?;
         append(&mut *self.disk, open.builder.step())?;
@@ -452,6 +469,9 @@ impl Thread {
         let now = (self.settings.clock)();
         open.unsigned_ns.get_or_insert(now.mono_ns);
         self.publish(count, synced);
+        if let Some(keys) = &mut self.data_keys {
+            keys.trim();
+        }
         Ok(())
     }
 

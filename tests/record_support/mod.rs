@@ -90,6 +90,7 @@ fn ended<T>(how: Option<How>, value: T) -> io::Result<T> {
 #[derive(Default)]
 struct Inner {
     files: Image,
+    keys: Image,
     open: Option<String>,
     calls: u64,
     names: Vec<&'static str>,
@@ -107,7 +108,8 @@ struct Inner {
 
 impl Inner {
     fn room(&self) -> u64 {
-        let used = self.files.values().map(|file| file.len() as u64).sum::<u64>() + self.reserve;
+        let files = self.files.values().chain(self.keys.values());
+        let used = files.map(|file| file.len() as u64).sum::<u64>() + self.reserve;
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
     }
 }
@@ -135,6 +137,16 @@ impl MemoryDisk {
     /// What a kill at this moment would leave.
     pub fn image(&self) -> Image {
         self.lock().files.clone()
+    }
+
+    /// The key files.
+    pub fn keys(&self) -> Image {
+        self.lock().keys.clone()
+    }
+
+    /// Puts other key files in their place.
+    pub fn set_keys(&self, keys: Image) {
+        self.lock().keys = keys;
     }
 
     pub fn fail(&self, calls: std::ops::Range<u64>, how: How) {
@@ -209,6 +221,14 @@ impl Files for MemoryDisk {
 
     fn is_live(&self) -> bool {
         false
+    }
+
+    fn list_keys(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().keys.keys().cloned().collect())
+    }
+
+    fn read_key(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(self.lock().keys.get(name).ok_or(io::ErrorKind::NotFound)?.clone())
     }
 }
 
@@ -298,6 +318,31 @@ impl Disk for MemoryDisk {
             inner.reserve = 0;
         }
         ended(how, ())
+    }
+
+    fn write_key(&mut self, name: &str, bytes: &[u8]) -> io::Result<usize> {
+        let (mut inner, how) = self.call("write_key");
+        let how = how.or((inner.room() < bytes.len() as u64).then_some(How::Enospc));
+        let (taken, said) = how.map_or((bytes.len(), true), |how| how.takes(bytes.len()));
+        inner.keys.insert(name.to_owned(), bytes[..taken].to_vec());
+        if said { Ok(taken) } else { ended(how, taken) }
+    }
+
+    fn sync_key(&mut self) -> io::Result<()> {
+        ended(self.call("sync_key").1, ())
+    }
+
+    fn rename_key(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let (mut inner, how) = self.call("rename_key");
+        if how.is_none_or(|how| how == How::DoneThenEio) {
+            let file = inner.keys.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            inner.keys.insert(to.to_owned(), file);
+        }
+        ended(how, ())
+    }
+
+    fn sync_key_names(&mut self) -> io::Result<()> {
+        ended(self.call("sync_key_names").1, ())
     }
 }
 

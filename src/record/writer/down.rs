@@ -97,7 +97,9 @@ impl Thread {
     /// Gives the open file up and publishes the failure.
     pub(super) fn fail(&mut self, fault: Fault) {
         let now = self.now();
-        let spent = if let State::Open(open) = &self.state {
+        let spent = if let State::Open(open) = &self.state
+            && !matches!(fault, Fault::Key(..))
+        {
             self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
             1
         } else {
@@ -121,7 +123,9 @@ impl Thread {
         if let Err(error) = self.make_reserve() {
             return self.fail(Fault::Io("reserve", error));
         }
-        if let Err(fault) = self.open_segment() {
+        // Why keys first: while none can be made, no segment is begun that would hold nothing.
+        let keys = self.make_data_keys(self.batch.len());
+        if let Err(fault) = keys.and_then(|_| self.open_segment()) {
             return self.fail(fault);
         }
         self.tell_failure(false);

@@ -15,15 +15,17 @@
 
 use std::io;
 
+use super::data_keys::FILES_BYTES_MAX;
 use super::{Fault, Report, State, Thread, own};
 use crate::record::entry::{Entry, Kind};
 use crate::record::format::{CHECKPOINT_BYTES_MAX, HEADER_BYTES_MAX, INDEX_BYTES_MAX};
 use crate::record::handle::Order;
 
-/// What of the reserve is not for entries: header, index, seal, the writer's own entries, and the
-/// rounding of three writes to blocks of up to 64 KiB.
+/// What of the reserve is not for entries: header, index, seal, the writer's own entries, the rounding
+/// of three writes to blocks of up to 64 KiB, and key files.
 const OVERHEAD_BYTES: u64 =
-    (HEADER_BYTES_MAX + INDEX_BYTES_MAX + CHECKPOINT_BYTES_MAX + 4096 + 3 * 64 * 1024) as u64;
+    (HEADER_BYTES_MAX + INDEX_BYTES_MAX + CHECKPOINT_BYTES_MAX + 4096 + 3 * 64 * 1024) as u64
+        + FILES_BYTES_MAX;
 
 impl Thread {
     /// Holds the reserve, or says why not. Once it was spent, it is only made where there is room for

@@ -1,0 +1,140 @@
+//! The key files of a record against the entries that name them.
+//!
+//! | key file | is |
+//! |---|---|
+//! | as the entry says | sound |
+//! | gone | erased: what it sealed cannot be restored any more, and nothing else is touched |
+//! | other content than the entry's digest says | damage |
+//! | there, named by no entry | foreign: left over when a process ended just then, or put there |
+//! | `*.new` | an unfinished one; counts for nothing |
+//!
+//! A sealed part whose key no entry before it names is damage.
+
+use std::collections::HashMap;
+use std::io;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::disk::Files;
+use super::entry::{EntryView, Kind, PartKind};
+use super::found::{Damage, Place};
+use super::seal::{KeyId, key_of, sealed_part};
+
+/// The detail of a seal-key entry.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct SealKeyDetail {
+    /// Id of the data key, 32 hexadecimal digits.
+    pub key: String,
+    /// SHA-256 of its file, 64 hexadecimal digits.
+    pub file: String,
+    /// `age1…` of everybody it is wrapped to.
+    pub recipients: Vec<String>,
+    /// The session whose key it is; none where several share it.
+    pub session: Option<String>,
+}
+
+/// Where a key is named, and what its file must be.
+#[derive(Debug)]
+struct Named {
+    digest: [u8; 32],
+    place: Place,
+    entry: u64,
+}
+
+/// Collects from the entries of a record, then looks at the files. Takes about 100 bytes for each key.
+#[derive(Debug, Default)]
+pub struct KeyFiles {
+    named: HashMap<KeyId, Named>,
+    damage: Vec<Damage>,
+}
+
+/// What the key files came to.
+#[derive(Debug, Default)]
+pub struct KeyReport {
+    /// Keys that entries name.
+    pub named: u64,
+    /// Keys whose files are gone, sorted.
+    pub erased: Vec<KeyId>,
+    /// Files that no entry names, sorted.
+    pub foreign: Vec<String>,
+    /// Files that could not be read, with the error.
+    pub unreadable: Vec<(String, String)>,
+    /// Changed files, and sealed parts without a key.
+    pub damage: Vec<Damage>,
+}
+
+fn digest_of(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (slot, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *slot = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+fn damage(place: &Place, entry: u64, what: String) -> Damage {
+    let (segment, offset, end) = (place.segment, place.start, place.end);
+    Damage { segment, entry: Some(entry), offset, end, what }
+}
+
+impl KeyFiles {
+    /// Takes what an entry says of keys.
+    pub fn add(&mut self, place: &Place, entry: &EntryView<'_>) {
+        if entry.kind() == Some(Kind::SealKey) {
+            let detail = entry.part(PartKind::Detail);
+            let detail = detail.and_then(|text| serde_json::from_slice::<SealKeyDetail>(text).ok());
+            let named = detail
+                .and_then(|detail| Some((KeyId::parse(&detail.key)?, digest_of(&detail.file)?)));
+            match named {
+                Some((id, digest)) => {
+                    let entry = entry.sequence;
+                    self.named.insert(id, Named { digest, place: *place, entry });
+                }
+                None => {
+                    let what = "a seal-key entry names no key".to_owned();
+                    self.damage.push(damage(place, entry.sequence, what));
+                }
+            }
+        } else if let Some((_, Some(part))) = sealed_part(entry) {
+            let what = match key_of(part) {
+                Ok(id) if self.named.contains_key(&id) => return,
+                Ok(id) => format!("sealed with the key {id}, which no entry before names"),
+                Err(fault) => fault.to_string(),
+            };
+            self.damage.push(damage(place, entry.sequence, what));
+        }
+    }
+
+    /// Looks at the files. `live`: a writer runs, so a file may be there before its entry is read.
+    pub fn check(self, files: &dyn Files, live: bool) -> io::Result<KeyReport> {
+        let KeyFiles { named, damage: found } = self;
+        let mut report =
+            KeyReport { named: named.len() as u64, damage: found, ..KeyReport::default() };
+        for name in files.list_keys()? {
+            let known = KeyId::of_file_name(&name).is_some_and(|id| named.contains_key(&id));
+            if !known && !live && !name.ends_with(".new") {
+                report.foreign.push(name);
+            }
+        }
+        for (id, Named { digest, place, entry }) in named {
+            let name = id.file_name();
+            match files.read_key(&name) {
+                Ok(bytes) if Sha256::digest(&bytes)[..] == digest => {}
+                Ok(_) => {
+                    let what = format!("key file {name} is not the one that was written");
+                    report.damage.push(damage(&place, entry, what));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => report.erased.push(id),
+                Err(error) => report.unreadable.push((name, error.to_string())),
+            }
+        }
+        report.erased.sort_unstable();
+        report.foreign.sort_unstable();
+        report.unreadable.sort_unstable();
+        report.damage.sort_by_key(|damage| (damage.segment, damage.entry));
+        Ok(report)
+    }
+}
