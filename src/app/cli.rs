@@ -163,12 +163,15 @@ struct DoctorArgs {
 /// `log` makes the key that signs the record's checkpoints (Ed25519). The verifier key is printed
 /// and written beside it as FILE.pub, in the form of C2SP signed notes: auditors need it, and
 /// nothing else, to verify the record. `fingerprint` makes the key under which found secrets are
-/// fingerprinted; serve makes one too where it may write.
+/// fingerprinted; serve makes one too where it may write. `auditor` makes an age identity that opens
+/// sealed originals: make it on the auditor's machine, and give the gateway only the recipient (age1…)
+/// that is printed and written beside it as FILE.pub.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  stenograph keygen log --out /etc/stenograph/log.key\n  \
-    stenograph keygen log --out log.key --name example.com/gateway")]
+    stenograph keygen log --out log.key --name example.com/gateway\n  \
+    stenograph keygen auditor --out auditor.key")]
 struct KeygenArgs {
-    /// Which key (an auditor's key is not in this version)
+    /// Which key
     #[arg(value_name = "KIND")]
     kind: KeyKind,
     /// Where it goes; an existing file is never replaced
@@ -379,12 +382,7 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Keygen(args) => match args.kind {
             KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
             KeyKind::Fingerprint => keygen::fingerprint(&args.out, err),
-            KeyKind::Auditor => {
-                let text = "stenograph: keygen auditor is not in this version: masked originals \
-                            are not kept, so there is nothing an auditor's key could open";
-                writeln!(err, "{text}")?;
-                Ok(Exit::Usage)
-            }
+            KeyKind::Auditor => keygen::auditor(&args.out, out, err),
         },
     }
 }

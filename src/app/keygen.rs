@@ -1,10 +1,11 @@
-//! `keygen`: makes the log's signing key and the fingerprint key. The verifier key, which auditors need, is printed and written
+//! `keygen`: makes the log's signing key, the fingerprint key, and an auditor's identity. The verifier key, which auditors need, is printed and written
 //! beside it; the signing key itself is never printed.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::app::cli::Exit;
+use crate::record::age;
 use crate::record::keys::{self, KeyFault};
 use zeroize::Zeroizing;
 
@@ -58,6 +59,27 @@ pub fn fingerprint(path: &Path, err: &mut dyn Write) -> io::Result<Exit> {
     match keys::create_fingerprint_key(path, &key) {
         Ok(()) => {
             writeln!(err, "fingerprint key: {} (mode 600; back it up)", path.display())?;
+            Ok(Exit::Done)
+        }
+        Err(fault) => refuse(&fault, err),
+    }
+}
+
+/// Makes an auditor's identity in the file `path`, and its recipient beside it.
+pub fn auditor(path: &Path, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let mut failed = None;
+    let identity = age::generate(&mut |bytes| failed = failed.or(getrandom::fill(bytes).err()));
+    if let Some(error) = failed {
+        writeln!(err, "stenograph: the kernel gives no randomness: {error}")?;
+        return Ok(Exit::Host);
+    }
+    match age::create_identity(path, &identity) {
+        Ok(()) => {
+            writeln!(out, "{}", identity.recipient())?;
+            let public = keys::verifier_path(path);
+            let path = path.display();
+            writeln!(err, "identity: {path} (mode 600; back it up, and keep it off the gateway)")?;
+            writeln!(err, "recipient: {} (for [record] seal_to)", public.display())?;
             Ok(Exit::Done)
         }
         Err(fault) => refuse(&fault, err),

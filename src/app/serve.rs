@@ -26,7 +26,7 @@ use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::metadata;
-use crate::gateway::env::{Notice, Route, Settings, Snapshot, Terms};
+use crate::gateway::env::{Notice, Route, Seals, Settings, Snapshot, Terms};
 use crate::gateway::fault::{self, Loud};
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
@@ -311,6 +311,10 @@ fn settings(
         mask: mask(config.guard.mask),
         handle_key: secrets.handle_key.clone(),
         pseudonym_key: secrets.pseudonym_key,
+        seals: Seals {
+            originals: !config.record.seal_to.is_empty(),
+            tokens: config.record.seal_tokens,
+        },
     })
 }
 
@@ -384,6 +388,13 @@ fn policy_text(
     PolicyText::new(config, pending, &texts.files, ids)
 }
 
+fn sealing(record: &config::Record) -> Option<writer::Sealing> {
+    (!record.seal_to.is_empty()).then(|| writer::Sealing {
+        recipients: record.seal_to.clone(),
+        payloads: record.seal_payloads,
+    })
+}
+
 impl Gateway {
     /// Starts a gateway with this configuration.
     pub fn start(config: Config, host: Host) -> Result<Gateway, StartFault> {
@@ -421,6 +432,7 @@ impl Gateway {
             ),
         };
         let mut write = writer::Settings::system(log_key, config.limits.clone(), wakers);
+        write.sealing = sealing(&config.record);
         write.accept_damage = host.accept_damage;
         write.kernel_clock = Some(Arc::new(kernelclock::stated));
         write.facts =
@@ -837,8 +849,10 @@ pub fn run(path: &Path, accept_damage: bool) -> Exit {
     for warning in &config.warnings {
         log::warn("config", warning.clone()).write();
     }
-    log::info("unsealed", "the originals of masked spans are not kept: seal_to is not configured")
-        .write();
+    if config.record.seal_to.is_empty() {
+        let text = "the originals of masked spans are lost: seal_to is not configured";
+        log::info("unsealed", text).write();
+    }
     let signals = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGINT,

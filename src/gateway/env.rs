@@ -88,6 +88,17 @@ pub struct Settings {
     pub handle_key: HandleKey,
     /// Key of the visible pseudonyms.
     pub pseudonym_key: [u8; 32],
+    /// What is sealed to auditors.
+    pub seals: Seals,
+}
+
+/// What is handed to the writer to be sealed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seals {
+    /// Messages as they came, where something else went on.
+    pub originals: bool,
+    /// The caller's token, at its first use on a worker.
+    pub tokens: bool,
 }
 
 /// Everything that may change while the process runs, as one value.

@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::fault::GuardFault;
 use super::mask::{Mask, fill_hits, label_hits};
@@ -76,7 +77,12 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Whether the bytes differ from what was handed in.
     pub edited: bool,
+    /// What was handed in, when it was edited and the scanner keeps originals.
+    pub original: Option<Original>,
 }
+
+/// Bytes as they came, kept because what goes on differs. Wiped on drop.
+pub type Original = Zeroizing<Vec<u8>>;
 
 /// What comes of a message.
 #[derive(Debug)]
@@ -91,6 +97,8 @@ pub enum Outcome {
         findings: Vec<Finding>,
         /// The message with every secret filled, for the record only.
         masked: Bytes,
+        /// The message as it came, when the scanner keeps originals.
+        original: Option<Original>,
         /// The message as read before.
         message: Message,
     },
@@ -122,32 +130,46 @@ impl Scanner {
             return Outcome::Refused(fault);
         }
         if self.hits.is_empty() {
-            return pass(bytes, message, vec![], false);
+            return pass(bytes, message, vec![], None);
         }
         if let Err(fault) = self.bounded() {
             return Outcome::Refused(fault);
         }
         let findings = self.findings();
         match self.strongest() {
-            Some(RuleAction::Block) => self.block(bytes, message, findings),
+            Some(RuleAction::Block) => {
+                let original = self.original(&bytes);
+                self.block(bytes, message, findings, original)
+            }
             Some(RuleAction::Mask) => {
                 self.edit(bytes, message, findings, direction, mask, pseudonym_key, scratch, limits)
             }
-            _ => pass(bytes, message, findings, false),
+            _ => pass(bytes, message, findings, None),
         }
+    }
+
+    /// The copy that an edit needs. Why here: what is not edited is never copied.
+    fn original(&self, bytes: &[u8]) -> Option<Original> {
+        self.keeps_originals.then(|| Zeroizing::new(bytes.to_vec()))
     }
 
     fn strongest(&self) -> Option<RuleAction> {
         self.hits.iter().map(|hit| hit.action).max()
     }
 
-    fn block(&mut self, mut bytes: BytesMut, message: Message, findings: Vec<Finding>) -> Outcome {
+    fn block(
+        &mut self,
+        mut bytes: BytesMut,
+        message: Message,
+        findings: Vec<Finding>,
+        original: Option<Original>,
+    ) -> Outcome {
         let blocking = self.hits.iter().find(|hit| hit.action == RuleAction::Block);
         let rules = Arc::clone(self.rules());
         let rule =
             blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.rules()[hit.rule].id));
         fill_hits(&rules, &self.hits, &mut bytes);
-        Outcome::Blocked { rule, findings, masked: bytes.freeze(), message }
+        Outcome::Blocked { rule, findings, masked: bytes.freeze(), original, message }
     }
 
     #[expect(
@@ -166,6 +188,7 @@ impl Scanner {
         limits: &Limits,
     ) -> Outcome {
         let rules = Arc::clone(self.rules());
+        let original = self.original(&bytes);
         for round in 0..ROUNDS_MAX {
             match mask {
                 Mask::Fill => fill_hits(&rules, &self.hits, &mut bytes),
@@ -185,7 +208,7 @@ impl Scanner {
                 return Outcome::Refused(fault);
             }
             match self.strongest() {
-                Some(RuleAction::Block) => return self.block(bytes, first, findings),
+                Some(RuleAction::Block) => return self.block(bytes, first, findings, original),
                 Some(RuleAction::Mask) if round + 1 < ROUNDS_MAX => {
                     // Positions are those of the first judgement as long as nothing moves.
                     if mask == Mask::Fill {
@@ -195,7 +218,7 @@ impl Scanner {
                     }
                 }
                 Some(RuleAction::Mask) => return Outcome::Refused(GuardFault::NotClean),
-                _ => return pass(bytes, message, findings, true),
+                _ => return pass(bytes, message, findings, Some(original)),
             }
         }
         Outcome::Refused(GuardFault::NotClean)
@@ -329,6 +352,18 @@ impl Scanner {
     }
 }
 
-fn pass(bytes: BytesMut, message: Message, findings: Vec<Finding>, edited: bool) -> Outcome {
-    Outcome::Pass(Judgement { bytes: Judged(bytes.freeze()), message, findings, edited })
+/// `edited`: the bytes were edited; inside, what they were, where that is kept.
+fn pass(
+    bytes: BytesMut,
+    message: Message,
+    findings: Vec<Finding>,
+    edited: Option<Option<Original>>,
+) -> Outcome {
+    Outcome::Pass(Judgement {
+        bytes: Judged(bytes.freeze()),
+        message,
+        findings,
+        edited: edited.is_some(),
+        original: edited.flatten(),
+    })
 }

@@ -34,7 +34,7 @@ pub mod views;
 
 pub use fault::GuardFault;
 pub use hyperscan::EngineFault;
-pub use judge::{Judged, Judgement, Outcome, Payload, join, own};
+pub use judge::{Judged, Judgement, Original, Outcome, Payload, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
 pub use scan::{Engine, Scanner};

@@ -358,19 +358,16 @@ impl Policy {
         access: &Access,
         message: &Message,
         bytes: &mut BytesMut,
-    ) -> Result<(Permit, bool), Denial> {
+    ) -> Result<(Permit, Option<BytesMut>), Denial> {
         // Without any grant nothing was asked under this access, but what comes is still shortened.
         let permit =
             self.first(access).unwrap_or(Permit { grant: None, mask: None, release: None });
         let edits = lists::edits(message, bytes, |kind, name| self.shows(access, kind, name));
         if edits.is_empty() {
-            return Ok((permit, false));
+            return Ok((permit, None));
         }
         match lists::apply(bytes, &edits) {
-            Some(new) => {
-                *bytes = new;
-                Ok((permit, true))
-            }
+            Some(new) => Ok((permit, Some(std::mem::replace(bytes, new)))),
             None => deny(DenialReason::List),
         }
     }

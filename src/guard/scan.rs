@@ -74,6 +74,7 @@ pub struct Scanner {
     rejected: usize,
     /// Keep overlapping hits: what one rule finds, whatever others do.
     pub(super) unresolved: bool,
+    pub(super) keeps_originals: bool,
     levels_max: u64,
     view_bytes_max: u64,
     findings_max: usize,
@@ -121,11 +122,17 @@ impl Scanner {
             slots: vec![],
             rejected: 0,
             unresolved: false,
+            keeps_originals: false,
             levels_max: limits.views_max,
             view_bytes_max: limits.view_bytes_max,
             findings_max: limits.findings_max as usize,
             rules,
         }
+    }
+
+    /// From now on messages that are edited or blocked come back with a copy of what they were.
+    pub fn keep_originals(&mut self, keeps: bool) {
+        self.keeps_originals = keeps;
     }
 
     /// The rules in force.

@@ -14,7 +14,7 @@ use stenograph::auth::metadata;
 use stenograph::auth::token::Issuer;
 use stenograph::gateway::budget::Budget;
 use stenograph::gateway::env::{
-    Env, Ids, Pseudonyms, Route, Settings, Snapshot, Terms, WorkerCounters,
+    Env, Ids, Pseudonyms, Route, Seals, Settings, Snapshot, Terms, WorkerCounters,
 };
 use stenograph::gateway::fault;
 use stenograph::gateway::metrics::Metrics;
@@ -26,7 +26,7 @@ use stenograph::limits::Limits;
 use stenograph::record::entry::EntryView;
 use stenograph::record::reader::{Checks, read};
 use stenograph::record::scan::{Place, Sink};
-use stenograph::record::writer::{self, Writer};
+use stenograph::record::writer::{self, Sealing, Writer};
 use stenograph::record::{Kind, Level, PartKind};
 use stenograph::types::{ExchangeId, Now};
 use stenograph::wire::json as strict;
@@ -83,6 +83,9 @@ pub struct Plan {
     /// Id of the policy in force.
     pub policy: &'static str,
     pub late_key: bool,
+    /// What the machines hand over to be sealed, and to whom the writer seals.
+    pub seals: Seals,
+    pub sealing: Option<Sealing>,
     /// A fetch of keys is under way.
     pub fetching: bool,
 }
@@ -97,6 +100,8 @@ impl Default for Plan {
             terms: Terms::default(),
             policy: "one",
             late_key: false,
+            seals: Seals::default(),
+            sealing: None,
             fetching: false,
         }
     }
@@ -160,7 +165,8 @@ pub struct Stage {
 impl Stage {
     pub fn new(plan: Plan) -> Stage {
         let disk = MemoryDisk::new();
-        let write = record_settings(1, plan.limits.clone());
+        let mut write = record_settings(1, plan.limits.clone());
+        write.sealing = plan.sealing.clone();
         let (writer, mut recorders) = writer::start(Box::new(disk.clone()), write).unwrap();
         let deny = Arc::new(DenyList::default());
         let metrics = Arc::new(Metrics::new(1, vec!["codegen".to_owned()], fault::LABELS));
@@ -328,6 +334,7 @@ fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
         mask: Mask::Fill,
         handle_key: HandleKey::new(&[1; 32]),
         pseudonym_key: [2; 32],
+        seals: plan.seals,
     };
     Snapshot {
         generation,

@@ -24,6 +24,7 @@ use crate::guard::glob::Glob;
 use crate::guard::policy;
 use crate::limits::Limits;
 use crate::record::Keep;
+use crate::record::age::Recipient;
 
 mod files;
 mod problem;
@@ -238,6 +239,12 @@ pub struct Record {
     pub signing_key: PathBuf,
     /// Key of the fingerprints. `serve` makes it when missing.
     pub fingerprint_key: PathBuf,
+    /// Auditors to whom originals are sealed; none: originals are lost.
+    pub seal_to: Vec<Recipient>,
+    /// `seal = "payloads"`: whole bodies are sealed and not stored otherwise.
+    pub seal_payloads: bool,
+    /// Tokens are sealed at their first use.
+    pub seal_tokens: bool,
 }
 
 /// Whether the files that a configuration names are looked at.

@@ -21,6 +21,7 @@ use crate::auth::token::{Algorithm, Issuer};
 use crate::guard::RuleSet;
 use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
+use crate::record::age::{RECIPIENTS_MAX, Recipient};
 use crate::record::{Keep, keys};
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
@@ -60,7 +61,9 @@ pub(super) fn config(text: &str, path: &Path, files: Files) -> Result<Config, Ve
     let issuers = issuers(&mut root, &mut reading);
     let upstreams = upstreams(&mut root, &mut reading, &limits);
     let record = record(&mut root, &mut reading);
-    let grants = grants(&mut root, &mut reading, &upstreams, &issuers, false);
+    // What is wrong with [record] is told there, not again at each grant.
+    let seals = record.as_ref().is_none_or(|record| !record.seal_to.is_empty());
+    let grants = grants(&mut root, &mut reading, &upstreams, &issuers, seals);
     let deny_file = deny(&mut root, &mut reading);
     let guard = guard(&mut root, &mut reading);
     let admin = admin(&mut root, &mut reading);
@@ -758,10 +761,8 @@ fn record(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Record> {
     let signing_key = signing_key.map(|at| reading.path(&at));
     let fingerprint_key = section.string("fingerprint_key", &mut reading.problems);
     let fingerprint_key = fingerprint_key.map(|at| reading.path(&at));
-    for (key, remedy) in [
-        ("seal_to", "no such key: sealing to auditors is not in this version"),
-        ("witnesses", "no such key: witnesses are not in this version"),
-    ] {
+    let (seal_to, seal_payloads, seal_tokens) = sealing(&mut section, &mut reading.problems);
+    for (key, remedy) in [("witnesses", "no such key: witnesses are not in this version")] {
         if let Some(at) = section.value(key, &reading.problems) {
             reading.problems.at(&at, kind_of(at.value), remedy);
         }
@@ -799,8 +800,74 @@ fn record(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Record> {
         None => signing_key.with_file_name("fingerprint.key"),
     };
     let release = release.unwrap_or(Release::Written);
-    Some(Record { directory, release, signing_key, fingerprint_key })
+    Some(Record {
+        directory,
+        release,
+        signing_key,
+        fingerprint_key,
+        seal_to,
+        seal_payloads,
+        seal_tokens,
+    })
 }
+
+/// `seal_to`, `seal` and `seal_tokens` of `[record]`.
+fn sealing(section: &mut Section<'_>, problems: &mut Problems) -> (Vec<Recipient>, bool, bool) {
+    let example = "seal_to = [\"age1…\"], made by: stenograph keygen auditor --out auditor.key";
+    let mut recipients = Vec::new();
+    let listed = section.value("seal_to", problems);
+    if let Some(at) = &listed
+        && let Some(texts) = as_strings(at, problems)
+    {
+        if texts.is_empty() {
+            problems.at(at, "an empty list", format!("{example}; or no such key"));
+        }
+        if texts.len() > RECIPIENTS_MAX {
+            let seen = format!("{} auditors", texts.len());
+            problems.at(at, seen, format!("at most {RECIPIENTS_MAX}"));
+        }
+        for text in &texts {
+            match Recipient::parse(text.value) {
+                Ok(recipient) => recipients.push(recipient),
+                // Why: whoever mixes up the two halves of a key must not find the secret one in a log.
+                Err(_) if text.value.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") => {
+                    let allowed = "the auditor's recipient, age1…: the identity is the auditor's \
+                                   alone and must not be on this host";
+                    problems.at(text, "a secret age identity", allowed);
+                }
+                Err(_) => {
+                    let seen = format!("{:?}", text.value);
+                    problems.at(text, seen, format!("an age X25519 recipient: {example}"));
+                }
+            }
+        }
+        let written: Vec<_> = texts.iter().map(|at| at.with(at.value.to_owned())).collect();
+        distinct(&written, problems);
+    }
+    let how = section.string("seal", problems);
+    let payloads = word(how.clone(), SEAL_WORDS, problems).unwrap_or(false);
+    let tokens = section.value("seal_tokens", problems);
+    let seals_tokens = match tokens.as_ref().map(|at| at.value) {
+        Some(DeValue::Boolean(value)) => *value,
+        Some(other) => {
+            let at = tokens.as_ref().expect("it was matched");
+            problems.at(at, kind_of(other), "true or false");
+            false
+        }
+        None => false,
+    };
+    if listed.is_none() {
+        let asked =
+            [how.map(|at| at.with(())), tokens.filter(|_| seals_tokens).map(|at| at.with(()))];
+        for at in asked.into_iter().flatten() {
+            problems.at(&at, "nobody to seal to", format!("with {example}"));
+        }
+    }
+    (recipients, payloads, seals_tokens)
+}
+
+/// The words of `seal`: whether whole payloads are sealed.
+const SEAL_WORDS: &[(&str, bool)] = &[("masked", false), ("payloads", true)];
 
 fn admin(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<SocketAddr> {
     let problems = &mut reading.problems;

@@ -316,16 +316,17 @@ impl Connection {
                     .entry(Kind::Answer, turn.now)
                     .part(PartKind::Verdict, verdict)
                     .part(PartKind::HeadIn, head_in)
-                    .part(PartKind::HeadOut, head.clone())
-                    .part(PartKind::Body, (*judgement.bytes).clone());
+                    .part(PartKind::HeadOut, head.clone());
+                let body = (*judgement.bytes).clone();
+                let entry = Exchange::body(entry, body, judgement.original);
                 let payload =
                     guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
                 self.emit(Emission::answer(entry, payload), turn);
                 self.phase = Phase::Finish;
                 Ok(())
             }
-            Outcome::Blocked { findings, masked, .. } => {
-                self.refuse_with(Fault::AnswerBlocked, Some(masked), findings, turn);
+            Outcome::Blocked { findings, masked, original, .. } => {
+                self.refuse_with(Fault::AnswerBlocked, Some((masked, original)), findings, turn);
                 Ok(())
             }
             Outcome::Refused(fault) => Err(Fault::Guard(fault)),

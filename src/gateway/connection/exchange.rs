@@ -10,6 +10,7 @@ use super::super::env::{Caller, Route, Settings};
 use super::super::metrics;
 use super::super::session::SessionRule;
 use super::outbox::Emission;
+use crate::guard::Original;
 use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
 use crate::wire::head::{self, Accepts, Method};
@@ -54,6 +55,8 @@ pub(super) struct Exchange {
     pub(super) answer_head: BytesMut,
     pub(super) route: Option<usize>,
     pub(super) caller: Option<Caller>,
+    /// The caller's token, where it is sealed and no entry has it yet.
+    pub(super) token: Option<Original>,
     pub(super) session: Option<(SessionId, SessionRule)>,
     pub(super) era: Option<Era>,
     pub(super) accepts: Accepts,
@@ -153,8 +156,23 @@ impl Exchange {
         entry.status = self.status.unwrap_or(0);
         entry.level = self.level;
         entry.keep = self.keep;
+        // Why not then: before the request is read it is not known which session it belongs to.
+        if kind != Kind::Interim
+            && let Some(token) = self.token.take()
+        {
+            entry = entry.original(PartKind::Token, token);
+        }
         self.ordinal += 1;
         entry
+    }
+
+    /// The body of an entry, and what came in its place where that was another text.
+    pub(super) fn body(entry: Entry, body: Bytes, original: Option<Original>) -> Entry {
+        let entry = entry.part(PartKind::Body, body);
+        match original {
+            Some(original) => entry.original(PartKind::Original, original),
+            None => entry,
+        }
     }
 
     /// A verdict with all that is known.

@@ -1,14 +1,15 @@
 //! A message of the server on its way to the client: the same steps for a body and for an event.
 
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
 use super::super::fault::{Fault, UpstreamFault};
 use super::Turn;
 use super::answer::mask_of;
 use super::exchange::Exchange;
 use super::request::pseudonym_key;
-use crate::guard::Outcome;
 use crate::guard::policy::Permit;
+use crate::guard::{self, Judgement, Outcome};
 use crate::types::Direction;
 use crate::wire::mcp;
 
@@ -18,6 +19,8 @@ pub(super) struct FromServer {
     pub(super) message: mcp::Message,
     /// Elements were removed from lists.
     pub(super) filtered: bool,
+    /// What came, where it is another text than `bytes` and originals are sealed.
+    pub(super) original: Option<guard::Original>,
     permit: Permit,
 }
 
@@ -35,21 +38,26 @@ impl FromServer {
         };
         let mut message = read(&bytes)?;
         let caller = exchange.caller.as_ref().expect("a call was authenticated");
-        let (permit, filtered) = exchange
+        let (permit, before) = exchange
             .settings
             .policy
             .judge_answer(&caller.access, &message, &mut bytes)
             .map_err(|denial| Fault::NotGranted(denial.reason))?;
+        let filtered = before.is_some();
         if filtered {
             message = read(&bytes)?;
         }
-        Ok(FromServer { bytes, message, filtered, permit })
+        let seals = exchange.settings.seals.originals;
+        let original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
+        Ok(FromServer { bytes, message, filtered, original, permit })
     }
 
     /// Scans and masks it.
     pub(super) fn scan(self, exchange: &Exchange, turn: &mut Turn<'_>) -> Outcome {
         let key = pseudonym_key(exchange, turn);
-        turn.env.scanner.judge_message(
+        let keeps = exchange.settings.seals.originals && self.original.is_none();
+        turn.env.scanner.keep_originals(keeps);
+        let mut outcome = turn.env.scanner.judge_message(
             self.bytes,
             self.message,
             &self.permit,
@@ -58,6 +66,14 @@ impl FromServer {
             &key,
             &mut turn.env.json,
             &exchange.settings.limits,
-        )
+        );
+        if let Some(before) = self.original {
+            match &mut outcome {
+                Outcome::Pass(Judgement { original, .. }) => *original = Some(before),
+                Outcome::Blocked { original, .. } => *original = Some(before),
+                Outcome::Refused(_) => {}
+            }
+        }
+        outcome
     }
 }

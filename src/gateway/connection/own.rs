@@ -13,7 +13,7 @@ use super::stream::own_piece;
 use super::upstream_head::{count_findings, hide_words, record_head};
 use super::{Connection, Phase, Turn};
 use crate::auth::{metadata, token};
-use crate::guard::{Judged, Payload};
+use crate::guard::{Judged, Original, Payload};
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Finding};
 use crate::wire::head::{Framing, Method};
@@ -27,7 +27,7 @@ impl Connection {
     pub(super) fn refuse_with(
         &mut self,
         fault: Fault,
-        body: Option<Bytes>,
+        body: Option<(Bytes, Option<Original>)>,
         mut findings: Vec<Finding>,
         turn: &mut Turn<'_>,
     ) {
@@ -117,8 +117,8 @@ impl Connection {
             if !head_in.is_empty() {
                 entry = entry.part(PartKind::HeadIn, head_in);
             }
-            if let Some(body) = body {
-                entry = entry.part(PartKind::Body, body);
+            if let Some((body, original)) = body {
+                entry = Exchange::body(entry, body, original);
             }
             self.emit(Emission::answer(entry, payload), turn);
         } else {

@@ -1,6 +1,7 @@
 //! From the head of a request to the request in the upstream's hands.
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::super::entries::{self, Decision, TargetText};
 use super::super::env::Caller;
@@ -57,6 +58,7 @@ impl Connection {
             answer_head: BytesMut::new(),
             route: None,
             caller: None,
+            token: None,
             session: None,
             era: None,
             accepts,
@@ -186,13 +188,19 @@ impl Connection {
         };
         let sessions = &turn.env.sessions;
         let upstream = route_index as u16;
+        let seals = settings.seals.tokens;
+        let mut first_use = None;
         let checked =
-            turn.env.tokens.check(token, upstream, &route.resource, setting, |identity| Caller {
-                identity: identity.clone(),
-                access: settings.policy.access(identity, upstream),
-                slot: sessions.slot(identity, upstream),
-                subject: entries::subject(identity, &route.name),
+            turn.env.tokens.check(token, upstream, &route.resource, setting, |identity| {
+                first_use = seals.then(|| Zeroizing::new(token.to_vec()));
+                Caller {
+                    identity: identity.clone(),
+                    access: settings.policy.access(identity, upstream),
+                    slot: sessions.slot(identity, upstream),
+                    subject: entries::subject(identity, &route.name),
+                }
             });
+        exchange.token = first_use;
         match checked {
             Ok((identity, caller)) => {
                 if let Some(reason) = snapshot.deny.denies(identity) {
@@ -455,6 +463,7 @@ impl Connection {
                 // Why: what was tried is evidence, so the refused message is recorded, masked. No
                 // permit exists for it, so nothing of it can ever be forwarded.
                 let key = pseudonym_key(exchange, turn);
+                let original = settings.seals.originals.then(|| Zeroizing::new(body.to_vec()));
                 let masked = turn.env.scanner.mask_for_record(
                     body,
                     Direction::Request,
@@ -464,7 +473,10 @@ impl Connection {
                 );
                 let (recorded, findings) = masked.map_or_else(
                     |_| (None, Vec::new()),
-                    |(bytes, findings)| (Some(bytes), findings),
+                    |(bytes, findings)| {
+                        let original = original.filter(|original| original[..] != bytes[..]);
+                        (Some((bytes, original)), findings)
+                    },
                 );
                 self.refuse_with(Fault::NotGranted(denial.reason), recorded, findings, turn);
                 return Ok(());
@@ -473,6 +485,7 @@ impl Connection {
         exchange.under(permit.grant());
         let key = pseudonym_key(exchange, turn);
         let mask = permit.mask().unwrap_or(settings.mask);
+        turn.env.scanner.keep_originals(settings.seals.originals);
         let outcome = turn.env.scanner.judge_message(
             body,
             message,
@@ -507,15 +520,16 @@ impl Connection {
                     .with_subject(entry)
                     .part(PartKind::Verdict, verdict)
                     .part(PartKind::HeadIn, head_in)
-                    .part(PartKind::HeadOut, head_record)
-                    .part(PartKind::Body, body);
+                    .part(PartKind::HeadOut, head_record);
+                let entry = Exchange::body(entry, body, judgement.original);
                 let payload =
                     guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
                 self.forward(Emission::request(entry, payload), turn);
                 Ok(())
             }
-            Outcome::Blocked { findings, masked, .. } => {
-                self.refuse_with(Fault::RequestBlocked, Some(masked), findings, turn);
+            Outcome::Blocked { findings, masked, original, .. } => {
+                let body = Some((masked, original));
+                self.refuse_with(Fault::RequestBlocked, body, findings, turn);
                 Ok(())
             }
             Outcome::Refused(fault) => Err(Fault::Guard(fault)),

@@ -1,6 +1,7 @@
 //! Answers that are event streams: every event is judged whole, recorded, then released.
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
@@ -12,7 +13,7 @@ use super::outbox::Emission;
 use super::upstream_head::count_findings;
 use super::{Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Owner, Purpose};
-use crate::guard::{self, Judged, Outcome, Payload};
+use crate::guard::{self, Judged, Original, Outcome, Payload};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
@@ -228,6 +229,12 @@ impl Connection {
         let mut from_server = FromServer::read(exchange, data, turn)?;
         // Why: our canonical form has one data line for each event. In valid JSON a line end is white
         // space between tokens, so a space in its place keeps every position and every value.
+        if exchange.settings.seals.originals
+            && from_server.original.is_none()
+            && memchr::memchr2(b'\n', b'\r', &from_server.bytes).is_some()
+        {
+            from_server.original = Some(Zeroizing::new(from_server.bytes.to_vec()));
+        }
         sse::join_lines(&mut from_server.bytes);
         let FromServer { bytes: data, message, filtered, .. } = &from_server;
         let filtered = *filtered;
@@ -255,15 +262,17 @@ impl Connection {
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
                 let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
-                let entry =
-                    with_prefix(entry, &prefix).part(PartKind::Body, (*judgement.bytes).clone());
+                let entry = with_prefix(entry, &prefix);
+                let body = (*judgement.bytes).clone();
+                let entry = Exchange::body(entry, body, judgement.original);
                 let (head, tail) = chunk(prefix, judgement.bytes.len(), sse::EVENT_SUFFIX);
                 let payload = guard::join(guard::own(head), judgement.bytes, guard::own(tail));
                 self.emit(Emission::answer(entry, payload), turn);
                 Ok(())
             }
-            Outcome::Blocked { findings, masked, .. } => {
-                self.block_event(class, id, answers_call, method, findings, masked, turn);
+            Outcome::Blocked { findings, masked, original, .. } => {
+                let body = (masked, original);
+                self.block_event(class, id, answers_call, method, findings, body, turn);
                 Ok(())
             }
             Outcome::Refused(fault) => Err(Fault::Guard(fault)),
@@ -279,7 +288,7 @@ impl Connection {
         answers_call: bool,
         method: Option<String>,
         findings: Vec<Finding>,
-        masked: Bytes,
+        (masked, original): (Bytes, Option<Original>),
         turn: &mut Turn<'_>,
     ) {
         count_findings(&findings, turn);
@@ -309,10 +318,8 @@ impl Connection {
         let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
         let verdict = verdict.part();
-        let entry = exchange
-            .entry(Kind::Event, turn.now)
-            .part(PartKind::Verdict, verdict)
-            .part(PartKind::Body, masked);
+        let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
+        let entry = Exchange::body(entry, masked, original);
         let emission = if takes_place {
             Emission::answer(entry, error_event(exchange, id.as_deref(), fault, false))
         } else {
