@@ -13,11 +13,13 @@ use crate::app::config::Config;
 use crate::audit;
 use crate::audit::echoed::{self, EchoedOptions};
 use crate::audit::filter::{Filter, parse_time};
+use crate::audit::originals::Opener;
 use crate::audit::search::{self, SearchOptions};
 use crate::audit::sessions::{self, SessionsOptions};
 use crate::audit::show::{self, ShowOptions, Shown};
 use crate::audit::verify::{self, VerifyOptions};
-use crate::record::keys;
+use crate::record::keys::KeyFault;
+use crate::record::{age, keys};
 use crate::types::SessionId;
 
 /// Longest secret that `echoed` takes. Bound: it is held in memory; a certificate chain fits.
@@ -156,7 +158,8 @@ pub struct SessionsArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  stenograph show 069f1c3gq0g0000001s2ajk4 --config stenograph.toml\n  \
-    stenograph show 8v2k0q5w1m3n7r9t --json   # a session"
+    stenograph show 8v2k0q5w1m3n7r9t --json   # a session\n  \
+    stenograph show 069f1c3gq0g0000001s2ajk4 --original --identity auditor.key"
 )]
 pub struct ShowArgs {
     /// Exchange (24 characters, from the Stenograph-Exchange field) or session (16 characters)
@@ -164,6 +167,12 @@ pub struct ShowArgs {
     id: Shown,
     #[command(flatten)]
     record: RecordArgs,
+    /// Restore what is sealed, and prove it against the commitments in the record
+    #[arg(long, requires = "identity")]
+    original: bool,
+    /// An auditor's identity, made by `keygen auditor`
+    #[arg(long, value_name = "FILE", requires = "original")]
+    identity: Option<PathBuf>,
 }
 
 /// Find exchanges by who, what, when, rule or text
@@ -271,7 +280,29 @@ pub fn show(args: &ShowArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
         Err(exit) => return Ok(exit),
     };
     let options = ShowOptions { directory: found.directory, id: args.id, json: args.record.json };
-    Ok(show::run(&options, out, err)?.into())
+    match &args.identity {
+        None => Ok(show::run(&options, out, err)?.into()),
+        Some(path) => match opener(&options.directory, path, err)? {
+            Ok(opener) => Ok(show::run_original(&options, opener, out, err)?.into()),
+            Err(exit) => Ok(exit),
+        },
+    }
+}
+
+/// Opens sealed parts with the identities in the file `path`.
+fn opener(directory: &Path, path: &Path, err: &mut dyn Write) -> io::Result<Result<Opener, Exit>> {
+    match age::load_identities(path) {
+        Ok(identities) => Ok(Ok(Opener::new(directory, identities))),
+        Err(fault) => {
+            let at = match &fault {
+                // These name it themselves.
+                KeyFault::File(..) | KeyFault::Mode(..) => String::new(),
+                KeyFault::Form(_) | KeyFault::Name => format!(" {}", path.display()),
+            };
+            writeln!(err, "stenograph: --identity{at}: {fault}")?;
+            Ok(Err(Exit::Incomplete))
+        }
+    }
 }
 
 /// `echoed`.

@@ -12,6 +12,7 @@
 //! | [`sessions`], [`show`], [`search`] | who, when, what |
 //! | [`echoed`] | was this secret ever seen |
 //! | [`filter`] | which rows are asked for; times as they are typed |
+//! | [`originals`] | sealed parts opened with an auditor's identity |
 //! | [`find`] | a text in stored bytes, also escaped and encoded |
 //! | [`text`] | recorded text made safe for a terminal |
 //! | [`bar`] | progress on a terminal |
@@ -30,6 +31,7 @@ pub mod bar;
 pub mod echoed;
 pub mod filter;
 pub mod find;
+pub mod originals;
 pub mod parts;
 pub mod rows;
 pub mod search;

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::originals::{Closed, Opener};
 use super::parts::{self, Subject, Verdict};
 use super::text::{escape, json_line, lines, pretty};
 use super::{Exit, exit, read};
@@ -18,6 +19,7 @@ use crate::record::PartKind;
 use crate::record::entry::{EntryView, PartView};
 use crate::record::note::time_text;
 use crate::record::scan::{Place, Sink};
+use crate::record::seal::{Restored, key_of};
 use crate::types::{ExchangeId, NotAnId, SessionId};
 
 /// What can be shown.
@@ -51,8 +53,48 @@ pub struct ShowOptions {
     pub json: bool,
 }
 
+/// What became of the sealed parts that were met.
+#[derive(Default)]
+struct Opened {
+    /// Texts restored, each proven against the commitment in its header.
+    restored: u64,
+    /// Why others were not, and in how many entries.
+    closed: Vec<(Closed, u64)>,
+}
+
+impl Opened {
+    fn closed(&mut self, closed: &Closed) {
+        match self.closed.iter_mut().find(|(seen, _)| seen == closed) {
+            Some((_, count)) => *count += 1,
+            None => self.closed.push((closed.clone(), 1)),
+        }
+    }
+
+    /// Says it, and gives the exit code: 0 all restored, 1 the answer is no, 4 something was not read.
+    fn tell(&self, err: &mut dyn Write) -> io::Result<Exit> {
+        for (closed, count) in &self.closed {
+            writeln!(err, "stenograph: {count} not restored: {closed}")?;
+        }
+        let each = "each is exactly what its entry commits to";
+        match (self.restored, self.closed.is_empty()) {
+            (0, true) => writeln!(err, "stenograph: nothing is sealed there")?,
+            (0, false) => {}
+            (count, _) => writeln!(err, "stenograph: {count} originals restored; {each}")?,
+        }
+        let unread = |(closed, _): &(Closed, u64)| matches!(closed, Closed::Unreadable(..));
+        Ok(match self.closed.is_empty() {
+            true if self.restored > 0 => Exit::Done,
+            true => Exit::No,
+            false if self.closed.iter().any(unread) => Exit::Incomplete,
+            false => Exit::No,
+        })
+    }
+}
+
 struct Show<'a> {
     options: &'a ShowOptions,
+    opener: Option<Opener>,
+    opened: Opened,
     found: u64,
     exchange: Option<ExchangeId>,
     subject: Option<Subject>,
@@ -70,16 +112,58 @@ impl Sink for Show<'_> {
             return;
         }
         self.found += 1;
+        let opened = self.opener.as_mut().and_then(|opener| opener.open(entry));
+        match &opened {
+            Some(Ok(restored)) => self.opened.restored += restored.len() as u64,
+            Some(Err(closed)) => self.opened.closed(closed),
+            None => {}
+        }
         self.written = match self.options.json {
-            true => writeln!(self.out, "{}", json_line(&entry_json(place, entry))),
-            false => self.print(place, entry),
+            true => {
+                let line = entry_json_opened(place, entry, opened.as_ref());
+                writeln!(self.out, "{}", json_line(&line))
+            }
+            false => self.print(place, entry, opened.as_ref()),
         };
     }
 }
 
 /// Shows: 0 found, 1 not there in a complete record, 4 not all of it could be read.
+///
+/// With an identity what is sealed is restored and proven too; then the code also says whether all of
+/// it was: 1 where it is erased, sealed to others, damaged, or where nothing is sealed; 4 where a key
+/// file could not be read.
 pub fn run(options: &ShowOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
-    let mut show = Show { options, found: 0, exchange: None, subject: None, out, written: Ok(()) };
+    show(options, None, out, err)
+}
+
+/// [`run`], restoring what is sealed with `opener`.
+pub fn run_original(
+    options: &ShowOptions,
+    opener: Opener,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    show(options, Some(opener), out, err)
+}
+
+fn show(
+    options: &ShowOptions,
+    opener: Option<Opener>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let opens = opener.is_some();
+    let mut show = Show {
+        options,
+        opener,
+        opened: Opened::default(),
+        found: 0,
+        exchange: None,
+        subject: None,
+        out,
+        written: Ok(()),
+    };
     let Some(reading) = read(&options.directory, &mut show, err)? else {
         return Ok(Exit::Incomplete);
     };
@@ -90,6 +174,12 @@ pub fn run(options: &ShowOptions, out: &mut dyn Write, err: &mut dyn Write) -> i
             Shown::Session(id) => format!("session {id}"),
         };
         writeln!(err, "stenograph: {id} is not in this record")?;
+    } else if opens {
+        let opened = show.opened.tell(err)?;
+        return Ok(match exit(&reading, true) {
+            Exit::Done => opened,
+            other => other,
+        });
     }
     Ok(exit(&reading, show.found > 0))
 }
@@ -105,14 +195,40 @@ fn part_kind_text(part: &PartView<'_>) -> String {
 
 /// The JSON Lines form of one entry: JSON parts as JSON, text as text, the rest in base64.
 pub fn entry_json(place: &Place, entry: &EntryView<'_>) -> Value {
+    entry_json_opened(place, entry, None)
+}
+
+/// What came of the sealed part of an entry.
+type Outcome = Result<Vec<Restored>, Closed>;
+
+/// The bytes that were restored of part `row`.
+fn restored_of(opened: Option<&Outcome>, row: usize) -> Option<&[u8]> {
+    let restored = opened?.as_ref().ok()?;
+    Some(&restored.iter().find(|one| usize::from(one.row) == row)?.bytes[..])
+}
+
+fn entry_json_opened(place: &Place, entry: &EntryView<'_>, opened: Option<&Outcome>) -> Value {
     let parts: Vec<Value> = entry
         .parts
         .iter()
-        .map(|part| {
+        .enumerate()
+        .map(|(row, part)| {
             let mut value = json!({ "kind": part_kind_text(part), "length": part.length });
             let json_kinds = [PartKind::Subject, PartKind::Verdict, PartKind::Detail];
             let is_json = json_kinds.iter().any(|kind| *kind as u8 == part.kind_number);
-            match part.bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+            let restored = restored_of(opened, row);
+            if restored.is_some() {
+                value["restored"] = json!(true);
+            }
+            if part.kind_number == PartKind::Sealed as u8 {
+                value["key"] =
+                    json!(part.bytes.and_then(|bytes| key_of(bytes).ok()).map(|id| id.to_string()));
+                if let Some(Err(closed)) = opened {
+                    value["closed"] = json!(closed.to_string());
+                }
+            }
+            let bytes = part.bytes.or(restored);
+            match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
                 None => value["withheld"] = json!(true),
                 Some((_, Ok(text))) => match serde_json::from_str::<Value>(text) {
                     Ok(parsed) if is_json => value["json"] = parsed,
@@ -141,7 +257,12 @@ pub fn entry_json(place: &Place, entry: &EntryView<'_>) -> Value {
 }
 
 impl Show<'_> {
-    fn print(&mut self, place: &Place, entry: &EntryView<'_>) -> io::Result<()> {
+    fn print(
+        &mut self,
+        place: &Place,
+        entry: &EntryView<'_>,
+        opened: Option<&Outcome>,
+    ) -> io::Result<()> {
         if self.exchange != entry.exchange {
             self.exchange = entry.exchange;
             self.subject = None;
@@ -171,7 +292,7 @@ impl Show<'_> {
         if let Some(verdict) = parts::verdict(entry) {
             self.verdict(&verdict)?;
         }
-        for part in &entry.parts {
+        for (row, part) in entry.parts.iter().enumerate() {
             let kind = PartKind::from_number(part.kind_number);
             let title = match kind {
                 Some(PartKind::Subject | PartKind::Verdict) => continue,
@@ -184,7 +305,16 @@ impl Show<'_> {
                 Some(PartKind::Token) => "token as it came",
                 None => "part of a kind that this version does not know",
             };
-            self.part(title, part)?;
+            match (kind, part.bytes) {
+                (Some(PartKind::Sealed), Some(bytes)) => {
+                    let key = key_of(bytes).map_or("?".into(), |id| id.to_string());
+                    writeln!(self.out, "  {title}: {} bytes under key {key}", part.length)?;
+                    if let Some(Err(closed)) = opened {
+                        writeln!(self.out, "    {}", escape(&closed.to_string()))?;
+                    }
+                }
+                _ => self.part(title, part, restored_of(opened, row))?,
+            }
         }
         Ok(())
     }
@@ -234,11 +364,20 @@ impl Show<'_> {
         Ok(())
     }
 
-    fn part(&mut self, title: &str, part: &PartView<'_>) -> io::Result<()> {
-        let Some(bytes) = part.bytes else {
+    fn part(
+        &mut self,
+        title: &str,
+        part: &PartView<'_>,
+        restored: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let Some(bytes) = part.bytes.or(restored) else {
             return writeln!(self.out, "  {title}: {} bytes, withheld", part.length);
         };
-        writeln!(self.out, "  {title}: {} bytes", part.length)?;
+        let proven = match restored {
+            Some(_) => ", restored and proven against its commitment",
+            None => "",
+        };
+        writeln!(self.out, "  {title}: {} bytes{proven}", part.length)?;
         let set = pretty(bytes);
         for line in lines(set.as_ref().map_or(bytes, |text| text.as_bytes())) {
             writeln!(self.out, "    {line}")?;
