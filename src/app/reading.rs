@@ -188,6 +188,9 @@ pub struct SearchArgs {
     record: RecordArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    /// Look for --text in what is sealed too, with this auditor's identity
+    #[arg(long, value_name = "FILE", requires = "text")]
+    identity: Option<PathBuf>,
 }
 
 /// Was this secret ever seen? Read from stdin
@@ -207,6 +210,9 @@ pub struct EchoedArgs {
     /// The record's fingerprint key [default: that of --config]
     #[arg(long, value_name = "FILE")]
     fingerprint_key: Option<PathBuf>,
+    /// Look in what is sealed too, with this auditor's identity
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
 }
 
 /// Check every byte of the record against the signed tree
@@ -249,8 +255,14 @@ pub fn sessions(args: SessionsArgs, out: &mut dyn Write, err: &mut dyn Write) ->
 
 /// `search`.
 pub fn search(args: SearchArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let identity = args.identity;
     with_filter(&args.record, args.filter, err, |directory, filter, json, err| {
-        search::run(&SearchOptions { directory, filter, json }, out, err)
+        let opener = match identity.map(|path| opener(&directory, &path, err)).transpose()? {
+            None => None,
+            Some(Ok(opener)) => Some(opener),
+            Some(Err(_)) => return Ok(audit::Exit::Incomplete),
+        };
+        search::run_with(&SearchOptions { directory, filter, json }, opener, out, err)
     })
 }
 
@@ -339,8 +351,15 @@ pub fn echoed(args: &EchoedArgs, out: &mut dyn Write, err: &mut dyn Write) -> io
     let length = crate::app::config::one_secret(&secret).map_or(0, <[u8]>::len);
     secret.truncate(length);
     let (directory, json) = (found.directory, args.record.json);
+    let opener = match args.identity.as_ref().map(|path| opener(&directory, path, err)) {
+        None => None,
+        Some(opener) => match opener? {
+            Ok(opener) => Some(opener),
+            Err(exit) => return Ok(exit),
+        },
+    };
     let options = EchoedOptions { directory, secret, fingerprint_key, json };
-    Ok(echoed::run(&options, out, err)?.into())
+    Ok(echoed::run_with(&options, opener, out, err)?.into())
 }
 
 /// `verify`.

@@ -3,7 +3,8 @@
 //!
 //! Two ways to find it, both over every entry: its fingerprint among the findings (that is how a masked
 //! value is found again), and its text in every stored head, body and detail (that is how a value is
-//! found that no rule knew). The secret itself is never printed.
+//! found that no rule knew). With an auditor's identity what is sealed is searched too; without one it
+//! is told what was not. The secret itself is never printed.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::find::Needle;
+use super::originals::Opener;
 use super::text::{escape, json_line};
 use super::{Exit, parts, read};
 use crate::record::entry::EntryView;
@@ -19,6 +21,7 @@ use crate::record::fingerprint;
 use crate::record::note::time_text;
 use crate::record::reader::Reading;
 use crate::record::scan::{Place, Sink};
+use crate::record::seal::sealed_part;
 use crate::record::{Kind, PartKind};
 
 /// What to look for, and how to say it.
@@ -46,6 +49,8 @@ struct Echoed<'a> {
     hits: u64,
     entries: u64,
     withheld_parts: u64,
+    opener: Option<&'a mut Opener>,
+    sealed: Sealed,
     first_ns: Option<u64>,
     last_ns: Option<u64>,
     out: &'a mut dyn Write,
@@ -63,7 +68,68 @@ struct Hit<'a> {
     part: Option<&'static str>,
 }
 
+/// What of the sealed texts the answer covers.
+#[derive(Debug, Default)]
+struct Sealed {
+    /// Opened and searched.
+    searched: u64,
+    /// Originals that were not opened, but differ by masks alone: what a rule found in them is found
+    /// again by its fingerprint.
+    masked: u64,
+    /// Not opened, and nothing else tells what they hold.
+    unsearched: u64,
+}
+
 impl Echoed<'_> {
+    /// The parts whose bytes do not stand in the record: searched where they can be opened, counted
+    /// otherwise.
+    fn absent(&mut self, place: &Place, entry: &EntryView<'_>) {
+        let absent = || entry.parts.iter().enumerate().filter(|(_, part)| part.bytes.is_none());
+        if absent().next().is_none() {
+            return;
+        }
+        let opened = self.opener.as_mut().and_then(|opener| opener.open(entry));
+        let restored = opened.and_then(Result::ok).unwrap_or_default();
+        let seals = matches!(sealed_part(entry), Some((_, Some(_))));
+        let verdict = parts::verdict(entry).unwrap_or_default();
+        let body = entry.part(PartKind::Body).map(|bytes| self.needle.is_in(bytes)).or_else(|| {
+            let body = restored
+                .iter()
+                .find(|one| entry.parts[usize::from(one.row)].kind_number == PartKind::Body as u8);
+            body.map(|one| self.needle.is_in(&one.bytes))
+        });
+        for (row, part) in absent() {
+            let kind = PartKind::from_number(part.kind_number);
+            let text = restored.iter().find(|one| usize::from(one.row) == row);
+            match (text, kind) {
+                (Some(text), _) => {
+                    self.sealed.searched += 1;
+                    if !self.needle.is_in(&text.bytes) {
+                        continue;
+                    }
+                    let told = verdict.direction.clone();
+                    let said = direction(entry.kind(), kind).map(str::to_owned);
+                    self.hit(&Hit {
+                        entry,
+                        place,
+                        direction: if kind == Some(PartKind::Token) { said } else { told.or(said) },
+                        masked: kind != Some(PartKind::Body) && body != Some(true),
+                        action: None,
+                        rule: None,
+                        part: Some(kind.map_or("part", PartKind::as_str)),
+                    });
+                }
+                (None, Some(PartKind::Original))
+                    if seals && self.fingerprint.is_some() && !verdict.filtered =>
+                {
+                    self.sealed.masked += 1;
+                }
+                (None, _) if seals => self.sealed.unsearched += 1,
+                (None, _) => self.withheld_parts += 1,
+            }
+        }
+    }
+
     fn hit(&mut self, hit: &Hit<'_>) {
         self.hits += 1;
         if self.written.is_err() {
@@ -156,11 +222,9 @@ impl Sink for Echoed<'_> {
                 part: None,
             });
         }
+        self.absent(place, entry);
         for part in &entry.parts {
-            let Some(bytes) = part.bytes else {
-                self.withheld_parts += 1;
-                continue;
-            };
+            let Some(bytes) = part.bytes else { continue };
             if self.needle.is_in(bytes) {
                 let kind = PartKind::from_number(part.kind_number);
                 self.hit(&Hit {
@@ -177,8 +241,18 @@ impl Sink for Echoed<'_> {
     }
 }
 
-/// Looks: 0 found and 1 not found when everything was covered, 4 when something was not.
+/// [`run_with`], without an auditor's identity.
 pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    run_with(options, None, out, err)
+}
+
+/// Looks: 0 found and 1 not found when everything was covered, 4 when something was not.
+pub fn run_with(
+    options: &EchoedOptions,
+    mut opener: Option<Opener>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
     if options.secret.is_empty() {
         writeln!(err, "stenograph: the secret is empty; give it on stdin")?;
         return Ok(Exit::Usage);
@@ -193,6 +267,8 @@ pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         hits: 0,
         entries: 0,
         withheld_parts: 0,
+        opener: opener.as_mut(),
+        sealed: Sealed::default(),
         first_ns: None,
         last_ns: None,
         out,
@@ -202,13 +278,20 @@ pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         return Ok(Exit::Incomplete);
     };
     echoed.written?;
-    let complete =
-        reading.is_consistent() && echoed.fingerprint.is_some() && echoed.withheld_parts == 0;
+    let complete = reading.is_consistent()
+        && echoed.fingerprint.is_some()
+        && echoed.withheld_parts == 0
+        && echoed.sealed.unsearched == 0;
     let coverage = json!({
         "entries": echoed.entries,
         "segments": reading.segments,
         "unsigned_entries": reading.unsigned_entries,
         "withheld_parts": echoed.withheld_parts,
+        "sealed": {
+            "searched": echoed.sealed.searched,
+            "masked": echoed.sealed.masked,
+            "unsearched": echoed.sealed.unsearched,
+        },
         "damaged": !reading.is_consistent(),
         "gaps": reading.gaps.len(),
         "live": reading.live,
@@ -227,6 +310,13 @@ pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) ->
     if echoed.fingerprint.is_none() {
         let what = "without the fingerprint key masked values cannot be found";
         writeln!(err, "stenograph: {what}; name the configuration with --config")?;
+    }
+    if echoed.sealed.unsearched > 0 {
+        let count = echoed.sealed.unsearched;
+        writeln!(
+            err,
+            "stenograph: {count} sealed texts were not searched; an auditor can, with --identity"
+        )?;
     }
     Ok(match (complete, echoed.hits > 0) {
         (false, _) => Exit::Incomplete,

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use super::filter::Filter;
 use super::find::Needle;
+use super::originals::Opener;
 use super::rows::{Row, Rows};
 use super::text::{escape, json_line};
 use super::{Exit, exit, read};
+use crate::record::PartKind;
 use crate::record::entry::EntryView;
 use crate::record::note::time_text;
 use crate::record::scan::{Place, Sink};
+use crate::record::seal::sealed_part;
 
 /// What to search for, and how to say it.
 #[derive(Debug, Clone, Default)]
@@ -23,9 +26,20 @@ pub struct SearchOptions {
     pub json: bool,
 }
 
+/// How many entries have sealed texts that were not searched.
+#[derive(Default)]
+struct Unsearched {
+    /// Bodies: nothing else tells what they hold.
+    bodies: u64,
+    /// Originals and tokens beside what is searched.
+    others: u64,
+}
+
 struct Search<'a> {
     options: &'a SearchOptions,
     needle: Option<Needle>,
+    opener: Option<Opener>,
+    unsearched: Unsearched,
     rows: Rows,
     found: u64,
     out: &'a mut dyn Write,
@@ -49,26 +63,71 @@ impl Search<'_> {
 
 impl Sink for Search<'_> {
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
-        let matched = self.needle.as_ref().is_some_and(|needle| {
-            entry.parts.iter().filter_map(|part| part.bytes).any(|bytes| needle.is_in(bytes))
-        });
+        let matched = match &self.needle {
+            None => false,
+            Some(needle) => {
+                let opened = self.opener.as_mut().and_then(|opener| opener.open(entry));
+                let restored = opened.and_then(Result::ok);
+                if restored.is_none() && sealed_part(entry).is_some() {
+                    let body = entry.parts.iter().any(|part| {
+                        part.kind_number == PartKind::Body as u8 && part.bytes.is_none()
+                    });
+                    self.unsearched.bodies += u64::from(body);
+                    self.unsearched.others += u64::from(!body);
+                }
+                let stored = entry.parts.iter().filter_map(|part| part.bytes);
+                let restored = restored.iter().flatten().map(|one| &one.bytes[..]);
+                stored.chain(restored).any(|bytes| needle.is_in(bytes))
+            }
+        };
         let ready = self.rows.add(place, entry, matched);
         self.rows(ready);
     }
 }
 
-/// Searches: 0 found, 1 nothing in a complete record, 4 not all of it could be read.
+/// [`run_with`], without an auditor's identity.
 pub fn run(options: &SearchOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    run_with(options, None, out, err)
+}
+
+/// Searches: 0 found, 1 nothing in a complete record, 4 not all of it could be read or searched. With
+/// `opener` what is sealed is searched for the text too.
+pub fn run_with(
+    options: &SearchOptions,
+    opener: Option<Opener>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
     let needle = options.filter.text.as_ref().map(|text| Needle::new(text.as_bytes()));
-    let mut search =
-        Search { options, needle, rows: Rows::default(), found: 0, out, written: Ok(()) };
+    let mut search = Search {
+        options,
+        needle,
+        opener,
+        unsearched: Unsearched::default(),
+        rows: Rows::default(),
+        found: 0,
+        out,
+        written: Ok(()),
+    };
     let Some(reading) = read(&options.directory, &mut search, err)? else {
         return Ok(Exit::Incomplete);
     };
     let rest = search.rows.rest();
     search.rows(rest);
     search.written?;
-    Ok(exit(&reading, search.found > 0))
+    let Unsearched { bodies, others } = search.unsearched;
+    if bodies + others > 0 {
+        writeln!(
+            err,
+            "stenograph: the text was not looked for in what {} entries have sealed, in {bodies} of \
+             them the body; an auditor can, with --identity",
+            bodies + others
+        )?;
+    }
+    Ok(match exit(&reading, search.found > 0) {
+        Exit::No if bodies > 0 => Exit::Incomplete,
+        exit => exit,
+    })
 }
 
 /// One exchange as one line of text.

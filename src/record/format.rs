@@ -13,6 +13,9 @@
 //!   segments/
 //!     00000000.seg …        segment files, mode 0600, numbered densely from 0, 8 decimal digits
 //!     00000007.new          a segment being created; holds no entry that counts; may be left over
+//!   keys/                   mode 0700; only where something was sealed
+//!     <32 hex digits>.age … key files, mode 0600: the data key of that id, for the auditors
+//!     <32 hex digits>.new   a key file being written; may be left over
 //! ```
 //! A writer never appends to a file that another process, or it itself before a failure, has written:
 //! it opens the next number. A number is never used twice.
@@ -21,6 +24,7 @@
 //! |---|---|---|
 //! | segment, not the newest | no: its number is missing | no: chain, tree, signature |
 //! | newest segment | noticed only against a checkpoint kept elsewhere, except that a sealed segment without a final stop entry is reported as a gap | only what follows its last checkpoint (at most `checkpoint_ms_max` of entries), and only by somebody who recomputes the chain; random damage is found there too |
+//! | key file | yes: what was sealed under its key is erased for ever, everything else stays as it is; told as erased | no: its digest is in an entry |
 //! | `*.new`, `lock`, `reserve` | yes | yes: nothing is read from them |
 //! | `log.pub` | yes | yes: `verify` takes the key from outside |
 //! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere, or have witnesses |
@@ -38,8 +42,7 @@
 //!
 //! A skippable frame (RFC 8878 §3.1.2) is `magic u32, length u32, payload`. Magic numbers:
 //! header `0x184D2A50`, checkpoint `0x184D2A51`, index `0x184D2A52`; `0x184D2A53` cosignatures of
-//! witnesses (version 2); `0x184D2A54` is reserved for
-//! sealed patches. Anything else is damage.
+//! witnesses (version 2); `0x184D2A54` is reserved. Anything else is damage.
 //!
 //! ### Header frame
 //! | offset in payload | size | field | a reader checks |
@@ -136,6 +139,97 @@
 //! proof stay valid. Where a grant says `record = "heads"`, the parts of kind body are never stored:
 //! the header states length and commitment, presence is 0, and the salt is kept nowhere, so that
 //! nobody can test a guess.
+//!
+//! ### Sealed parts
+//! Where auditors are named, what came is kept for them beside what went on: encrypted before it
+//! reaches the disk, under a data key that only the auditors can unwrap. A verifier needs no key for
+//! any of the checks above, because the tree commits to the ciphertext.
+//!
+//! An entry with something sealed has these rows in its table of parts, behind all others:
+//! * original (5), at most one: what came where the body (4) of this entry stands, where that was
+//!   another text: presence 0, length, commitment. Where the entry has no body, or `record = "heads"`
+//!   applies, the original may have this row and no item;
+//! * token (9), at most one: the bearer token of the request as it came, at its first use on a worker:
+//!   presence 0;
+//! * sealed (8), exactly one and the last row: presence 1 (0 in a copy that withholds it). Where
+//!   `record = "sealed"` or `seal = "payloads"` applies, the body too has presence 0.
+//!
+//! The commitments of original, token, and sealed body are made with salts of their own, fresh random
+//! bytes, which stand in the sealed part and nowhere else. Where nobody is named to seal to, originals
+//! and tokens have no row, and a body that was to be sealed is kept as under `record = "heads"`.
+//!
+//! | offset in the sealed part | size | field |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 1 | zero |
+//! | 2 | 16 | id of the data key |
+//! | 18 | 16 | nonce: fresh random bytes |
+//! | 34 | 32 | check: HMAC-SHA-256(data key, `stenograph sealed part check v1` \|\| nonce) |
+//! | 66 | n | ciphertext |
+//! | 66 + n | 16 | tag |
+//!
+//! Cipher: ChaCha20-Poly1305 (RFC 8439 §2.8) with key HMAC-SHA-256(data key, `stenograph sealed part
+//! key v1` || nonce), a nonce of 12 zero bytes (each key encrypts once), and as associated data
+//! `stenograph sealed part v1` || id of the data key || the entry header from its first byte up to the
+//! row of the sealed part. So a sealed part opens in its own entry only: sequence, exchange, session,
+//! kind, times and the commitments of all other parts are bound. The check refuses a wrong key before
+//! the cipher is tried (the cipher alone does not commit to its key).
+//!
+//! Plaintext: the number of items u8, then each item:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | row of the part that it restores, from 0 |
+//! | 1 | 1 | 0: the content is the bytes of that part; 1: it is a patch of the body |
+//! | 2 | 32 | salt of that part's commitment |
+//! | 34 | 4 | length m of the content |
+//! | 38 | m | content |
+//!
+//! A patch turns the bytes of the entry's first part of kind body (stored, or restored by an earlier
+//! item) into the original. It is a sequence of edits, in ascending order and without overlap: `at` u32,
+//! `removed` u32, `inserted` u32, and `inserted` bytes; the `removed` bytes of the body from `at` on
+//! give way to the inserted ones, everything else is copied. An empty patch: both are the same. A
+//! restored part is proven when its length and SHA-256(salt || bytes) are those of its row.
+//!
+//! #### Data keys
+//! 32 random bytes, named by 16 random bytes. A session gets one when something of it is first sealed,
+//! for an hour of use; what has no session shares one, and so do sessions beyond 64 new keys at once and
+//! one more each second. The key is in the memory of the writer as long as it is used, wiped after, and
+//! on no disk in the plain. Before the first entry that is sealed under it is written:
+//! 1. its file is written as `<id>.new`, synced, renamed to `<id>.age`, and the folder synced, at every
+//!    release level;
+//! 2. an entry of kind seal-key (20) stands before it, whose detail is JSON: `key`, the id in
+//!    hexadecimal; `file`, the SHA-256 of the key file in hexadecimal; `recipients`, a list of `age1…`;
+//!    `session`, the session whose key it is, or null.
+//!
+//! A key file is an age file (c2sp.org/age) with one X25519 stanza for each recipient and 48 bytes of
+//! payload: the id and the data key. No age tool is needed to verify the record. A verifier compares
+//! each key file with the digest in its entry:
+//!
+//! | key file | verdict |
+//! |---|---|
+//! | digest fits | sound |
+//! | missing | erased, told with its id; no damage |
+//! | digest differs | damage, at the place of the seal-key entry |
+//! | `<id>.age` or any other name that no seal-key entry names (but `*.new`) | told as foreign; no damage: it may be left over where a process ended between 1 and 2 |
+//!
+//! A sealed part whose data key no seal-key entry before it names is damage, as is one whose first two
+//! bytes are not 1 and 0 or which is shorter than 83 bytes.
+//!
+//! #### What "exact" means
+//! | of a message | recorded | restored by an auditor |
+//! |---|---|---|
+//! | JSON body, either direction | as it went on; of blocked and denied ones a masked copy | the bytes as they came, after TLS and chunk framing are taken off |
+//! | data of an event | as it went on, in one line | the data as they came: the values of the `data` fields, joined by line feeds |
+//! | lists that were shortened, `cacheScope` | as they went on | the bytes as they came |
+//! | heads | with a fixed fill of `*` for credentials, cookies and what a rule found | no: the filled bytes are kept nowhere |
+//! | event names, ids, `retry` | as they went on | no; ids of the server are wrapped in those that went on |
+//! | comments of event streams | that there was one | no |
+//! | bodies that cannot be read as a message, or over a bound | not at all | no |
+//! | bearer token | never | at its first use, with `seal_tokens` |
+//!
+//! Originals that wait for a failing disk stay in the memory of the process, within
+//! `recorder_queue_bytes_max`, and are wiped when they are stored.
 //!
 //! ### Tree
 //! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the

@@ -37,9 +37,11 @@ pub const ISSUER: &str = "https://login.example.com";
 pub const RESOURCE: &str = "https://mcp.example.com/codegen";
 pub const NOW_S: u64 = 1_800_000_000;
 
-/// What the two rules of these tests look for.
+/// What the rules of these tests look for.
 pub const PLANTED: &str = "MASKME-abcdef123456";
 pub const FORBIDDEN: &str = "BLOCKME-123456";
+/// Behind `SSN-`.
+pub const NUMBER: &str = "123456789";
 
 const RULES_TEXT: &str = r#"
 schema = 1
@@ -62,6 +64,13 @@ pattern = '\b(BLOCKME-[0-9]{6})\b'
 action = { request = "block", response = "block" }
 tests.match = ['BLOCKME-123456']
 tests.no_match = ['BLOCKME-1']
+[[rule]]
+id = "number"
+title = "Number"
+category = "pii"
+pattern = 'SSN-([0-9]{9})\b'
+tests.match = ['SSN-123456789']
+tests.no_match = ['SSN-1234']
 "#;
 
 static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
@@ -79,6 +88,7 @@ pub struct Plan {
     pub tools: Vec<&'static str>,
     pub groups: Vec<&'static str>,
     pub level: Level,
+    pub mask: Mask,
     pub terms: Terms,
     /// Id of the policy in force.
     pub policy: &'static str,
@@ -97,6 +107,7 @@ impl Default for Plan {
             tools: vec!["generate_*", "echo"],
             groups: vec!["engineering"],
             level: Level::Written,
+            mask: Mask::Fill,
             terms: Terms::default(),
             policy: "one",
             late_key: false,
@@ -331,7 +342,7 @@ fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
         grant_terms: vec![plan.terms],
         origins: vec![Vec::new()],
         level: plan.level,
-        mask: Mask::Fill,
+        mask: plan.mask,
         handle_key: HandleKey::new(&[1; 32]),
         pseudonym_key: [2; 32],
         seals: plan.seals,

@@ -1,0 +1,516 @@
+//! Sealed originals, over the real pipeline: what clients and servers sent is written down outside;
+//! without an auditor's identity nothing of it is on the disk, with it every byte comes back.
+
+mod record_support;
+
+#[path = "exchange/rig.rs"]
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod rig;
+#[path = "exchange/script.rs"]
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod script;
+#[path = "exchange/stage.rs"]
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod stage;
+
+#[path = "sealed/attack.rs"]
+mod attack;
+
+use std::path::Path;
+use std::time::Duration;
+
+use record_support::{How, MemoryDisk, key, random, request, settings, until};
+use script::{STREAM_HEAD, Script, call, call_body, chunk, event, json_answer, post, result};
+use stage::{FORBIDDEN, NUMBER, PLANTED, Plan};
+use stenograph::audit::originals::{Closed, Opener};
+use stenograph::gateway::env::{Seals, Terms};
+use stenograph::guard::Mask;
+use stenograph::limits::Limits;
+use stenograph::record::age::{AgeFault, Identity};
+use stenograph::record::disk::{Directory, Files};
+use stenograph::record::entry::{EntryRead, EntryView, read_entry};
+use stenograph::record::key_files::{KeyFiles, KeyReport};
+use stenograph::record::reader::{Checks, read};
+use stenograph::record::scan::{Place, Sink};
+use stenograph::record::seal::{DataKey, SealFault, restore};
+use stenograph::record::writer::{self, Sealing};
+use stenograph::record::{Entry, Keep, Kind, Level, PartKind};
+use stenograph::types::{Now, SessionId};
+use zeroize::Zeroizing;
+
+fn auditor() -> Identity {
+    Identity::from_seed(&[0xa1; 32])
+}
+
+fn stranger() -> Identity {
+    Identity::from_seed(&[0x57; 32])
+}
+
+fn sealing(payloads: bool) -> Option<Sealing> {
+    Some(Sealing { recipients: vec![auditor().recipient().clone()], payloads })
+}
+
+fn sealed_plan() -> Plan {
+    let seals = Seals { originals: true, tokens: false };
+    Plan { seals, sealing: sealing(false), ..Plan::default() }
+}
+
+/// The record as files: what somebody who takes the host's disk has.
+fn on_disk(disk: &MemoryDisk) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (folder, files) in [("segments", disk.image()), ("keys", disk.keys())] {
+        let folder = directory.path().join(folder);
+        std::fs::create_dir(&folder).unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+    directory
+}
+
+/// Plays `conversation` to its end; gives the disk of the sealed record.
+fn played(plan: Plan, conversation: impl FnOnce(Script, &str) -> Script) -> MemoryDisk {
+    let script = Script::new(plan);
+    let token = script.stage.token("alice", 600);
+    let script = conversation(script, &token);
+    let disk = script.stage.disk.clone();
+    script.end();
+    disk
+}
+
+/// Everything sealed in a record, and why what did not open did not.
+struct Originals {
+    opener: Opener,
+    keys: KeyFiles,
+    /// Kind of the entry, kind of the part, the bytes.
+    restored: Vec<(Kind, PartKind, Vec<u8>)>,
+    closed: Vec<Closed>,
+    /// Rows of originals, bodies and tokens whose bytes are not stored.
+    withheld: usize,
+}
+
+impl Sink for Originals {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.keys.add(place, entry);
+        self.withheld += entry.parts.iter().filter(|part| part.bytes.is_none()).count();
+        match self.opener.open(entry) {
+            None => {}
+            Some(Err(closed)) => self.closed.push(closed),
+            Some(Ok(restored)) => self.restored.extend(restored.into_iter().map(|one| {
+                let part = entry.parts[usize::from(one.row)].kind_number;
+                let part = PartKind::from_number(part).unwrap();
+                (entry.kind().unwrap(), part, one.bytes.to_vec())
+            })),
+        }
+    }
+}
+
+fn opened(directory: &Path, identity: Identity) -> (Originals, KeyReport) {
+    let mut originals = Originals {
+        opener: Opener::new(directory, vec![identity]),
+        keys: KeyFiles::default(),
+        restored: Vec::new(),
+        closed: Vec::new(),
+        withheld: 0,
+    };
+    let files = Directory::new(directory);
+    let log = key();
+    let checks = Checks { key: Some(log.verifier()), commitments: true };
+    let reading = read(&files as &dyn Files, checks, &mut originals).unwrap();
+    assert!(reading.is_consistent(), "{:?}", reading.damage);
+    let report = std::mem::take(&mut originals.keys).check(&files, false).unwrap();
+    (originals, report)
+}
+
+const LIST: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":6,"result":{"tools":[{"name":"echo","inputSchema":{}},"#,
+    r#"{"name":"deploy","description":"with MASKME-abcdef123456","inputSchema":{}}]}}"#,
+);
+
+/// Secrets in every place where the gateway edits or stops a message. Gives the disk, and what was
+/// sent: each text that did not go on as it came.
+fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
+    let asked = call_body(1, "echo", &format!("use {PLANTED} and {PLANTED}"));
+    let answered =
+        result(1, &format!("{PLANTED} is \\u004dASKME of SSN-{NUMBER} \\\"{PLANTED}\\\""));
+    let progress = script::progress(1).replace(":1}", &format!(":1,\"message\":\"{PLANTED}\"}}"));
+    let stopped = script::progress(2).replace(":2}", &format!(":2,\"message\":\"{FORBIDDEN}\"}}"));
+    let lines = result(2, PLANTED).replacen(',', ",\n", 2);
+    let refused = call_body(3, "echo", &format!("{FORBIDDEN} {PLANTED}"));
+    let blocked = result(4, FORBIDDEN);
+    let denied = call_body(5, "deploy", PLANTED);
+    let listed = LIST.to_owned();
+    let list = r#"{"jsonrpc":"2.0","id":6,"method":"tools/list"}"#;
+    let disk = played(plan, |script, token| {
+        script
+            .client(post(token, "", &asked))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+            .upstream(json_answer("", &answered))
+            .expect_answer(200, |answer| assert!(!answer.body.contains("MASKME-"), "{answer:?}"))
+            .client(call(token, 2, "echo", "clean"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["clean"])
+            .upstream(STREAM_HEAD)
+            .upstream(event(&progress))
+            .upstream(event(&stopped))
+            .upstream(chunk(&format!("data: {}\n\n", lines.replace('\n', "\ndata: "))))
+            .upstream("0\r\n\r\n")
+            .expect_to_client(&["HTTP/1.1 200 OK\r\n", "\"progress\":1", "\"id\":2", "0\r\n\r\n"])
+            .client(post(token, "", &refused))
+            .expect_error(200, -31002)
+            .client(call(token, 4, "echo", "clean"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["clean"])
+            .upstream(json_answer("", &blocked))
+            .expect_error(200, -31002)
+            .client(post(token, "", &denied))
+            .expect_error(200, -31001)
+            .client(post(token, "", list))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["tools/list"])
+            .upstream(json_answer("", &listed))
+            .expect_answer(200, |answer| assert!(!answer.body.contains("deploy"), "{answer:?}"))
+    });
+    let sent = [asked, answered, progress, stopped, lines, refused, blocked, denied, listed];
+    (disk, sent.into())
+}
+
+// Checked against the mutants: a patch that leaves out the last run; the copy taken after the first
+// edit; originals of blocked messages not kept; the list shortened without its original; line ends of
+// an event not kept.
+#[test]
+fn with_the_identity_every_edited_message_comes_back_byte_for_byte() {
+    for (mask, keep, payloads) in [
+        (Mask::Fill, Keep::Full, false),
+        (Mask::Label, Keep::Full, false),
+        (Mask::Fill, Keep::Sealed, false),
+        (Mask::Label, Keep::Full, true),
+    ] {
+        let terms = Terms { keep, ..Terms::default() };
+        let plan = Plan { mask, terms, sealing: sealing(payloads), ..sealed_plan() };
+        let (disk, sent) = everything(plan);
+        let directory = on_disk(&disk);
+        let (originals, report) = opened(directory.path(), auditor());
+        assert_eq!(originals.closed, []);
+        assert_eq!(originals.restored.len(), originals.withheld);
+        let mut restored: Vec<String> = originals
+            .restored
+            .iter()
+            .filter(|(_, part, _)| *part == PartKind::Original)
+            .map(|(_, _, bytes)| String::from_utf8(bytes.clone()).unwrap())
+            .collect();
+        let bodies = originals.restored.len() - restored.len();
+        let mut sent = sent;
+        sent.sort_unstable();
+        restored.sort_unstable();
+        assert_eq!(restored, sent, "{mask:?} {keep:?} {payloads}");
+        // All calls here are under one grant, but for what no grant allows.
+        assert_eq!(bodies > 0, keep == Keep::Sealed || payloads);
+        assert_eq!((report.named, report.erased.len(), report.foreign.len()), (1, 0, 0));
+        assert!(report.damage.is_empty());
+    }
+}
+
+// Checked against the mutants: the patch stored beside the sealed part; sealed bodies stored as they
+// are; the item's text left in the part behind the tag.
+#[test]
+fn without_the_identity_no_form_of_a_secret_is_on_the_disk() {
+    for (mask, payloads) in [(Mask::Fill, false), (Mask::Label, true)] {
+        let plan = Plan { mask, sealing: sealing(payloads), ..sealed_plan() };
+        let (disk, _) = everything(plan);
+        let directory = on_disk(&disk);
+        let texts = attack::everything_readable(directory.path());
+        // The search itself finds what is there.
+        assert!(attack::forms_in(&texts, b"tools/call").contains(&"as it is"));
+        for secret in [PLANTED, FORBIDDEN, NUMBER] {
+            assert_eq!(attack::forms_in(&texts, secret.as_bytes()), Vec::<&str>::new(), "{secret}");
+        }
+        if payloads {
+            assert!(attack::forms_in(&texts, b"is \\u004dASKME").is_empty());
+        }
+    }
+}
+
+// Checked against the mutants: an unsalted SHA-256 of the value, or of the message, in the record; the
+// salt of an original derived from the entry's seed; the salt of an original stored beside its
+// commitment.
+#[test]
+fn a_brute_force_over_nine_digit_numbers_finds_none_that_is_masked() {
+    let answer = |number: &str| result(1, &format!("number SSN-{number} of alice"));
+    let disk = played(sealed_plan(), |script, token| {
+        script
+            .client(call(token, 1, "echo", "clean"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["clean"])
+            .upstream(json_answer("", &answer(NUMBER)))
+            .expect_answer(200, |answer| assert!(!answer.body.contains(NUMBER)))
+    });
+    let directory = on_disk(&disk);
+    let secret: u32 = NUMBER.parse().unwrap();
+    let known = attack::Known::of(directory.path());
+    // The attacker knows the message but for the number, and every salt and seed on the disk.
+    assert_eq!(known.search(attack::numbers(secret), &answer), []);
+    // That the search is able to find it: what a careless record would hold is added to what it knows.
+    for careless in attack::careless(NUMBER, &answer(NUMBER), &known) {
+        let found = known.and(&careless).search(attack::numbers(secret), &answer);
+        assert_eq!(found, [secret]);
+    }
+}
+
+#[test]
+fn tokens_are_sealed_at_their_first_use_and_nowhere_else() {
+    let plan = Plan { seals: Seals { originals: true, tokens: true }, ..sealed_plan() };
+    let mut shown = String::new();
+    let disk = played(plan, |script, token| {
+        shown = token.to_owned();
+        let mut script = script;
+        for id in [1, 2] {
+            script = script
+                .client(call(token, id, "echo", "clean"))
+                .expect_open_upstream("codegen")
+                .upstream_ready()
+                .expect_to_upstream(&["clean"])
+                .upstream(json_answer("", &result(id, "ok")))
+                .expect_answer(200, |_| {});
+        }
+        script
+    });
+    let directory = on_disk(&disk);
+    let texts = attack::everything_readable(directory.path());
+    assert_eq!(attack::forms_in(&texts, shown.as_bytes()), Vec::<&str>::new());
+    let (originals, _) = opened(directory.path(), auditor());
+    assert_eq!(originals.restored, [(Kind::Request, PartKind::Token, shown.into_bytes())]);
+}
+
+// Checked against the mutants: nothing bound to the entry (`bound` gives the label alone); the check
+// of the key left out; a key file's digest not compared.
+#[test]
+fn a_wrong_identity_an_erased_key_and_every_change_is_told_apart() {
+    let (disk, sent) = everything(sealed_plan());
+    let directory = on_disk(&disk);
+    let (originals, _) = opened(directory.path(), stranger());
+    assert!(originals.restored.is_empty());
+    assert_eq!(originals.closed.len(), sent.len());
+    assert!(originals.closed.iter().all(|closed| matches!(closed, Closed::OtherIdentity(_))));
+
+    let keys = disk.keys();
+    let (name, bytes) = keys.iter().next().unwrap();
+    let path = directory.path().join("keys").join(name);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &changed).unwrap();
+        let (originals, report) = opened(directory.path(), auditor());
+        assert_eq!(report.damage.len(), 1, "byte {at}");
+        assert!(report.damage[0].what.contains(name), "{:?}", report.damage);
+        assert!(originals.restored.is_empty(), "byte {at}");
+    }
+    // Another data key of the same auditor under the same name.
+    let other = DataKey::generate(&*random()).to_file(&[auditor().recipient().clone()], &*random());
+    std::fs::write(&path, other).unwrap();
+    let (originals, report) = opened(directory.path(), auditor());
+    assert_eq!(report.damage.len(), 1);
+    let form = AgeFault::Form("it holds the key of another file");
+    assert!(
+        originals.closed.iter().all(|it| matches!(it, Closed::Changed(_, fault) if *fault == form))
+    );
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(directory.path().join("keys/notes.txt"), "x").unwrap();
+    std::fs::write(directory.path().join("keys/0123.new"), "half").unwrap();
+    let (originals, report) = opened(directory.path(), auditor());
+    assert!(originals.closed.iter().all(|closed| matches!(closed, Closed::Erased(_))));
+    assert_eq!((report.named, report.erased.len(), report.damage.len()), (1, 1, 0));
+    assert_eq!(report.foreign, ["notes.txt"]);
+}
+
+/// Entries sealed by hand, as they stand in the plain stream.
+fn sealed_entries(data_key: &DataKey) -> Vec<Vec<u8>> {
+    use stenograph::record::segment::Builder;
+    let header = stenograph::record::header::Header {
+        origin: "log.example".into(),
+        segment: 0,
+        tree: stenograph::record::tree::Tree::new(),
+        created: Now::default(),
+        boot_id: [0; 16],
+        previous: stenograph::record::header::Previous::NONE,
+    };
+    let mut builder = Builder::begin(&header, 256 * 1024, random()).unwrap();
+    let head = builder.step().len();
+    for (number, text) in [(1, "first SECRET-1 end"), (2, "other SECRET-2 end")] {
+        let entry = request(number, text.replace("SECRET", "******").as_bytes())
+            .original(PartKind::Original, Zeroizing::new(text.as_bytes().to_vec()));
+        builder.entry_sealed(&entry, 0, Some(data_key)).unwrap();
+    }
+    builder.flush().unwrap();
+    let mut plain = attack::decompressed(&builder.step()[head..]);
+    let mut entries = Vec::new();
+    while plain.first().is_some_and(|tag| *tag != b'M') {
+        let EntryRead::Done(_, used) = read_entry(&plain, true) else { panic!() };
+        entries.push(plain.drain(..used).collect());
+    }
+    entries
+}
+
+fn view(plain: &[u8]) -> EntryView<'_> {
+    match read_entry(plain, true) {
+        EntryRead::Done(view, _) => view,
+        other => panic!("{other:?}"),
+    }
+}
+
+// Checked against the mutants: nothing bound to the entry; the commitment not compared.
+#[test]
+fn a_sealed_part_opens_in_its_own_entry_only_and_with_its_own_key_only() {
+    let (mine, another) = (DataKey::generate(&*random()), {
+        let shifted = random();
+        shifted(&mut [0; 7]);
+        DataKey::generate(&*shifted)
+    });
+    let entries = sealed_entries(&mine);
+    let (first, second) = (view(&entries[0]), view(&entries[1]));
+    assert_eq!(*restore(&first, &mine).unwrap()[0].bytes, b"first SECRET-1 end");
+    assert_eq!(*restore(&second, &mine).unwrap()[0].bytes, b"other SECRET-2 end");
+    assert_eq!(restore(&first, &another).unwrap_err(), SealFault::OtherKey);
+
+    let last = first.parts.len() - 1;
+    let mut swapped = first.clone();
+    swapped.parts[last] = second.parts[last];
+    assert_eq!(restore(&swapped, &mine).unwrap_err(), SealFault::NotThisEntry);
+
+    // Whoever holds the log's key can write any header; the sealed part still knows its own.
+    for at in 0..first.header.len() - 38 {
+        let mut rewritten = first.clone();
+        let mut header = first.header.to_vec();
+        header[at] ^= 1;
+        rewritten.header = header.into();
+        assert_eq!(restore(&rewritten, &mine).unwrap_err(), SealFault::NotThisEntry, "byte {at}");
+    }
+    // Every bit of the part itself.
+    let part = first.parts[last].bytes.unwrap();
+    for at in 0..part.len() {
+        let mut bytes = part.to_vec();
+        bytes[at] ^= 1 << (at % 8);
+        let mut changed = first.clone();
+        changed.parts[last].bytes = Some(&bytes);
+        let fault = restore(&changed, &mine).unwrap_err();
+        let expected = match at {
+            0..2 => matches!(fault, SealFault::Form(_)),
+            2..66 => fault == SealFault::OtherKey,
+            _ => fault == SealFault::NotThisEntry,
+        };
+        assert!(expected, "byte {at}: {fault}");
+    }
+    // A body that was exchanged gives another original, which the header does not commit to.
+    let mut other_body = first.clone();
+    let body =
+        other_body.parts.iter().position(|it| it.kind_number == PartKind::Body as u8).unwrap();
+    other_body.parts[body].bytes = Some(b"FIRST ******-1 end");
+    let row = (last - 1) as u8;
+    assert_eq!(restore(&other_body, &mine).unwrap_err(), SealFault::Commitment(row));
+}
+
+/// An entry of the session `number` with something to seal.
+fn secret_of(number: u32) -> Entry {
+    let text = format!("SECRET of session {number}");
+    let mut entry = request(number, text.replace("SECRET", "******").as_bytes())
+        .original(PartKind::Original, Zeroizing::new(text.into_bytes()));
+    entry.session = Some(SessionId::from_bytes(
+        [&number.to_be_bytes()[..], &[7; 6]].concat().try_into().unwrap(),
+    ));
+    entry
+}
+
+// Checked against the mutants: no bound on keys of their own; a key forgotten while its batch is built.
+#[test]
+fn a_flood_of_sessions_shares_a_key_and_every_session_comes_back() {
+    let disk = MemoryDisk::new();
+    let mut write = settings(1, Limits::default());
+    write.sealing = sealing(false);
+    let (writer, mut recorders) = writer::start(Box::new(disk.clone()), write).unwrap();
+    const SESSIONS: u32 = 6000;
+    for number in 0..SESSIONS {
+        let mut entry = secret_of(number);
+        while let Err((back, _)) = recorders[0].submit(entry) {
+            entry = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    writer.stop().unwrap();
+    let keys = disk.keys().len();
+    assert!((65..200).contains(&keys), "{keys} key files for {SESSIONS} sessions");
+    let directory = on_disk(&disk);
+    let (originals, report) = opened(directory.path(), auditor());
+    assert_eq!(originals.restored.len(), SESSIONS as usize);
+    assert!(originals.closed.is_empty());
+    assert_eq!(report.named as usize, keys);
+    assert!(report.foreign.is_empty() && report.damage.is_empty());
+}
+
+// Checked against the mutants: the entry acknowledged before its key file is synced; a short write of
+// a key file taken for a whole one; the entry that names a key lost with the failed batch.
+#[test]
+fn no_entry_is_acknowledged_whose_key_file_failed() {
+    let calls = ["write_key", "sync_key", "rename_key", "sync_key_names"];
+    let hows = [How::Eio, How::Enospc, How::Short, How::HalfThenEio, How::DoneThenEio];
+    let runs: Vec<_> = calls
+        .into_iter()
+        .flat_map(|call| hows.map(|how| (call, how)))
+        .map(|(call, how)| std::thread::spawn(move || one_key_call_fails(call, how)))
+        .collect();
+    runs.into_iter().for_each(|run| run.join().unwrap());
+}
+
+fn one_key_call_fails(call: &str, how: How) {
+    let disk = MemoryDisk::new();
+    let mut write = settings(1, Limits::default());
+    write.sealing = sealing(false);
+    let (writer, mut recorders) = writer::start(Box::new(disk.clone()), write).unwrap();
+    let recorder = &mut recorders[0];
+    let at = calls_to(call);
+    disk.fail(disk.calls() + at..disk.calls() + at + 1, how);
+    let ticket = recorder.submit(secret_of(1)).unwrap();
+    let progress = recorder.progress_shared();
+    until("the failure or the receipt", || {
+        progress.failed() || progress.reached(ticket, Level::Written)
+    });
+    assert!(!progress.reached(ticket, Level::Written), "{call} {how:?}");
+    until("the receipt", || progress.reached(ticket, Level::Written));
+    let acknowledged = on_disk(&disk);
+    writer.stop().unwrap();
+    for directory in [acknowledged, on_disk(&disk)] {
+        let (originals, report) = opened(directory.path(), auditor());
+        let restored: Vec<_> = originals.restored.iter().map(|(_, _, bytes)| &bytes[..]).collect();
+        assert_eq!(restored, [b"SECRET of session 1"], "{call} {how:?}");
+        assert!(report.erased.is_empty() && report.damage.is_empty(), "{call} {how:?}");
+    }
+}
+
+/// How many calls of the disk go before the first `call` of a batch that needs a key.
+fn calls_to(call: &str) -> u64 {
+    let order = ["write_key", "sync_key", "rename_key", "sync_key_names"];
+    order.iter().position(|one| *one == call).unwrap() as u64
+}
+
+#[test]
+fn without_auditors_nothing_is_sealed_and_no_body_meant_to_be_sealed_is_stored() {
+    let disk = MemoryDisk::new();
+    let (writer, mut recorders) =
+        writer::start(Box::new(disk.clone()), settings(1, Limits::default())).unwrap();
+    let mut entry = secret_of(1);
+    entry.keep = Keep::Sealed;
+    recorders[0].submit(entry).unwrap();
+    writer.stop().unwrap();
+    assert!(disk.keys().is_empty());
+    let directory = on_disk(&disk);
+    let texts = attack::everything_readable(directory.path());
+    assert_eq!(attack::forms_in(&texts, b"of session 1"), Vec::<&str>::new());
+    let (originals, _) = opened(directory.path(), auditor());
+    assert_eq!((originals.withheld, originals.closed.len()), (1, 0));
+}
