@@ -266,7 +266,7 @@ pub fn encrypt(
     }
     file.push_str("---");
     let mac = hmac(&*hkdf(&*file_key, b"", b"header"), file.as_bytes());
-    file.push_str(&format!(" {}\n", STANDARD_NO_PAD.encode(&*mac)));
+    file.push_str(&format!(" {}\n", STANDARD_NO_PAD.encode(*mac)));
     let mut nonce = [0; PAYLOAD_NONCE_BYTES];
     random(&mut nonce);
     let mut chunk = Vec::with_capacity(payload.len() + TAG_BYTES);

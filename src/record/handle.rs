@@ -268,6 +268,10 @@ impl Recorder {
     ///
     /// The entry's bytes stay shared with the caller until they are written; they cannot change. An
     /// entry of level [`Level::Queued`] is in the writer's hands when this returns, whatever gathers.
+    #[expect(
+        clippy::result_large_err,
+        reason = "who is refused gets his entry back, which is rare"
+    )]
     pub fn submit(&mut self, entry: Entry) -> Result<Ticket, (Entry, SubmitFault)> {
         let bytes = entry.plain_bytes() as u64;
         if entry.rows_max() > PARTS_MAX || bytes > ENTRY_BYTES_MAX as u64 {

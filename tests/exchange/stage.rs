@@ -40,8 +40,6 @@ pub const NOW_S: u64 = 1_800_000_000;
 /// What the rules of these tests look for.
 pub const PLANTED: &str = "MASKME-abcdef123456";
 pub const FORBIDDEN: &str = "BLOCKME-123456";
-/// Behind `SSN-`.
-pub const NUMBER: &str = "123456789";
 
 const RULES_TEXT: &str = r#"
 schema = 1
