@@ -493,7 +493,7 @@ fn one_key_call_fails(call: &str, how: How) {
         assert_eq!(restored, [b"SECRET of session 1"], "{call} {how:?}");
         assert!(report.erased.is_empty() && report.damage.is_empty(), "{call} {how:?}");
         // The call did fail.
-        assert_eq!(originals.resumed, 1, "{call} {how:?}");
+        assert!(originals.resumed > 0, "{call} {how:?}");
     }
 }
 
