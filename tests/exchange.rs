@@ -19,6 +19,8 @@ mod calls;
 mod cuts;
 #[path = "exchange/delivery.rs"]
 mod delivery;
+#[path = "exchange/exact.rs"]
+mod exact;
 #[path = "exchange/failing.rs"]
 mod failing;
 #[path = "exchange/handles.rs"]

@@ -18,7 +18,7 @@ pub fn stated() -> Option<Stated> {
     // SAFETY: the pointer leads to a whole structure of the type that this call writes, which lives
     // and is borrowed by nobody else until the call has returned.
     let state = unsafe { libc::syscall(libc::SYS_adjtimex, &raw mut timex) };
-    (state >= 0).then(|| Stated {
+    (state >= 0).then_some(Stated {
         synchronized: state != TIME_ERROR && timex.status & STA_UNSYNC == 0,
         error_us_max: timex.maxerror,
         error_us: timex.esterror,

@@ -97,6 +97,8 @@ pub struct Verdict {
     pub edited: bool,
     /// Elements were removed from lists.
     pub filtered: bool,
+    /// Bytes that came and went nowhere: in the sealed part, or not recorded.
+    pub kept_back_bytes: Option<u64>,
     /// This entry is the whole exchange: no end entry follows.
     pub only: bool,
 }

@@ -354,6 +354,8 @@ impl Show<'_> {
         }
         self.field("id", verdict.id.as_deref())?;
         self.field("from", verdict.source.as_deref())?;
+        let kept_back = verdict.kept_back_bytes.map(|bytes| format!("{bytes} bytes that came"));
+        self.field("kept back", kept_back.as_deref())?;
         for finding in &verdict.findings {
             let text = format!(
                 "{} {} at byte {}, {} bytes, level {}",

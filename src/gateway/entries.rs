@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::session::SessionRule;
 use crate::types::{Direction, Era, Finding, Identity};
+use crate::wire::body::Chunks;
 
 /// The decision an entry records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,10 @@ pub struct Verdict<'a> {
     pub edited: bool,
     /// Elements removed from lists.
     pub filtered: bool,
+    /// Chunks in which the body arrived.
+    pub chunks: Option<&'a Chunks>,
+    /// Bytes that came and could not be judged, or that nobody was to get: sealed, or not recorded.
+    pub kept_back_bytes: Option<usize>,
     /// This entry is the whole exchange: no end entry follows.
     pub only: bool,
 }
@@ -171,6 +176,8 @@ impl<'a> Verdict<'a> {
             findings: &[],
             edited: false,
             filtered: false,
+            chunks: None,
+            kept_back_bytes: None,
             only: false,
         }
     }
@@ -215,6 +222,10 @@ impl<'a> Verdict<'a> {
             edited: bool,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             filtered: bool,
+            #[serde(flatten)]
+            chunks: ChunksText<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kept_back_bytes: Option<usize>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             only: bool,
         }
@@ -252,7 +263,28 @@ impl<'a> Verdict<'a> {
                 .collect(),
             edited: self.edited,
             filtered: self.filtered,
+            chunks: ChunksText::of(self.chunks),
+            kept_back_bytes: self.kept_back_bytes,
             only: self.only,
+        })
+    }
+}
+
+/// Chunks as they arrived: size and count of each run, and how many came behind those.
+#[derive(Debug, Default, Serialize)]
+pub struct ChunksText<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    chunks: &'a [(u64, u64)],
+    #[serde(skip_serializing_if = "is_zero")]
+    chunks_more: u64,
+}
+
+impl<'a> ChunksText<'a> {
+    /// Nothing, where the body was not chunked.
+    pub fn of(chunks: Option<&'a Chunks>) -> ChunksText<'a> {
+        chunks.map_or_else(ChunksText::default, |chunks| ChunksText {
+            chunks: &chunks.runs,
+            chunks_more: chunks.more,
         })
     }
 }
@@ -290,6 +322,13 @@ pub struct End<'a> {
     /// Events handed to the kernel that no delivery entry told.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub handed: &'a [Handed],
+    /// Chunks of a stream that no delivery entry told.
+    #[serde(flatten)]
+    pub chunks: ChunksText<'a>,
+    /// Bytes that came and that no other entry tells: the rest of a request, of an answer or of an event
+    /// that were never whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_back_bytes: Option<usize>,
     /// Of an exchange that was cut or broke: bytes on its connection that the client had not
     /// acknowledged when it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -309,13 +348,15 @@ fn is_zero(count: &u64) -> bool {
 }
 
 /// The detail part of a delivery entry.
-pub fn delivery(started_mono_ns: u64, handed: &[Handed]) -> Bytes {
+pub fn delivery(started_mono_ns: u64, handed: &[Handed], chunks: &Chunks) -> Bytes {
     #[derive(Serialize)]
     struct DeliveryText<'a> {
         started_mono_ns: u64,
         handed: &'a [Handed],
+        #[serde(flatten)]
+        chunks: ChunksText<'a>,
     }
-    json(&DeliveryText { started_mono_ns, handed })
+    json(&DeliveryText { started_mono_ns, handed, chunks: ChunksText::of(Some(chunks)) })
 }
 
 /// A client connection, in its connect and disconnect entries.

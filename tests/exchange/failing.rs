@@ -113,6 +113,10 @@ fn interim_answers_are_passed_over() {
         .upstream(answer)
         .expect_answer(200, |answer| assert!(!answer.head.contains("Link")))
         .expect_drop(true)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Interim, &["interim-not-relayed", "103 Early Hints", "</x>"])
+        .expect_recorded(Kind::Interim, &["100 Continue"])
+        .expect_recorded(Kind::Answer, &[])
         .end();
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::entries::Decision;
+use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::heads::HeadText;
 use super::super::metrics;
@@ -19,7 +19,7 @@ use crate::limits::RECEIVE_BYTES;
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::Read;
-use crate::wire::body::{Decoder, Step};
+use crate::wire::body::{Chunks, Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
 use crate::wire::mcp::{self, Class};
 
@@ -42,7 +42,8 @@ impl Connection {
                     self.fail_upstream(UpstreamFault::Status(value.status), turn);
                 } else {
                     // RFC 9110 §15.2: interim answers carry nothing that a caller needs.
-                    let _ = rx.split_to(used);
+                    let head = rx.split_to(used);
+                    self.record_interim(head, value.status, turn);
                 }
                 true
             }
@@ -66,6 +67,23 @@ impl Connection {
         }
     }
 
+    /// An interim answer of the upstream stays here; the record has its head.
+    fn record_interim(&mut self, head: BytesMut, status: u16, turn: &mut Turn<'_>) {
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        exchange.upstream_bytes += head.len() as u64;
+        exchange.answer_head = head;
+        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        count_findings(&findings, turn);
+        let mut verdict = Verdict::new(Direction::Response, Decision::Allowed);
+        verdict.reason = Some("interim-not-relayed");
+        verdict.findings = &findings;
+        let verdict = verdict.part();
+        let mut entry = exchange.entry(Kind::Interim, turn.now);
+        entry.status = status;
+        let entry = entry.part(PartKind::Verdict, verdict).part(PartKind::HeadIn, head_in);
+        self.emit(Emission::entry(entry), turn);
+    }
+
     fn on_answer_head(
         &mut self,
         head: BytesMut,
@@ -73,6 +91,11 @@ impl Connection {
         turn: &mut Turn<'_>,
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
+        let unusable = |exchange: &mut Exchange, head: BytesMut, fault: UpstreamFault| {
+            // The refusal that follows tells the head.
+            exchange.answer_head = head;
+            Err(fault)
+        };
         exchange.upstream_keeps = answer.keep_alive;
         let status = answer.status;
         if self
@@ -80,12 +103,12 @@ impl Connection {
             .get(&head, Name::ContentEncoding)
             .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
         {
-            return Err(UpstreamFault::Encoded);
+            return unusable(exchange, head, UpstreamFault::Encoded);
         }
         // The upstream's own challenge and redirects are not the caller's business: its credential is
         // the gateway's, and its addresses are behind the gateway.
         if status == 401 || status == 407 || (300..400).contains(&status) {
-            return Err(UpstreamFault::Status(status));
+            return unusable(exchange, head, UpstreamFault::Status(status));
         }
         if let Some(session) = self.answer_fields.get(&head, Name::McpSessionId)
             && exchange.era != Some(Era::Modern)
@@ -176,6 +199,8 @@ impl Connection {
         if let Some(length) = *whole {
             if rx.len() >= length {
                 exchange.upstream_bytes += length as u64;
+                // What stands behind it in `rx` is no part of the answer.
+                *whole = Some(0);
                 return Ok(Some(rx.split_to(length)));
             }
             return if *ended { Err(closed) } else { Ok(None) };
@@ -202,6 +227,7 @@ impl Connection {
                 Step::End { used } => {
                     exchange.upstream_bytes += used as u64;
                     let _ = rx.split_to(used);
+                    exchange.chunks = decoder.take_chunks();
                     return Ok(Some(std::mem::take(body)));
                 }
                 Step::More if *ended => {
@@ -218,7 +244,7 @@ impl Connection {
 
     /// The body of the answer is whole.
     fn on_answer(&mut self, body: BytesMut, turn: &mut Turn<'_>) {
-        let exchange = self.exchange.as_ref().expect("an answer belongs to an exchange");
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         let keeps = exchange.upstream_keeps;
         let status = exchange.status.unwrap_or(502);
         let media =
@@ -228,10 +254,19 @@ impl Connection {
             Some(Media::Json) => self.relay_json(body, status, turn),
             // A refusal in prose (Express, proxies) still tells the client by its status; the prose
             // stays behind, it cannot be judged as a message.
-            _ if (400..500).contains(&status) => self.relay_bare(status, turn),
+            _ if (400..500).contains(&status) => {
+                exchange.keep_back(&body);
+                self.relay_bare(status, turn)
+            }
             // 202 with a word in it, as servers of the HTTP+SSE transport send it.
-            _ if status == 202 => self.relay_bare(status, turn),
-            _ => Err(Fault::Upstream(UpstreamFault::MediaType)),
+            _ if status == 202 => {
+                exchange.keep_back(&body);
+                self.relay_bare(status, turn)
+            }
+            _ => {
+                exchange.keep_back(&body);
+                Err(Fault::Upstream(UpstreamFault::MediaType))
+            }
         };
         // Why not before: an answer that is not this call's means that answers and calls no longer
         // match on the connection, and the next call there would get this one's.
@@ -262,12 +297,15 @@ impl Connection {
         let mut verdict =
             exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;
+        verdict.chunks = Some(&exchange.chunks);
         let verdict = verdict.part();
+        exchange.chunks = Chunks::default();
         let entry = exchange
             .entry(Kind::Answer, turn.now)
             .part(PartKind::Verdict, verdict)
             .part(PartKind::HeadIn, head_in)
             .part(PartKind::HeadOut, head.clone());
+        let entry = exchange.with_kept_back(entry);
         let payload =
             guard::join(guard::own(head), guard::own(Bytes::new()), guard::own(Bytes::new()));
         self.emit(Emission::answer(entry, payload), turn);
@@ -284,10 +322,14 @@ impl Connection {
     ) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         if status >= 500 || (status > 202 && status < 400) {
+            exchange.keep_back(&body);
             return Err(Fault::Upstream(UpstreamFault::Status(status)));
         }
         let from_server = FromServer::read(exchange, body, turn)?;
-        own_answer_id(exchange, &from_server.message, &from_server.bytes)?;
+        if let Err(fault) = own_answer_id(exchange, &from_server.message, &from_server.bytes) {
+            exchange.keep_back(&from_server.bytes);
+            return Err(fault);
+        }
         let filtered = from_server.filtered;
         let outcome = from_server.scan(exchange, turn);
         match outcome {
@@ -311,7 +353,9 @@ impl Connection {
                 verdict.findings = &findings;
                 verdict.edited = judgement.edited;
                 verdict.filtered = filtered;
+                verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();
+                exchange.chunks = Chunks::default();
                 let entry = exchange
                     .entry(Kind::Answer, turn.now)
                     .part(PartKind::Verdict, verdict)
@@ -339,10 +383,33 @@ impl Connection {
         self.refuse(Fault::AnswerTooLarge { allowed }, turn);
     }
 
+    /// What has come of a message that will never be whole.
+    pub(super) fn keep_back_partial(&mut self) {
+        let Some(exchange) = &mut self.exchange else { return };
+        if exchange.kept_back.is_some() {
+            return;
+        }
+        match (&self.phase, &self.link) {
+            (Phase::Body { decoder: Some(_), body, .. }, _) => exchange.keep_back(body),
+            (Phase::Body { decoder: None, .. }, _) => {
+                if let (Framing::Length(length), Some(rx)) = (exchange.request.framing, &self.rx) {
+                    exchange.keep_back(&rx[..rx.len().min(length as usize)]);
+                }
+            }
+            (Phase::AnswerBody { whole: Some(length), .. }, Link::Open { rx: Some(rx), .. }) => {
+                exchange.keep_back(&rx[..rx.len().min(*length)]);
+            }
+            (Phase::AnswerBody { whole: None, body, .. }, _) => exchange.keep_back(body),
+            (Phase::Stream { events, .. }, _) => exchange.keep_back(&events.unterminated()),
+            _ => {}
+        }
+    }
+
     /// The upstream failed. Before the answer began this is a status; in a stream the call's place
     /// takes an error.
     pub(super) fn fail_upstream(&mut self, fault: UpstreamFault, turn: &mut Turn<'_>) {
         let fault = Fault::Upstream(fault);
+        self.keep_back_partial();
         self.drop_link(false, turn);
         if matches!(self.phase, Phase::Stream { .. }) {
             self.end_stream(Some(fault), turn);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::super::budget::Reservation;
-use super::super::entries::{self, Decision, End, Handed, TargetText, Verdict};
+use super::super::entries::{self, ChunksText, Decision, End, Handed, TargetText, Verdict};
 use super::super::env::{Caller, Route, Settings};
 use super::super::metrics;
 use super::super::session::SessionRule;
@@ -13,6 +14,7 @@ use super::outbox::Emission;
 use crate::guard::Original;
 use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
+use crate::wire::body::Chunks;
 use crate::wire::head::{self, Accepts, Method};
 use crate::wire::mcp;
 
@@ -96,6 +98,10 @@ pub(super) struct Exchange {
     /// Bytes that the client had not acknowledged when the exchange was cut.
     pub(super) unacknowledged: Measure,
     pub(super) late_bytes: u64,
+    /// Chunks of the body that is being read.
+    pub(super) chunks: Chunks,
+    /// What came and goes nowhere, until an entry tells it: how much, and itself where it is sealed.
+    pub(super) kept_back: Option<(usize, Option<Original>)>,
     pub(super) client_bytes: u64,
     pub(super) upstream_bytes: u64,
     /// Interim answers of the upstream so far.
@@ -186,6 +192,7 @@ impl Exchange {
         verdict.grant = self.grant;
         verdict.policy = Some(&self.settings.policy_id);
         verdict.status = self.status;
+        verdict.kept_back_bytes = self.kept_back.as_ref().map(|(bytes, _)| *bytes);
         // Why: what the request entry of this exchange says is not said again in its answers.
         if self.asked && direction == Direction::Response {
             return verdict;
@@ -226,6 +233,8 @@ impl Exchange {
             begun_ns: self.begun_ns,
             sent_ns: self.sent_ns,
             handed: &self.handed,
+            chunks: ChunksText::of(Some(&self.chunks)),
+            kept_back_bytes: self.kept_back.as_ref().map(|(bytes, _)| *bytes),
             unacknowledged_bytes: match self.unacknowledged {
                 Measure::Got(bytes) => bytes,
                 Measure::Not | Measure::Asked => None,
@@ -233,7 +242,25 @@ impl Exchange {
             late_bytes: self.late_bytes,
         };
         entry = entry.part(PartKind::Detail, end.part());
-        Some(Emission::entry(entry))
+        Some(Emission::entry(self.with_kept_back(entry)))
+    }
+
+    /// These bytes came and go nowhere. What no rule could judge is never stored in clear: the next entry
+    /// hands it over to be sealed, and its verdict or detail says how much it was.
+    pub(super) fn keep_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let seals = self.settings.seals.originals && self.keep != Keep::Heads;
+            let copy = seals.then(|| Zeroizing::new(bytes.to_vec()));
+            self.kept_back = Some((bytes.len(), copy));
+        }
+    }
+
+    /// The entry with what was kept back. To be called behind the verdict, which says how much it is.
+    pub(super) fn with_kept_back(&mut self, entry: Entry) -> Entry {
+        match self.kept_back.take() {
+            Some((_, Some(bytes))) => entry.original(PartKind::Original, bytes),
+            _ => entry,
+        }
     }
 
     /// Nanoseconds since the head of the request was whole.
@@ -260,16 +287,22 @@ impl Exchange {
         self.handed_since_ns.map(|since| since.saturating_add(HANDED_NS))
     }
 
+    /// A delivery entry is to be written now.
+    pub(super) fn delivery_is_due(&self, now: Now) -> bool {
+        self.handed.len() >= HANDED_MAX
+            || self.delivery_due_ns().is_some_and(|due| now.mono_ns >= due)
+    }
+
     /// The delivery entry, when it is due. What is left at the end rides with the end entry.
     pub(super) fn delivery(&mut self, now: Now) -> Option<Emission> {
-        let due = self.delivery_due_ns().is_some_and(|due| now.mono_ns >= due);
-        if !due && self.handed.len() < HANDED_MAX {
+        if !self.delivery_is_due(now) {
             return None;
         }
         self.handed_since_ns = None;
         let handed = std::mem::take(&mut self.handed);
         let entry = self.entry(Kind::Delivery, now);
-        let detail = entries::delivery(self.started.mono_ns, &handed);
+        let detail = entries::delivery(self.started.mono_ns, &handed, &self.chunks);
+        self.chunks = Chunks::default();
         Some(Emission::entry(entry.part(PartKind::Detail, detail)))
     }
 

@@ -27,29 +27,46 @@ pub(super) struct FromServer {
 impl FromServer {
     /// Reads `bytes` for the caller of `exchange`.
     pub(super) fn read(
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         mut bytes: BytesMut,
         turn: &mut Turn<'_>,
     ) -> Result<FromServer, Fault> {
+        let read = FromServer::read_strictly(exchange, &mut bytes, turn);
+        match read {
+            Ok((message, permit, filtered, original)) => {
+                Ok(FromServer { bytes, message, filtered, original, permit })
+            }
+            Err(fault) => {
+                exchange.keep_back(&bytes);
+                Err(fault)
+            }
+        }
+    }
+
+    fn read_strictly(
+        exchange: &Exchange,
+        bytes: &mut BytesMut,
+        turn: &mut Turn<'_>,
+    ) -> Result<(mcp::Message, Permit, bool, Option<guard::Original>), Fault> {
         let limits = &exchange.settings.limits;
         let mut read = |bytes: &BytesMut| {
             mcp::read(bytes, Direction::Response, limits, &mut turn.env.json)
                 .map_err(|fault| Fault::Upstream(UpstreamFault::Message(fault)))
         };
-        let mut message = read(&bytes)?;
+        let mut message = read(bytes)?;
         let caller = exchange.caller.as_ref().expect("a call was authenticated");
         let (permit, before) = exchange
             .settings
             .policy
-            .judge_answer(&caller.access, &message, &mut bytes)
+            .judge_answer(&caller.access, &message, bytes)
             .map_err(|denial| Fault::NotGranted(denial.reason))?;
         let filtered = before.is_some();
         if filtered {
-            message = read(&bytes)?;
+            message = read(bytes)?;
         }
         let seals = exchange.settings.seals.originals;
         let original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
-        Ok(FromServer { bytes, message, filtered, original, permit })
+        Ok((message, permit, filtered, original))
     }
 
     /// Scans and masks it.

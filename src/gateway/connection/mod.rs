@@ -491,6 +491,12 @@ impl Connection {
             return;
         }
         if let Some(exchange) = &mut self.exchange
+            && let Phase::Stream { decoder, .. } = &mut self.phase
+            && exchange.delivery_is_due(turn.now)
+        {
+            exchange.chunks = decoder.take_chunks();
+        }
+        if let Some(exchange) = &mut self.exchange
             && !exchange.ended
             && let Some(emission) = exchange.delivery(turn.now)
         {

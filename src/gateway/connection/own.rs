@@ -36,6 +36,13 @@ impl Connection {
         if let Some(exchange) = &self.exchange {
             turn.env.notice(&disposition, exchange.id);
         }
+        // Why not of what is too large: a copy of it would be too large as well.
+        if !matches!(
+            fault,
+            Fault::BodyTooLarge { .. } | Fault::AnswerTooLarge { .. } | Fault::Memory
+        ) {
+            self.keep_back_partial();
+        }
         self.drop_link(false, turn);
         let source = self.source.ip();
         let behind = self.body_is_behind_us();
@@ -114,6 +121,7 @@ impl Connection {
         let mut entry = exchange.entry(Kind::Refusal, turn.now);
         if each {
             entry = exchange.with_subject(entry).part(PartKind::Verdict, verdict);
+            entry = exchange.with_kept_back(entry);
             if !head_in.is_empty() {
                 entry = entry.part(PartKind::HeadIn, head_in);
             }
@@ -129,6 +137,7 @@ impl Connection {
 
     /// The client ended before the exchange had an answer to send.
     pub(super) fn abandon(&mut self, outcome: &'static str, turn: &mut Turn<'_>) {
+        self.keep_back_partial();
         self.drop_link(false, turn);
         let Some(exchange) = &mut self.exchange else { return };
         exchange.outcome = outcome;

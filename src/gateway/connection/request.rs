@@ -21,7 +21,7 @@ use crate::guard::policy::Permit;
 use crate::guard::{self, Outcome};
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
-use crate::wire::body::{Decoder, Step};
+use crate::wire::body::{Chunks, Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
 use crate::wire::mcp::{self, Class, TargetKind};
 
@@ -89,6 +89,8 @@ impl Connection {
             handed_since_ns: None,
             unacknowledged: Measure::Not,
             late_bytes: 0,
+            chunks: Chunks::default(),
+            kept_back: None,
             upstream_bytes: 0,
             interims: 0,
             asked: false,
@@ -428,6 +430,7 @@ impl Connection {
                 Step::More => return Ok(None),
                 Step::End { used } => {
                     let _ = rx.split_to(used);
+                    exchange.chunks = decoder.take_chunks();
                     return Ok(Some(std::mem::take(body)));
                 }
             }
@@ -443,6 +446,7 @@ impl Connection {
             mcp::read(&body, Direction::Request, limits, &mut turn.env.json).map_err(|fault| {
                 exchange.rpc_id =
                     fault.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&body)));
+                exchange.keep_back(&body);
                 Fault::Message(fault)
             })?;
         exchange.rpc_id = (message.class == Class::Request)
@@ -452,7 +456,10 @@ impl Connection {
         exchange.targets = target_texts(&message, &body);
         exchange.initialize =
             message.class == Class::Request && exchange.rpc_method.as_deref() == Some("initialize");
-        agree(&self.fields, exchange, &message, &body)?;
+        if let Err(fault) = agree(&self.fields, exchange, &message, &body) {
+            exchange.keep_back(&body);
+            return Err(fault);
+        }
         self.stitch(turn);
 
         let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
@@ -499,9 +506,15 @@ impl Connection {
         match outcome {
             Outcome::Pass(judgement) => {
                 let target = suffix_target(exchange);
-                let written =
-                    self.upstream_head(Some(judgement.bytes.len()), &target, &key, turn)?;
+                let written = self.upstream_head(Some(judgement.bytes.len()), &target, &key, turn);
                 let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
+                let written = match written {
+                    Ok(written) => written,
+                    Err(fault) => {
+                        exchange.keep_back(&judgement.bytes);
+                        return Err(fault);
+                    }
+                };
                 let (head, head_record, mut findings) = written;
                 let (head_in, head_findings) = record_head(exchange, &self.fields, turn);
                 findings.extend(head_findings);
@@ -511,7 +524,9 @@ impl Connection {
                 let mut verdict = exchange.verdict(Direction::Request, decision, &self.source_text);
                 verdict.findings = &findings;
                 verdict.edited = judgement.edited;
+                verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();
+                exchange.chunks = Chunks::default();
                 let body: Bytes = (*judgement.bytes).clone();
                 exchange.call = Some(Call { message: judgement.message, bytes: body.clone() });
                 exchange.asked = true;

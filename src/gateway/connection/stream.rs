@@ -243,6 +243,7 @@ impl Connection {
             && answers(exchange, message, data);
         // The stream of a call carries the answer of that call; a resumed one (GET) may carry others.
         if exchange.http == Method::Post && message.class == Class::Answer && !answers_call {
+            exchange.keep_back(data);
             return Err(Fault::Upstream(UpstreamFault::WrongId));
         }
         let class = message.class;
@@ -332,8 +333,14 @@ impl Connection {
     /// is still owed.
     pub(super) fn end_stream(&mut self, fault: Option<Fault>, turn: &mut Turn<'_>) {
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
-        let unterminated = match &self.phase {
-            Phase::Stream { events, .. } => events.unterminated_bytes(),
+        let unterminated = match &mut self.phase {
+            Phase::Stream { events, decoder, .. } => {
+                exchange.chunks = decoder.take_chunks();
+                if exchange.kept_back.is_none() && events.unterminated_bytes() > 0 {
+                    exchange.keep_back(&events.unterminated());
+                }
+                events.unterminated_bytes()
+            }
             _ => 0,
         };
         self.phase = Phase::Finish;
@@ -363,6 +370,7 @@ impl Connection {
         verdict.code = owed.then_some(disposition.code);
         let verdict = verdict.part();
         let entry = exchange.entry(Kind::Refusal, turn.now).part(PartKind::Verdict, verdict);
+        let entry = exchange.with_kept_back(entry);
         let payload = if owed {
             exchange.answered = true;
             let id = exchange.rpc_id.clone();

@@ -144,9 +144,38 @@ struct Trailer {
     bytes: usize,
 }
 
+/// Bound: runs of equal chunk sizes that are remembered.
+const CHUNK_RUNS_MAX: usize = 256;
+
+/// The sizes of chunks as they arrived, for whoever records them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chunks {
+    /// Size and how many of it in a row, the empty one at the end not counted.
+    pub runs: Vec<(u64, u64)>,
+    /// Chunks behind those that are remembered.
+    pub more: u64,
+}
+
+impl Chunks {
+    fn add(&mut self, size: u64) {
+        let known = self.runs.len();
+        match self.runs.last_mut() {
+            Some((last, count)) if *last == size && self.more == 0 => *count += 1,
+            _ if known < CHUNK_RUNS_MAX => self.runs.push((size, 1)),
+            _ => self.more += 1,
+        }
+    }
+
+    /// The body was not chunked, or all of it was told.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.more == 0
+    }
+}
+
 /// Reads one body.
 #[derive(Debug, Clone)]
 pub struct Decoder {
+    chunks: Chunks,
     state: State,
     /// Bytes consumed so far.
     position: u64,
@@ -162,7 +191,7 @@ impl Decoder {
             Framing::Chunked => State::Size { value: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Decoder { state, position: 0, trailers: false }
+        Decoder { chunks: Chunks::default(), state, position: 0, trailers: false }
     }
 
     /// The same for a response: trailer fields are read and dropped, those that frame, route or
@@ -174,6 +203,11 @@ impl Decoder {
     /// Whether the body is over.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
+    }
+
+    /// The chunks that began since this was asked last.
+    pub fn take_chunks(&mut self) -> Chunks {
+        std::mem::take(&mut self.chunks)
     }
 
     /// Bytes consumed so far, framing counted.
@@ -242,7 +276,10 @@ impl Decoder {
             },
             State::SizeEnd { value } => match (byte, *value) {
                 (b'\n', 0) => State::Trailer(Box::default()),
-                (b'\n', size) => State::Data(size),
+                (b'\n', size) => {
+                    self.chunks.add(size);
+                    State::Data(size)
+                }
                 _ => return Err(BodyRule::ChunkEnd),
             },
             State::DataCr => match byte {

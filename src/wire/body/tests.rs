@@ -128,3 +128,29 @@ fn what_is_written_is_read() {
     let read = decode(&mut Decoder::new(Framing::Chunked), &out, 1000).expect("good");
     assert_eq!((read.0.len(), read.1, read.2), (74_128, out.len(), true));
 }
+
+// Mutants: a run that takes every size; `more` that starts a new run.
+#[test]
+fn chunk_sizes_are_remembered_in_runs_within_a_bound() {
+    let mut decoder = Decoder::of_response(Framing::Chunked);
+    let mut take = |input: &[u8]| {
+        let mut at = 0;
+        while at < input.len() {
+            match decoder.step(&input[at..]).unwrap() {
+                Step::Data(span) => at += span.end(),
+                Step::Skip(used) => at += used,
+                Step::End { .. } | Step::More => break,
+            }
+        }
+        decoder.take_chunks()
+    };
+    assert_eq!(take(b"2\r\nab\r\n2\r\ncd\r\n3\r\nx").runs, [(2, 2), (3, 1)]);
+    assert!(take(b"yz\r\n").is_empty());
+    let mut many = Vec::new();
+    for index in 0..300 {
+        many.extend_from_slice(if index % 2 == 0 { b"1\r\na\r\n" } else { b"2\r\nab\r\n" });
+    }
+    many.extend_from_slice(b"0\r\n\r\n");
+    let chunks = take(&many);
+    assert_eq!((chunks.runs.len(), chunks.more), (CHUNK_RUNS_MAX, 44));
+}

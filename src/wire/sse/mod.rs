@@ -178,6 +178,22 @@ impl Reader {
         self.block_bytes as usize
     }
 
+    /// That event, as far as it came: its fields in our canonical form, then the unfinished line.
+    pub fn unterminated(&self) -> Vec<u8> {
+        let mut text = BytesMut::new();
+        let Event { name, id, retry_ms, data } = &self.event;
+        write_event_prefix(&mut text, name.as_deref(), id.as_deref(), *retry_ms);
+        // The prefix ends where the data would begin.
+        text.truncate(text.len() - b"data: ".len());
+        for line in data.iter().flat_map(|data| data[..].split(|byte| *byte == b'\n')) {
+            text.extend_from_slice(b"data: ");
+            text.extend_from_slice(line);
+            text.extend_from_slice(b"\n");
+        }
+        text.extend_from_slice(&self.line);
+        text.to_vec()
+    }
+
     fn advance(
         &mut self,
         input: &[u8],
