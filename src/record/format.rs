@@ -324,6 +324,46 @@
 //! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
 //! earlier moment: only a checkpoint kept elsewhere shows that.
 //!
+//! ## What is recorded, and what "exact" means
+//! Bytes are those of the plaintext as it was received or handed to the kernel: after TLS where there is
+//! TLS, before parsing. The time of an entry is the reading of both clocks with which the worker took
+//! the last byte it needed; what it releases leaves later.
+//!
+//! | what | where | how exactly |
+//! |---|---|---|
+//! | head from the client, head from the upstream | head-in of request, answer, stream-open, refusal, interim | every byte; credentials and cookies are overwritten by `*` in their place, and so is what a rule finds. Not the head that cannot be parsed: nobody can say where its credentials stand |
+//! | head to the upstream, head to the client | head-out | every byte, the gateway's own credential overwritten by `*`. Answers of the gateway itself are not repeated: the verdict says them |
+//! | body to the upstream or to the client, data of an event | body | every byte as it was sent. Under `record = "heads"` its length and commitment; under `"sealed"` in the sealed part |
+//! | the same as it came, where it differs | original and sealed | every byte, for auditors; without `seal_to` only that it was edited, and the findings |
+//! | event of a stream | event, one each | data as above; name, id and retry as they were sent (head-out). Of a comment only that it came |
+//! | a body or event that could not be judged or that nobody gets, whole or not | original and sealed of the refusal, answer or end | every byte, for auditors (an unfinished event in canonical form); without `seal_to` its length, `kept_back_bytes`. Not what is over a bound, and not what the scanner gave up |
+//! | bytes behind an answer | end | their number, `late_bytes` |
+//! | chunks (RFC 9112 §7.1) | verdict of the body, delivery and end of a stream | sizes as they arrived, `chunks: [[size, count]…]`, 256 runs, then `chunks_more` counts. Extensions are refused, trailers dropped. Boundaries of TCP segments are not recorded |
+//! | what was delivered | end, delivery, disconnect | bytes and times at which the kernel had taken them; at the end of a connection, and of an exchange that was cut, the bytes that the peer had not acknowledged |
+//! | refusals before authentication | refusal, then refusals | one by one up to a rate for each source and reason, then as a count with first and last time |
+//! | connections | connect and disconnect | those on which a caller was authenticated; all others as counts in refusals entries, reasons `connection-…` |
+//!
+//! Subject, verdict and detail parts are JSON objects; fields may be added. Times are RFC 3339, UTC, 9
+//! digits; `…_ns` are nanoseconds.
+//!
+//! | kind | detail |
+//! |---|---|
+//! | start | `version`, `commit`, `binary_sha256` (of the file that runs), `kernel`, `host`, `scanner` (libhs), `ring_flags`, `release`; `record`: `origin`, `segment`, `boot_id`, `entries_before`, `previous`, `checkpoint` (the last one of the record before: `size`, `root`, `segment`, `offset`, `chain`, `time`, `sealed`, or null) |
+//! | policy | `policy` (its id), `config`, `pending` (sections of the file that are not in force yet), `packs` (`name`, `sha256`, `text`; null when an earlier policy entry since the start has this digest), `rules` (ids), `recording` |
+//! | weakening | `policy`, `weak` (against the defaults), `weakened` (against the policy before) |
+//! | keys | `issuer`; `keys`: `kid`, `alg`, `thumbprint` (RFC 7638, SHA-256), `jwk` (the members that RFC 7638 §3.2 requires: enough to check a signature); `ignored` |
+//! | deny | `entries` (count in force), `added`, `removed`; or `kept`: why the file is not used |
+//! | clock | `step_ns`, `before`, `after`, `mono_ns`, `boot_id`; or `stated`: `synchronized`, `error_us_max`, `error_us`, `status` of adjtimex(2), null where the kernel does not say |
+//! | connect | `source`, `local`, `opened`, `opened_mono_ns` |
+//! | disconnect | the same and `why`, `exchanges`, `received_bytes`, `sent_bytes`, `unacknowledged_bytes`, `discarded_bytes`, `duration_ns` |
+//! | delivery | `started_mono_ns` (the head of the request was whole); `handed`: `[first ordinal, last ordinal, ns since then]…`; `chunks` |
+//! | end | `status`, `outcome`, `sent_bytes`, `client_bytes`, `upstream_bytes`, `entries`, `duration_ns` since the head of the request was whole; from that moment on `forwarded_ns`, `begun_ns`, `sent_ns`; `head_ns` before it the first byte had come; `handed` and `chunks` that no delivery entry told; `unacknowledged_bytes`, `late_bytes`, `kept_back_bytes` |
+//! | refusals | `source`, `reason`, `count`, `first`, `last` |
+//!
+//! A verdict names the policy it was given under (`policy`); the policy entry with that id stands before
+//! it. An answer does not repeat what the request entry of its exchange says. Exchanges belong to the
+//! connection with their `source` that was open at the time.
+//!
 //! ## Fingerprints
 //! A finding's fingerprint is the first 16 bytes of HMAC-SHA-256(fingerprint key, value), see
 //! [`fingerprint`]. It stands in verdict parts in hexadecimal.
