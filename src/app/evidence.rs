@@ -92,6 +92,9 @@ pub fn recording(config: &Config) -> Recording {
     });
     Recording {
         release: release(config.record.release),
+        seal_to: config.record.seal_to.iter().map(ToString::to_string).collect(),
+        seal: if config.record.seal_payloads { "payloads" } else { "masked" }.to_owned(),
+        seal_tokens: config.record.seal_tokens,
         grants: grants.collect(),
         ..Recording::default()
     }

@@ -98,6 +98,8 @@ impl Echoed<'_> {
                 .find(|one| entry.parts[usize::from(one.row)].kind_number == PartKind::Body as u8);
             body.map(|one| self.needle.is_in(&one.bytes))
         });
+        // What came and went nowhere stands beside no body that tells of it.
+        let has_body = entry.parts.iter().any(|part| part.kind_number == PartKind::Body as u8);
         for (row, part) in absent() {
             let kind = PartKind::from_number(part.kind_number);
             let text = restored.iter().find(|one| usize::from(one.row) == row);
@@ -120,7 +122,7 @@ impl Echoed<'_> {
                     });
                 }
                 (None, Some(PartKind::Original))
-                    if seals && self.fingerprint.is_some() && !verdict.filtered =>
+                    if seals && has_body && self.fingerprint.is_some() && !verdict.filtered =>
                 {
                     self.sealed.masked += 1;
                 }
