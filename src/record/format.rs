@@ -18,7 +18,8 @@
 //!     <32 hex digits>.new   a key file being written; may be left over
 //! ```
 //! A writer never appends to a file that another process, or it itself before a failure, has written:
-//! it opens the next number. A number is never used twice.
+//! it opens the next number. A number is never used twice. Any other file in `segments/` is damage; a
+//! directory without a segment file is not a record.
 //!
 //! | file | may be lost | rewritten unnoticed |
 //! |---|---|---|
@@ -42,7 +43,8 @@
 //!
 //! A skippable frame (RFC 8878 §3.1.2) is `magic u32, length u32, payload`. Magic numbers:
 //! header `0x184D2A50`, checkpoint `0x184D2A51`, index `0x184D2A52`; `0x184D2A53` cosignatures of
-//! witnesses (version 2); `0x184D2A54` is reserved. Anything else is damage.
+//! witnesses (version 2); `0x184D2A54` is reserved. Anything else is damage. A payload is at most
+//! 1,048,576 bytes.
 //!
 //! ### Header frame
 //! | offset in payload | size | field | a reader checks |
@@ -56,8 +58,8 @@
 //! | 24 | 8 | created, UTC ns | |
 //! | 32 | 8 | created, CLOCK_BOOTTIME ns | |
 //! | 40 | 16 | boot id | |
-//! | 56 | 8 | kept length of the previous file | a point of that file (below) |
-//! | 64 | 8 | residue length of the previous file | kept + residue = its length; 0 when sealed |
+//! | 56 | 8 | kept length of the previous file | a point of that file (below); 0 in segment 0 |
+//! | 64 | 8 | residue length of the previous file | kept + residue = its length; 0 when sealed and in segment 0 |
 //! | 72 | 32 | SHA-256 of the residue | equal; zero when there is none |
 //! | 104 | 32 | chain over all kept bytes of the previous file | equal; zero in segment 0 |
 //! | 136 | 1 | number of peaks p | the bits set in the tree size |
@@ -76,7 +78,9 @@
 //! The mark block is a raw block that is not the last, of exactly 33 bytes: head `08 01 00`, content
 //! `M` and the chain value up to the block's own first byte. The frame end is the empty last raw block
 //! `01 00 00`; it stands right behind a mark block and nowhere else. A frame is ended when its plain
-//! bytes reach `frame_bytes_max`, and in front of every skippable frame.
+//! bytes reach `frame_bytes_max`, and in front of every skippable frame. A flush holds at least one
+//! entry. A data block may look like a mark block: a block of this form is the mark exactly when the
+//! plain bytes since the mark before it are whole items.
 //!
 //! The plain stream of a segment is a sequence of items; an item never spans two flushes:
 //! * compact entry (version 2): `C`, the header without its commitments (below), a seed of 32 bytes,
@@ -86,6 +90,8 @@
 //! * entry: `E`, header, then for each part of the header's table: presence u8 (1 present,
 //!   0 withheld) and, when present, 32 bytes of salt and the bytes of the part;
 //! * mark: `M` and 32 bytes of chain.
+//!
+//! An entry is at most 83,886,080 bytes of the plain stream, with its first letter.
 //!
 //! The writer writes compact entries. In a segment of version 1 every entry is an `E`.
 //!
@@ -230,6 +236,11 @@
 //!
 //! Originals that wait for a failing disk stay in the memory of the process, within
 //! `recorder_queue_bytes_max`, and are wiped when they are stored.
+//! Kinds of entries: 1 start, 2 policy, 3 request, 4 answer, 5 stream open, 6 event, 7 interim answer,
+//! 8 refusal, 9 refusals counted, 10 cut, 11 end, 12 deny list, 13 clock, 14 stop, 15 resume,
+//! 16 connect, 17 disconnect, 18 delivery, 19 keys, 20 seal key, 21 rotation, 22 weakening, 23 witness.
+//! Kinds of parts: 1 subject, 2 head in, 3 head out, 4 body, 5 original, 6 verdict, 7 detail, 8 sealed,
+//! 9 token.
 //!
 //! ### Tree
 //! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the
@@ -250,9 +261,12 @@
 //! ```
 //! The offset is that of this frame's first byte, and the chain is the chain point there. Exactly one
 //! signature line, by the log's key (algorithm 0x01); signatures are checked strictly (canonical
-//! points and scalars, no small order). A checkpoint is signed at most `checkpoint_ms_max` after a
-//! flush, at least every `heartbeat_ms_max` in silence, at seal and at drain; and only over bytes that
-//! were written without a fault.
+//! points and scalars, neither the key nor R of small order, and the equation `[s]B = R + [h]A` without
+//! the cofactor). The verifier key that is given from outside is spelled as signed-note says, and its
+//! name is the origin. Decimals have no sign and no leading zeros; the time is one that the calendar
+//! has, without leap seconds. Nothing is asked of the order of times. A checkpoint is signed at most
+//! `checkpoint_ms_max` after a flush, at least every `heartbeat_ms_max` in silence, at seal and at
+//! drain; and only over bytes that were written without a fault.
 //!
 //! ### Cosignature frame (version 2)
 //! The payload is one signed note: text and signature line of an earlier checkpoint of this record,
@@ -307,14 +321,14 @@
 //! signed by another key than the one trusted, which is damage.
 //!
 //! ### Index frame
-//! JSON, an object with `"version": 1` and what the segment holds ([`super::index`]). It is a
-//! convenience: a reader may build it anew from the entries.
+//! JSON (RFC 8259), an object with `"version": 1`, an integer, and what the segment holds
+//! ([`super::index`]). It is a convenience: a reader may build it anew from the entries.
 //!
 //! ## How a file may end
 //! | the file is | next header says | verdict |
 //! |---|---|---|
 //! | ended by a sealed checkpoint | sealed, kept = length | sound |
-//! | longer than or as long as a point at `kept` | torn, residue length and digest fit | sound, and a gap is told. A residue was never acknowledged when a process ended there; after a power cut at level `written` it may have been |
+//! | longer than or as long as a point at `kept`, and not sealed there | torn, residue length and digest fit | sound, and a gap is told. A residue was never acknowledged when a process ended there; after a power cut at level `written` it may have been |
 //! | anything | damaged | damaged, for ever |
 //! | newest, ended by a sealed checkpoint | (none) | sound; without a stop entry a gap is told |
 //! | newest, ended at a point | (none) | sound; entries behind the last checkpoint are unsigned, told as a gap |
@@ -323,6 +337,25 @@
 //!
 //! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
 //! earlier moment: only a checkpoint kept elsewhere shows that.
+//!
+//! ### How damage and gaps are told
+//! Damage names its segment, the first byte in doubt (`offset`; all of the file before it is as it was
+//! written) and the first entry in doubt (`entry`: how many entries the record has before that byte;
+//! null inside a header or when there is none). Two verifiers agree on whether there is damage, on the
+//! files that are damaged, and on the first entry in doubt of each; their first ranges in doubt overlap
+//! and, when the key is given, hold the first byte that differs. How far apart they may begin follows
+//! from the points: whoever finds that a chain value differs knows only that some byte since the chain
+//! point before is not as it was; who finds a broken form begins at the last point. What stands behind damage is not proven; a
+//! verifier may tell of more there, and of segments that do not continue the damaged one.
+//!
+//! What a header says of the file before it counts when its form and its chain_0 are right. Then a
+//! difference in length, residue, chain or ending is damage of the file *before*; a tree or an origin
+//! that does not continue is damage of the file that has the header. When the header is that of another
+//! segment, its own file is damaged, and a verifier may tell of the file before it too.
+//!
+//! Gaps, in order of segment: a torn segment (at its kept length), the newest without a seal or sealed
+//! without a stop entry as its last (at its length), and, last, entries behind the last checkpoint of
+//! the record (the newest segment, offset 0).
 //!
 //! ## What is recorded, and what "exact" means
 //! Bytes are those of the plaintext as it was received or handed to the kernel: after TLS where there is

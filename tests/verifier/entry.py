@@ -6,8 +6,10 @@ import struct
 from note import Fault
 
 FIXED, PART_FIXED, PART_ROW, PARTS_MAX, HASH = 63, 6, 38, 16, 32
+ITEM_MAX = 80 << 20
 HAS_EXCHANGE, HAS_SESSION = 1, 2
-STOP = 14
+START, STOP, SEAL_KEY, ROTATION = 1, 14, 20, 21
+DETAIL, SEALED_PART = 7, 8
 
 
 def sha256(*parts):
@@ -42,6 +44,12 @@ class Items:
     def __init__(self, plain):
         self.plain = plain
         self.at = 0
+        self.first_kind = None
+        self.sequence = None
+        # The detail parts of the rotations.
+        self.rotations = []
+        # Sequence, kind and bytes of what tells of data keys: seal-key entries and sealed parts.
+        self.sealing = []
 
     def take(self, length):
         self.at += length
@@ -55,14 +63,25 @@ class Items:
             raise Fault("a part is neither present nor withheld")
         return presence == 1
 
+    def part(self, kind, row, part):
+        if kind == ROTATION and row[0] == DETAIL:
+            self.rotations.append(part)
+        if (kind == SEAL_KEY and row[0] == DETAIL) or row[0] == SEALED_PART:
+            self.sealing.append((self.sequence, row[0], part))
+
     def entry(self, sequence):
         """An entry: its header and its kind."""
         fixed = self.take(FIXED)
         kind, parts = check_fields(fixed, sequence)
         rows = [self.take(PART_ROW) for _ in range(parts)]
         for row in rows:
-            if self.presence() and sha256(self.take(HASH + part_length(row))) != row[PART_FIXED:]:
+            length = part_length(row)
+            if not self.presence():
+                continue
+            salted = self.take(HASH + length)
+            if sha256(salted) != row[PART_FIXED:]:
                 raise Fault("a part is not what its commitment says")
+            self.part(kind, row, salted[HASH:])
         return fixed + b"".join(rows), kind
 
     def compact(self, sequence):
@@ -75,7 +94,9 @@ class Items:
         for number, row in enumerate(rows):
             if self.presence():
                 salt = sha256(b"stenograph salt v2", seed, bytes([number]))
-                header += [row, sha256(salt, self.take(part_length(row)))]
+                part = self.take(part_length(row))
+                header += [row, sha256(salt, part)]
+                self.part(kind, row, part)
             else:
                 header += [row, self.take(HASH)]
                 part_length(row)
@@ -84,7 +105,11 @@ class Items:
     def read(self, version, tree):
         """Adds the entries to the tree; gives their count and the kind of the last."""
         count, kind = 0, None
+        if not self.plain:
+            raise Fault("a mark without an entry before it")
         while self.at < len(self.plain):
+            begin = self.at
+            self.sequence = tree.size
             item = self.take(1)
             if item == b"E":
                 header, kind = self.entry(tree.size)
@@ -92,7 +117,10 @@ class Items:
                 header, kind = self.compact(tree.size)
             else:
                 raise Fault("neither an entry nor a mark")
+            if self.at - begin > ITEM_MAX:
+                raise Fault(f"an entry of {self.at - begin} bytes, at most {ITEM_MAX} are allowed")
             tree.add(header)
+            self.first_kind = self.first_kind or kind
             count += 1
         return count, kind
 

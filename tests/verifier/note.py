@@ -5,12 +5,13 @@ import base64
 import datetime
 import functools
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
 import ed25519
 
-ED25519 = 1
+ED25519, COSIGNATURE = 1, 4
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 DECIMAL = re.compile(r"0|[1-9][0-9]*")
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.\d{9}Z", re.ASCII)
@@ -59,13 +60,13 @@ class Key:
         return f"{self.name}+{self.hash.hex()}+{public}"
 
     @staticmethod
-    def parse(text):
+    def parse(text, algorithm=ED25519):
         fields = text.strip().split("+", 2)
         if len(fields) != 3 or not is_key_name(fields[0]):
             raise Fault("a verifier key is NAME+HASH+KEY")
         decoded = decode_base64(fields[2])
-        if len(decoded) != 33 or decoded[0] != ED25519:
-            raise Fault("the key of a log is an Ed25519 key, algorithm 1")
+        if len(decoded) != 33 or decoded[0] != algorithm:
+            raise Fault(f"not an Ed25519 key of 32 bytes behind algorithm {algorithm}")
         key = Key(fields[0], decoded[0], decoded[1:])
         if key.hash.hex() != fields[1]:
             raise Fault("the hash in the verifier key is not that of the key")
@@ -121,6 +122,42 @@ def is_time(text):
     return True
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """The old key and the new key say together that the one follows the other."""
+
+    old: Key
+    new: Key
+    size: int
+    statement: str
+    old_signature: bytes
+    new_signature: bytes
+
+    def check(self, root):
+        root = base64.b64encode(root).decode()
+        lines = ("stenograph key rotation v1", self.old.name, self.size, root, self.old, self.new)
+        if self.statement != "".join(f"{line}\n" for line in lines):
+            raise Fault("a rotation that states something else")
+        for key, signature in ((self.old, self.old_signature), (self.new, self.new_signature)):
+            if not is_signed(key, signature, self.statement):
+                raise Fault("a rotation that one of its keys did not sign")
+
+
+def read_rotation(detail):
+    """The rotation in the detail part of an entry."""
+    try:
+        told = json.loads(detail.decode("utf-8"), parse_constant=int)
+        texts = [told[name] for name in ("old", "new", "statement", "old_signature", "new_signature")]
+        size = told["size"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Fault("a rotation that is not the object it should be") from None
+    if not all(isinstance(text, str) for text in texts) or type(size) is not int:
+        raise Fault("a rotation with a member of another type")
+    old, new, statement, *signatures = texts
+    decoded = [decode_base64(signature) for signature in signatures]
+    return Rotation(Key.parse(old), Key.parse(new), size, statement, *decoded)
+
+
 def hash_of(text, what):
     decoded = decode_base64(text)
     if len(decoded) != 32:
@@ -152,15 +189,30 @@ def read_text(text):
     )
 
 
-def read_checkpoint(payload):
-    """The checkpoint in a frame, its text and its one signature (key hash || signature)."""
+def read_signed(payload):
+    """The checkpoint of a note, its text, the log's signature (key hash || signature), and the lines of
+    witnesses behind it as (name, bytes)."""
     text, signatures = split(payload)
     checkpoint = read_text(text)
-    if len(signatures) != 1:
-        raise Fault("a checkpoint carries exactly one signature")
     name, signature = signatures[0]
     if name != checkpoint.origin:
         raise Fault("signed by another name than the origin")
     if len(signature) != 68:
         raise Fault("a signature is a key hash of 4 bytes and 64 bytes")
+    return checkpoint, text, signature, signatures[1:]
+
+
+def read_checkpoint(payload):
+    """The same of a note that only the log has signed."""
+    checkpoint, text, signature, more = read_signed(payload)
+    if more:
+        raise Fault("a checkpoint carries exactly one signature")
     return checkpoint, text, signature
+
+
+def is_cosigned(witness, line, text):
+    """Whether a line that bears the name and key hash of a witness is its cosignature of the text."""
+    if len(line) != 4 + 8 + 64:
+        return False
+    seconds = int.from_bytes(line[4:12], "big")
+    return is_signed(witness, line[12:], f"cosignature/v1\ntime {seconds}\n{text}")

@@ -1,16 +1,22 @@
 """A whole record: its segments in order and how they join."""
 
 import base64
+import collections
 import functools
 import re
 from dataclasses import dataclass, field
 
+import seal
 import segment as segments
 from entry import STOP, sha256
 from segment import DAMAGED, NONE, SEALED, TORN, ZEROS
 from tree import Tree
 
 SEGMENT_NAME = re.compile(r"[0-9]{8}\.seg", re.ASCII)
+
+
+# How many checkpoints back a cosignature may come.
+COSIGNED_MAX = 4096
 
 
 @dataclass
@@ -25,6 +31,9 @@ class Verdict:
     unsigned_entries: int = 0
     tree: Tree = field(default_factory=Tree)
     damage: list = field(default_factory=list)
+    # Ids of data keys whose files are gone, and names of files that are of no data key.
+    erased: list = field(default_factory=list)
+    foreign: list = field(default_factory=list)
     gaps: list = field(default_factory=list)
 
     def damaged(self, segment, entry, offset, end, what):
@@ -54,17 +63,46 @@ class Verdict:
             "root": base64.b64encode(self.tree.root()).decode(),
             "damage": self.damage,
             "gaps": gaps,
+            "erased": self.erased,
+            "foreign": self.foreign,
         }
 
 
 # Why: what a damage to one file leaves alone need not be read again for each damage.
 @functools.lru_cache(maxsize=64)
-def read_cached(data, key):
-    return segments.read_segment(data, key)
+def read_cached(data):
+    return segments.read_segment(data)
 
 
-def verify(files, key):
-    """Judges a record. `files`: the names and contents of the directory `segments`."""
+def keys_in_force(key, whole, newest):
+    """The key of each segment: from the one that is trusted along the rotations, both ways."""
+    rotations = [(number, one) for number in sorted(whole) for one in whole[number].rotations]
+    at = len(rotations)
+    for index, (_, rotation) in enumerate(rotations):
+        if key in (rotation.old, rotation.new):
+            at = index if key == rotation.old else index + 1
+            break
+    else:
+        if rotations:
+            return {number: key for number in range(newest + 1)}
+    # From which segment on which key is in force.
+    steps, current = [], key
+    for number, rotation in reversed(rotations[:at]):
+        steps.append((number, current))
+        current = rotation.old if rotation.new == current else current
+    steps.append((0, current))
+    steps.reverse()
+    current = key
+    for number, rotation in rotations[at:]:
+        current = rotation.new if rotation.old == current else current
+        steps.append((number, current))
+    numbers = range(newest + 1)
+    return {number: [one for first, one in steps if first <= number][-1] for number in numbers}
+
+
+def verify(files, key, witnesses=(), key_files=None):
+    """Judges a record. `files`: the names and contents of the directory `segments`; `key_files`: of
+    `keys`, None leaves out what is said of sealed parts."""
     verdict = Verdict(key=str(key) if key else None)
     numbers = set()
     for name in sorted(files):
@@ -75,10 +113,16 @@ def verify(files, key):
     if not numbers:
         raise FileNotFoundError("there is no segment file")
     newest = max(numbers)
-    whole = {
-        number: read_cached(files[f"{number:08}.seg"], key) for number in numbers
-    }
+    whole = {number: read_cached(files[f"{number:08}.seg"]) for number in numbers}
+    # What was given up in a torn file does not belong to the record.
+    for number in numbers:
+        following = whole[number + 1].header if number + 1 in whole else None
+        if following and following.number == number + 1 and following.previous_end == TORN:
+            if following.kept in whole[number].points and following.kept < whole[number].length:
+                whole[number] = read_cached(files[f"{number:08}.seg"][: following.kept])
+    keys = keys_in_force(key, whole, newest) if key else dict.fromkeys(numbers)
     tree, known = Tree(), True
+    earlier = collections.deque(maxlen=COSIGNED_MAX)
     for number in range(newest + 1):
         if number not in numbers:
             verdict.damaged(number, tree.size, 0, 0, "segment file is missing")
@@ -86,12 +130,15 @@ def verify(files, key):
             continue
         data = files[f"{number:08}.seg"]
         following = whole[number + 1].header if number + 1 in whole else None
-        tree, known = judge(verdict, data, whole[number], number, following, number == newest,
-                            tree, known, whole.get(number - 1), key)
+        history = earlier if known else None
+        seen = segments.check_signatures(whole[number], keys[number], witnesses, history)
+        tree, known = judge(verdict, data, seen, number, following, number == newest, tree, known, key)
+    if key_files is not None:
+        verdict.erased, verdict.foreign = seal.judge(verdict, whole, key_files)
     return verdict
 
 
-def judge(verdict, data, seen, number, following, is_newest, tree, known, before, key):
+def judge(verdict, data, seen, number, following, is_newest, tree, known, key):
     """Adds one segment to the verdict. Gives the tree behind it, and whether that is sure."""
     verdict.segments += 1
     header = seen.header
@@ -107,13 +154,11 @@ def judge(verdict, data, seen, number, following, is_newest, tree, known, before
         kept = following.kept
         wrong = wrong_end(data, seen, following)
         if wrong:
-            offset, what = wrong
-            verdict.damaged(number, seen.tree.size, offset, len(data), what)
+            first, last, entry, what = wrong
+            verdict.damaged(number, entry, first, last, what)
             known = False
             return Tree(following.tree.size, following.tree.peaks), False
         if following.previous_end == TORN:
-            if kept < seen.length:
-                seen = read_cached(data[:kept], key)
             verdict.gap(number, kept, f"torn: {following.residue} bytes behind this point were given up")
     elif seen.damage:
         first, last, what = seen.damage
@@ -146,12 +191,8 @@ def wrong_header(verdict, header, number, tree, key):
         return f"the header is that of segment {header.number}"
     if (header.previous_end == NONE) != (number == 0):
         return "exactly segment 0 has no previous segment"
-    if number == 0 and (header.kept, header.residue, header.previous_chain) != (0, 0, ZEROS):
+    if number == 0 and (header.kept, header.previous_chain) != (0, ZEROS):
         return "segment 0 tells of a previous file"
-    if header.residue == 0 and header.residue_digest != ZEROS:
-        return "a digest of no residue"
-    if header.previous_end == SEALED and header.residue:
-        return "a residue behind a seal"
     if verdict.origin not in (None, header.origin):
         return "another origin than in the segments before"
     if key and header.origin != key.name:
@@ -162,20 +203,30 @@ def wrong_header(verdict, header, number, tree, key):
 
 
 def wrong_end(data, seen, following):
-    """How the file contradicts what the next header says of it: (offset, rule), or None."""
-    kept, residue = following.kept, following.residue
-    if following.previous_end == DAMAGED:
-        return seen.last_point, "damaged when the next segment was begun"
-    if kept not in seen.points:
-        first, _, what = seen.damage or (min(kept, seen.length), None, "kept to where no point is")
-        return first, what
-    if following.previous_end == SEALED and not (seen.sealed and kept == seen.length):
-        first, _, what = seen.damage or (seen.length, None, "not ended by the seal the next header tells of")
-        return first, what
-    if kept + residue != len(data):
-        return min(kept + residue, len(data)), "not as long as the next header says"
-    if residue and sha256(data[kept:]) != following.residue_digest:
-        return kept, "the residue is not the one the next header tells of"
-    if seen.points[kept] != following.previous_chain:
-        return seen.header.length, "the chain that the next header carries on is not that of this file"
+    """How the file contradicts what the next header says of it, or None: first and last byte in doubt,
+    first entry in doubt, rule."""
+    kept, end = following.kept, following.previous_end
+
+    def doubt(offset, what):
+        sizes = [size for point, (_, size) in seen.points.items() if point <= offset]
+        return offset, len(data), max(sizes, default=None), what
+
+    if seen.damage and (kept > seen.last_point or end in (SEALED, DAMAGED)):
+        first, last, what = seen.damage
+        return first, last, seen.tree.size, what
+    if end == DAMAGED:
+        return doubt(len(data), "damaged when the next segment was begun")
+    if kept > len(data) or (end == SEALED and not (seen.sealed and kept == seen.length)):
+        return doubt(len(data), "does not end as the next header says")
+    if kept + following.residue != len(data):
+        end_told = min(kept + following.residue, len(data))
+        return doubt(end_told, "not as long as the next header says")
+    if kept not in seen.points or (end == TORN and seen.sealed and kept == seen.length):
+        last = max((point for point in seen.points if point <= kept), default=0)
+        return doubt(last, "does not end as the next header says")
+    if following.residue and sha256(data[kept:]) != following.residue_digest:
+        return doubt(kept, "the residue is not the one the next header tells of")
+    if seen.points[kept][0] != following.previous_chain:
+        what = "the chain that the next header carries on is not that of this file"
+        return doubt(seen.header.length, what)
     return None

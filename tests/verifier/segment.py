@@ -1,6 +1,7 @@
 """One segment file, read alone: frames, marks, chain, entries, checkpoints. How segments join is
 judged in record.py."""
 
+import dataclasses
 import json
 import struct
 from dataclasses import dataclass, field
@@ -8,11 +9,11 @@ from dataclasses import dataclass, field
 import zstandard
 
 import note
-from entry import Items, ends_item, sha256
+from entry import START, Items, ends_item, sha256
 from note import Fault
 from tree import Tree
 
-HEADER, CHECKPOINT, INDEX = 0x184D2A50, 0x184D2A51, 0x184D2A52
+HEADER, CHECKPOINT, INDEX, COSIGNATURE = 0x184D2A50, 0x184D2A51, 0x184D2A52, 0x184D2A53
 MAGIC = b"STENOSEG"
 VERSIONS = (1, 2)
 NONE, SEALED, TORN, DAMAGED = 0, 1, 2, 3
@@ -25,6 +26,8 @@ MARK = len(MARK_HEAD) + 1 + HASH
 RAW, RLE, COMPRESSED = 0, 1, 2
 BLOCK_MAX = 128 * 1024
 WINDOW = 1 << 18
+PAYLOAD_MAX = 1 << 20
+COSIGNATURE_MAX = 8 << 10
 ZEROS = bytes(32)
 
 
@@ -46,7 +49,7 @@ class Header:
 @dataclass
 class Segment:
     """What the reading of a file gave. `points`: where it may be kept, each with the chain over all
-    bytes up to there. `damage`: (first byte in doubt, last byte in doubt, rule) or None."""
+    bytes up to there and the tree size. `damage`: (first byte in doubt, last byte in doubt, rule) or None."""
 
     length: int
     header: Header | None = None
@@ -59,6 +62,24 @@ class Segment:
     last_kind: int | None = None
     tree: Tree | None = None
     damage: tuple | None = None
+    # What needs more than this file to judge.
+    signed: list = field(default_factory=list)
+    rotations: list = field(default_factory=list)
+    # Of entries that tell of data keys: first and last byte of the flush, sequence, kind of part, part.
+    sealing: list = field(default_factory=list)
+
+
+@dataclass
+class Signed:
+    """A checkpoint frame, or a cosignature frame with its lines of `witnesses`; `before`: what was read
+    before it."""
+
+    at: int
+    end: int
+    text: str
+    signature: bytes
+    witnesses: list | None
+    before: dict
 
 
 class Doubt(Fault):
@@ -96,6 +117,10 @@ def read_header(data):
         raise Fault(f"the previous segment ended in an unknown way, {end}")
     if n == 0 or zero != 0:
         raise Fault("the header has an empty origin or a byte that is not zero")
+    if residue == 0 and payload[72:104] != ZEROS:
+        raise Fault("a digest of no residue")
+    if end in (NONE, SEALED) and residue:
+        raise Fault("a residue where there can be none")
     if peaks != size.bit_count():
         raise Fault("the number of peaks does not fit the tree size")
     if length != HEADER_FIXED + n + HASH * peaks + HASH:
@@ -126,11 +151,10 @@ def read_header(data):
 
 
 class Reader:
-    """Reads the bytes of one file in order. `key` may be None: then no signature is checked."""
+    """Reads the bytes of one file in order. No signature of a checkpoint is checked here."""
 
-    def __init__(self, data, key):
+    def __init__(self, data):
         self.data = data
-        self.key = key
         self.segment = Segment(len(data))
         self.at = 0
         self.chain = ZEROS
@@ -156,7 +180,8 @@ class Reader:
     def point(self):
         """The file may be kept up to here."""
         self.segment.last_point = self.at
-        self.segment.points[self.at] = sha256(self.chain, self.data[self.chain_at : self.at])
+        chain = sha256(self.chain, self.data[self.chain_at : self.at])
+        self.segment.points[self.at] = (chain, self.segment.tree.size)
 
     def chain_point(self, at):
         """The chain value at a mark or checkpoint that begins at `at`."""
@@ -176,17 +201,28 @@ class Reader:
         if magic == FRAME_HEAD[:4]:
             self.data_frame()
             return
-        magic, length = struct.unpack("<II", self.take(8))
+        magic, length = self.frame_head()
+        while magic == COSIGNATURE and self.segment.header.version >= 2:
+            self.cosignature(length)
+            magic, length = self.frame_head()
+            if magic not in (COSIGNATURE, INDEX, CHECKPOINT):
+                raise Fault("nothing behind a cosignature that covers it")
         if magic == CHECKPOINT:
             self.checkpoint(length, may_seal=False)
         elif magic == INDEX:
             self.index(length)
-            magic, length = struct.unpack("<II", self.take(8))
+            magic, length = self.frame_head()
             if magic != CHECKPOINT:
                 raise Fault("no checkpoint behind the index")
             self.checkpoint(length, may_seal=True)
         else:
             raise Fault(f"no frame of this format: magic number {magic:#010x}")
+
+    def frame_head(self):
+        magic, length = struct.unpack("<II", self.take(8))
+        if length > PAYLOAD_MAX:
+            raise Fault(f"a frame of {length} bytes, at most {PAYLOAD_MAX} are allowed")
+        return magic, length
 
     def data_frame(self):
         if self.take(len(FRAME_HEAD)) != FRAME_HEAD:
@@ -239,7 +275,12 @@ class Reader:
             what = "the chain in the mark is not that of the bytes before it"
             raise Doubt(before, self.at + MARK, what)
         tree = Tree(self.segment.tree.size, self.segment.tree.peaks)
-        count, kind = Items(plain).read(self.segment.header.version, tree)
+        items = Items(plain)
+        count, kind = items.read(self.segment.header.version, tree)
+        if self.segment.header.version >= 2:
+            self.rotations(items)
+            where = self.segment.last_point, self.at
+            self.segment.sealing += [(*where, *one) for one in items.sealing]
         self.segment.tree = tree
         self.segment.entries += count
         if count:
@@ -257,15 +298,48 @@ class Reader:
         if checkpoint.chain != chain:
             what = "the chain in the checkpoint is not that of the bytes before it"
             raise Doubt(before, end, what)
-        if self.key and (
-            signature[:4] != self.key.hash or not note.is_signed(self.key, signature[4:], text)
-        ):
-            raise Doubt(segment.last_point, end, "a checkpoint that the key did not sign")
+        segment.signed.append(Signed(at, end, text, signature, None, self.before()))
         self.at = end
         segment.checkpoints += 1
         segment.signed_size = segment.tree.size
         segment.sealed = may_seal
         self.point()
+
+    def cosignature(self, length):
+        at = self.at
+        if length > COSIGNATURE_MAX:
+            raise Fault(f"a cosignature of {length} bytes, at most {COSIGNATURE_MAX} are allowed")
+        payload = self.take(8 + length)[8:]
+        checkpoint, text, signature, witnesses = note.read_signed(payload)
+        if not witnesses:
+            raise Fault("a cosignature without a witness")
+        if checkpoint.origin != self.segment.header.origin:
+            raise Fault("a cosignature of another log")
+        if checkpoint.size > self.segment.tree.size:
+            raise Fault("a cosignature of more entries than there are")
+        self.at += 8 + length
+        signed = Signed(at, self.at, text, signature, witnesses, self.before())
+        self.segment.signed.append(signed)
+
+    def before(self):
+        """What the segment would be if it ended before the frame that is being read."""
+        segment = self.segment
+        names = ("last_point", "entries", "checkpoints", "signed_size", "last_kind", "tree")
+        return {name: getattr(segment, name) for name in names}
+
+    def rotations(self, items):
+        """Remembers the rotations of a flush, and checks all that the key in force does not decide."""
+        header = self.segment.header
+        for detail in items.rotations:
+            if self.segment.entries or items.first_kind != START:
+                raise Fault("a key is rotated elsewhere than behind the start")
+            rotation = note.read_rotation(detail)
+            if rotation.old.name != header.origin or rotation.new.name != header.origin:
+                raise Fault("a rotation between keys of another log")
+            if rotation.size != header.tree.size:
+                raise Fault("a rotation at another size of the tree")
+            rotation.check(header.tree.root())
+            self.segment.rotations.append(rotation)
 
     def check_place(self, checkpoint, may_seal):
         segment = self.segment
@@ -281,13 +355,43 @@ class Reader:
     def index(self, length):
         payload = self.take(8 + length)[8:]
         try:
-            index = json.loads(payload.decode("utf-8"))
+            index = json.loads(payload.decode("utf-8"), parse_constant=int)
         except (ValueError, RecursionError):
             raise Fault("an index that is not JSON") from None
-        if not isinstance(index, dict) or index.get("version") != 1:
+        version = index.get("version") if isinstance(index, dict) else None
+        if type(version) is not int or version != 1:
             raise Fault("an index that is no object of version 1")
         self.at += 8 + length
 
 
-def read_segment(data, key):
-    return Reader(data, key).read()
+def read_segment(data):
+    return Reader(data).read()
+
+
+def broken_at(segment, signed, what):
+    """The segment as far as it goes before a signature that does not fit."""
+    before = dict(signed.before)
+    points = {at: point for at, point in segment.points.items() if at <= before["last_point"]}
+    damage = (before["last_point"], signed.end, what)
+    return dataclasses.replace(segment, points=points, damage=damage, sealed=False, **before)
+
+
+def check_signatures(segment, key, witnesses, earlier):
+    """The segment once its signatures have been checked. `earlier` holds the texts of the checkpoints
+    before, as far as cosignatures may tell of them, and is continued; None: they are not known."""
+    for signed in segment.signed:
+        is_ours = signed.signature[:4] == key.hash if key else True
+        if key and not (is_ours and note.is_signed(key, signed.signature[4:], signed.text)):
+            return broken_at(segment, signed, "a checkpoint that the key did not sign")
+        if signed.witnesses is None:
+            if earlier is not None:
+                earlier.append(signed.text)
+            continue
+        if earlier is not None and signed.text not in earlier:
+            return broken_at(segment, signed, "a cosignature of no checkpoint of this record")
+        for witness in witnesses:
+            for name, line in signed.witnesses:
+                if (name, line[:4]) == (witness.name, witness.hash):
+                    if not note.is_cosigned(witness, line, signed.text):
+                        return broken_at(segment, signed, f"{name} did not cosign this")
+    return segment

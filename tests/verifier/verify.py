@@ -2,7 +2,7 @@
 """A second verifier of the record, written from the format document alone: the `//!` of
 src/record/format.rs. Shares no code with the gateway.
 
-Usage: verify.py DIRECTORY [--key VKEY|FILE]
+Usage: verify.py DIRECTORY [--key VKEY|FILE] [--witness VKEY]…
 Prints one JSON object like `stenograph verify --json`. Exit code 0: intact; 1: not, or no key given;
 2: usage; 4: something could not be read.
 """
@@ -28,16 +28,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("directory", type=Path, help="directory of the record")
     parser.add_argument("--key", help="the log's verifier key, as text or as a file that holds it")
+    parser.add_argument("--witness", action="append", default=[], help="a witness's verifier key")
     arguments = parser.parse_args()
     try:
         key = read_key(arguments.key)
+        witnesses = [note.Key.parse(text, note.COSIGNATURE) for text in arguments.witness]
     except (note.Fault, OSError) as fault:
         print(f"verify.py: --key: {fault}", file=sys.stderr)
         return 2
     try:
         folder = arguments.directory / "segments"
         files = {name: (folder / name).read_bytes() for name in os.listdir(folder)}
-        verdict = record.verify(files, key)
+        folder = arguments.directory / "keys"
+        names = os.listdir(folder) if folder.is_dir() else []
+        key_files = {name: (folder / name).read_bytes() for name in names if not name.endswith(".new")}
+        verdict = record.verify(files, key, witnesses, key_files)
     except OSError as fault:
         print(f"verify.py: {fault}", file=sys.stderr)
         return 4

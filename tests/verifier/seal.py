@@ -1,0 +1,54 @@
+"""Sealed parts and the files of the data keys they are sealed under, as far as they can be checked
+without opening one."""
+
+import hashlib
+import json
+import re
+
+from entry import DETAIL
+from note import Fault
+
+ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+SEALED_MIN = 83
+ID_AT, ID_LENGTH = 2, 16
+
+
+def read_key(detail):
+    """The id and the digest of the key file that a seal-key entry tells."""
+    try:
+        told = json.loads(detail.decode("utf-8"), parse_constant=int)
+        key, digest = told["key"], told["file"]
+        if not ID.fullmatch(key) or not DIGEST.fullmatch(digest):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Fault("a seal-key entry that does not tell a key and its file") from None
+    return key, digest
+
+
+def read_sealed(part):
+    """The id of the data key of a sealed part."""
+    if len(part) < SEALED_MIN or part[:2] != b"\1\0":
+        raise Fault("a sealed part of another form")
+    return part[ID_AT : ID_AT + ID_LENGTH].hex()
+
+
+def judge(verdict, segments, key_files):
+    """Adds to the verdict what is wrong; gives the ids of erased keys and the names of foreign files."""
+    told = {}
+    for number in sorted(segments):
+        for first, last, sequence, kind, part in segments[number].sealing:
+            try:
+                if kind == DETAIL:
+                    key, digest = read_key(part)
+                    told[key] = digest
+                    file = key_files.get(f"{key}.age")
+                    if file is not None and hashlib.sha256(file).hexdigest() != digest:
+                        raise Fault(f"the key file {key}.age is not the one that was written")
+                elif read_sealed(part) not in told:
+                    raise Fault("sealed under a key that no entry before it tells")
+            except Fault as fault:
+                verdict.damaged(number, sequence, first, last, str(fault))
+    erased = [key for key in told if f"{key}.age" not in key_files]
+    foreign = sorted(name for name in key_files if name.removesuffix(".age") not in told)
+    return erased, foreign
