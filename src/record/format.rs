@@ -146,6 +146,12 @@
 //! the header states length and commitment, presence is 0, and the salt is kept nowhere, so that
 //! nobody can test a guess.
 //!
+//! Kinds of entries: 1 start, 2 policy, 3 request, 4 answer, 5 stream open, 6 event, 7 interim answer,
+//! 8 refusal, 9 refusals counted, 10 cut, 11 end, 12 deny list, 13 clock, 14 stop, 15 resume,
+//! 16 connect, 17 disconnect, 18 delivery, 19 keys, 20 seal key, 21 rotation, 22 weakening, 23 witness.
+//! Kinds of parts: 1 subject, 2 head in, 3 head out, 4 body, 5 original, 6 verdict, 7 detail, 8 sealed,
+//! 9 token.
+//!
 //! ### Sealed parts
 //! Where auditors are named, what came is kept for them beside what went on: encrypted before it
 //! reaches the disk, under a data key that only the auditors can unwrap. A verifier needs no key for
@@ -236,11 +242,6 @@
 //!
 //! Originals that wait for a failing disk stay in the memory of the process, within
 //! `recorder_queue_bytes_max`, and are wiped when they are stored.
-//! Kinds of entries: 1 start, 2 policy, 3 request, 4 answer, 5 stream open, 6 event, 7 interim answer,
-//! 8 refusal, 9 refusals counted, 10 cut, 11 end, 12 deny list, 13 clock, 14 stop, 15 resume,
-//! 16 connect, 17 disconnect, 18 delivery, 19 keys, 20 seal key, 21 rotation, 22 weakening, 23 witness.
-//! Kinds of parts: 1 subject, 2 head in, 3 head out, 4 body, 5 original, 6 verdict, 7 detail, 8 sealed,
-//! 9 token.
 //!
 //! ### Tree
 //! RFC 6962 §2.1 with SHA-256 over all entries of the record in order of sequence. The leaf is the
@@ -345,8 +346,9 @@
 //! files that are damaged, and on the first entry in doubt of each; their first ranges in doubt overlap
 //! and, when the key is given, hold the first byte that differs. How far apart they may begin follows
 //! from the points: whoever finds that a chain value differs knows only that some byte since the chain
-//! point before is not as it was; who finds a broken form begins at the last point. What stands behind damage is not proven; a
-//! verifier may tell of more there, and of segments that do not continue the damaged one.
+//! point before is not as it was; who finds a broken form begins at the last point. What stands behind
+//! damage is not proven; a verifier may tell of more there, and of segments that do not continue the
+//! damaged one.
 //!
 //! What a header says of the file before it counts when its form and its chain_0 are right. Then a
 //! difference in length, residue, chain or ending is damage of the file *before*; a tree or an origin
