@@ -291,6 +291,7 @@ fn verify(directory: &Path, with_key: bool) -> (Exit, Value, String) {
         directory: directory.into(),
         key: with_key.then(|| key().verifier().clone()),
         json: true,
+        threads: std::num::NonZeroUsize::new(2).unwrap(),
     };
     let (mut out, mut text, mut err) = (Vec::new(), Vec::new(), Vec::new());
     let exit = verify::run(&options, &mut out, &mut err).unwrap();

@@ -44,7 +44,8 @@ fn world(plan: Plan) -> (tempfile::TempDir, World) {
 fn assert_intact(record: &Path, verifier: &str) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let key = Some(VerifierKey::parse(verifier).unwrap());
-    let options = VerifyOptions { directory: record.to_owned(), key, json: true };
+    let threads = std::num::NonZeroUsize::MIN;
+    let options = VerifyOptions { directory: record.to_owned(), key, json: true, threads };
     let exit = verify(&options, &mut out, &mut err).unwrap();
     let text = String::from_utf8_lossy(&out).into_owned() + &String::from_utf8_lossy(&err);
     assert_eq!(exit, Exit::Done, "{text}");

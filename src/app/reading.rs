@@ -2,6 +2,7 @@
 //! reading itself is `audit`'s.
 
 use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -232,6 +233,9 @@ pub struct VerifyArgs {
     /// The log's verifier key, as text or as a file that holds it
     #[arg(long, value_name = "VKEY|FILE")]
     key: Option<String>,
+    /// Threads that read; one segment is read by one [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 }
 
 impl From<audit::Exit> for Exit {
@@ -379,6 +383,8 @@ pub fn verify(args: VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> io:
             Err(exit) => return Ok(exit),
         },
     };
-    let options = VerifyOptions { directory, key, json: args.record.json };
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = args.threads.unwrap_or_else(cores);
+    let options = VerifyOptions { directory, key, json: args.record.json, threads };
     Ok(verify::run(&options, out, err)?.into())
 }

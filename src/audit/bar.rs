@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::record::disk::Files;
 use crate::record::entry::EntryView;
 use crate::record::note::Checkpoint;
-use crate::record::scan::{Place, Sink};
+use crate::record::scan::{Place, Sink, Wants};
 
 /// Work shorter than this shows nothing.
 const QUIET: Duration = Duration::from_secs(1);
@@ -47,6 +47,10 @@ impl<'a> Watched<'a> {
 impl Sink for Watched<'_> {
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
         self.sink.entry(place, entry);
+    }
+
+    fn wants(&self) -> Option<Wants> {
+        self.sink.wants()
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {

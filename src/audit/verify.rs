@@ -4,6 +4,7 @@
 //! with itself, and the command does not end with 0.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -14,13 +15,15 @@ use super::bar::{Watched, total_bytes};
 use super::text::{escape, json_line};
 use super::weakened::{Weakened, Weakening};
 use super::{Exit, no_record};
-use crate::record::disk::{Directory, Files};
+use crate::record::Kind;
+use crate::record::disk::Directory;
 use crate::record::entry::EntryView;
 use crate::record::key_files::{KeyFiles, KeyReport};
 use crate::record::keys::VerifierKey;
 use crate::record::note::time_text;
-use crate::record::reader::{Checks, Gap, Reading, read};
-use crate::record::scan::{Place, Sink};
+use crate::record::reader::{Checks, Gap, Reading, read_parallel};
+use crate::record::scan::{Place, Sink, Wants};
+use crate::record::seal::sealed_part;
 
 /// What nobody can see from the files alone.
 const NOTE: &str = "removal of the newest segments, or a roll-back of the whole directory, can be \
@@ -35,6 +38,8 @@ pub struct VerifyOptions {
     pub key: Option<VerifierKey>,
     /// One JSON object instead of text.
     pub json: bool,
+    /// Threads that read segments.
+    pub threads: NonZeroUsize,
 }
 
 /// What the entries say of more than themselves.
@@ -45,6 +50,13 @@ struct Sees {
 }
 
 impl Sink for Sees {
+    fn wants(&self) -> Option<Wants> {
+        Some(|entry| {
+            matches!(entry.kind(), Some(Kind::Policy | Kind::Weakening | Kind::SealKey))
+                || sealed_part(entry).is_some()
+        })
+    }
+
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
         self.weakened.add(entry);
         self.keys.add(place, entry);
@@ -57,7 +69,7 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
     let mut sees = Sees::default();
     let mut watched = Watched::new(total_bytes(&files), &mut sees);
     let checks = Checks { key: options.key.as_ref(), commitments: true };
-    let reading = read(&files as &dyn Files, checks, &mut watched);
+    let reading = read_parallel(&files, checks, &[], options.threads, &mut watched);
     watched.finish();
     let mut reading = match reading {
         Ok(reading) => reading,

@@ -19,10 +19,22 @@ pub struct Place {
     pub sound: bool,
 }
 
+/// Says which entries a sink wants.
+pub type Wants = fn(&EntryView<'_>) -> bool;
+
+/// Bytes of bodies and sealed parts that a sink with [`Sink::wants`] gets at least. Bound: the head of a
+/// sealed part, which names its key.
+pub const PART_KEPT_BYTES: usize = 256;
+
 /// Gets what a scan finds.
 pub trait Sink {
     /// One entry, in order of the file.
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
+    /// Which entries are wanted. With `Some`, others may be left out, and parts of kind body and sealed
+    /// may be cut behind their first [`PART_KEPT_BYTES`]: that lets several threads read.
+    fn wants(&self) -> Option<Wants> {
+        None
+    }
     /// One checkpoint whose form, and signature where a key was given, is good.
     fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
     /// Cosignatures over an earlier checkpoint, whose text and log signature are good. Whether that

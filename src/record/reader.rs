@@ -26,6 +26,10 @@ use super::scan::{Damage, End, Scanned, Sink, Task, scan};
 use super::tree::Tree;
 use super::writer::residue;
 
+mod parallel;
+
+pub use parallel::read_parallel;
+
 /// A place where the record says itself that something is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -112,65 +116,122 @@ pub fn read_roots(
     roots_at: &[u64],
     sink: &mut dyn Sink,
 ) -> io::Result<Reading> {
-    let mut reading = Reading { live: files.is_live(), ..Reading::default() };
-    let mut numbers = Vec::new();
-    for name in files.list()? {
-        match segment_number(&name) {
-            Some(number) => numbers.push(number),
-            None if name.ends_with(NEW_SUFFIX) => {}
-            None => reading.strays.push(name),
-        }
+    let (mut walk, numbers) = Walk::begin(files, checks, roots_at)?;
+    let plan = walk.plan(&numbers);
+    let task = SegmentTask { files, plan: plan.as_ref(), checks, roots_at };
+    for (segment, follower) in with_followers(&numbers) {
+        let read = task.read(segment, follower, sink);
+        walk.add(segment, follower, read);
     }
-    numbers.sort_unstable();
-    reading.strays.sort_unstable();
-    if numbers.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no segment files"));
-    }
-    let plan = checks.key.map(|key| KeyPlan::follow(files, &numbers, key));
-    if let Some(plan) = &plan {
-        reading.keys = plan.keys().cloned().collect();
-    }
-    if roots_at.first() == Some(&0) {
-        reading.roots.push((0, Tree::new().root()));
-    }
-    let mut walk = Walk {
-        files,
-        checks,
-        plan,
-        roots_at,
-        reading,
-        tree: Some(Tree::new()),
-        next_sequence: 0,
-        signed: 0,
-    };
-    let mut expected = 0;
-    for (index, &segment) in numbers.iter().enumerate() {
-        if segment != expected {
-            walk.missing(expected, segment - 1);
-        }
-        let follower = numbers.get(index + 1).copied();
-        walk.segment(segment, follower, sink);
-        expected = segment.saturating_add(1);
-    }
-    let mut reading = walk.reading;
-    reading.unsigned_entries = walk.next_sequence.saturating_sub(walk.signed);
-    reading.tree = walk.tree;
-    Ok(reading)
+    Ok(walk.finish())
 }
 
+/// Each segment with the one behind it.
+fn with_followers(numbers: &[u32]) -> impl Iterator<Item = (u32, Option<u32>)> {
+    numbers.iter().enumerate().map(|(index, number)| (*number, numbers.get(index + 1).copied()))
+}
+
+/// How one segment is read: by itself, whatever the others hold.
+struct SegmentTask<'a> {
+    files: &'a dyn Files,
+    plan: Option<&'a KeyPlan>,
+    checks: Checks<'a>,
+    roots_at: &'a [u64],
+}
+
+/// What one segment came to, before it is compared with its neighbours.
+struct SegmentRead {
+    /// What the next segment says of this one, when it is there and can be read.
+    previous: Option<Previous>,
+    length: u64,
+    scanned: Scanned,
+}
+
+impl SegmentTask<'_> {
+    fn read(
+        &self,
+        segment: u32,
+        follower: Option<u32>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<SegmentRead> {
+        let next = follower.filter(|&follower| Some(follower) == segment.checked_add(1));
+        let header = next.and_then(|next| read_header(self.files, next).ok());
+        let previous = header.map(|(header, _)| header.previous);
+        let name = segment_name(segment);
+        let length = self.files.len(&name)?;
+        let counts = match previous {
+            Some(Previous {
+                end: PreviousEnd::Torn | PreviousEnd::Damaged, kept_bytes, ..
+            }) => kept_bytes.min(length),
+            _ => length,
+        };
+        let mut input = self.files.open_at(&name, 0)?;
+        let key = self.plan.map(|plan| plan.of(segment));
+        let commitments = self.checks.commitments;
+        let task = Task { segment, length: counts, key, roots_at: self.roots_at, commitments };
+        let scanned = scan(&task, &mut *input, sink)?;
+        Ok(SegmentRead { previous, length, scanned })
+    }
+}
+
+/// Puts together what the segments came to, one after the other.
 struct Walk<'a> {
     files: &'a dyn Files,
     checks: Checks<'a>,
-    plan: Option<KeyPlan>,
-    roots_at: &'a [u64],
     reading: Reading,
+    /// The next segment that should be there.
+    expected: u32,
     /// The tree up to here, unless damage hides entries.
     tree: Option<Tree>,
     next_sequence: u64,
     signed: u64,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Looks what is there; gives the numbers of the segments.
+    fn begin(
+        files: &'a dyn Files,
+        checks: Checks<'a>,
+        roots_at: &[u64],
+    ) -> io::Result<(Walk<'a>, Vec<u32>)> {
+        let mut reading = Reading { live: files.is_live(), ..Reading::default() };
+        let mut numbers = Vec::new();
+        for name in files.list()? {
+            match segment_number(&name) {
+                Some(number) => numbers.push(number),
+                None if name.ends_with(NEW_SUFFIX) => {}
+                None => reading.strays.push(name),
+            }
+        }
+        numbers.sort_unstable();
+        reading.strays.sort_unstable();
+        if numbers.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no segment files"));
+        }
+        if roots_at.first() == Some(&0) {
+            reading.roots.push((0, Tree::new().root()));
+        }
+        let tree = Some(Tree::new());
+        let walk = Walk { files, checks, reading, expected: 0, tree, next_sequence: 0, signed: 0 };
+        Ok((walk, numbers))
+    }
+
+    /// Which key signs what.
+    fn plan(&mut self, numbers: &[u32]) -> Option<KeyPlan> {
+        let plan = self.checks.key.map(|key| KeyPlan::follow(self.files, numbers, key));
+        if let Some(plan) = &plan {
+            self.reading.keys = plan.keys().cloned().collect();
+        }
+        plan
+    }
+
+    fn finish(self) -> Reading {
+        let mut reading = self.reading;
+        reading.unsigned_entries = self.next_sequence.saturating_sub(self.signed);
+        reading.tree = self.tree;
+        reading
+    }
+
     fn damage(&mut self, segment: u32, offset: u64, end: u64, what: impl Into<String>) {
         let entry = self.tree.as_ref().map(Tree::size);
         self.reading.damage.push(Damage { segment, entry, offset, end, what: what.into() });
@@ -186,40 +247,23 @@ impl Walk<'_> {
         self.tree = None;
     }
 
-    fn segment(&mut self, segment: u32, follower: Option<u32>, sink: &mut dyn Sink) {
+    /// The next segment and what it came to.
+    fn add(&mut self, segment: u32, follower: Option<u32>, read: io::Result<SegmentRead>) {
+        if segment != self.expected {
+            self.missing(self.expected, segment - 1);
+        }
+        self.expected = segment.saturating_add(1);
         self.reading.segments += 1;
-        // What the next segment says of this one, when it is there and can be read.
-        let next = follower
-            .filter(|&follower| follower == segment + 1)
-            .map(|follower| read_header(self.files, follower).ok());
-        let previous = next.as_ref().and_then(Option::as_ref).map(|(header, _)| header.previous);
-        if let Err(error) = self.scanned(segment, follower.is_none(), previous, sink) {
+        let joined = read.and_then(|read| self.join(segment, follower.is_none(), &read));
+        if let Err(error) = joined {
             self.reading.unreadable.push((segment, error.to_string()));
             self.tree = None;
         }
     }
 
-    fn scanned(
-        &mut self,
-        segment: u32,
-        newest: bool,
-        previous: Option<Previous>,
-        sink: &mut dyn Sink,
-    ) -> io::Result<()> {
-        let name = segment_name(segment);
-        let length = self.files.len(&name)?;
-        let counts = match previous {
-            Some(Previous {
-                end: PreviousEnd::Torn | PreviousEnd::Damaged, kept_bytes, ..
-            }) => kept_bytes.min(length),
-            _ => length,
-        };
-        let mut input = self.files.open_at(&name, 0)?;
-        let commitments = self.checks.commitments;
-        let key = self.plan.as_ref().map(|plan| plan.of(segment));
-        let task = Task { segment, length: counts, key, roots_at: self.roots_at, commitments };
-        let scanned = scan(&task, &mut *input, sink)?;
-        self.joins(segment, &scanned);
+    fn join(&mut self, segment: u32, newest: bool, read: &SegmentRead) -> io::Result<()> {
+        let SegmentRead { previous, length, scanned } = read;
+        self.joins(segment, scanned);
         self.reading.entries += scanned.entries;
         self.reading.checkpoints += scanned.checkpoints;
         let last = self.reading.roots.last().map(|(size, _)| *size);
@@ -234,8 +278,8 @@ impl Walk<'_> {
         };
         self.tree = scanned.tree.clone();
         match previous {
-            Some(previous) => self.ended(segment, length, &scanned, &previous)?,
-            None => self.ends(segment, length, &scanned, newest),
+            Some(previous) => self.ended(segment, *length, scanned, previous)?,
+            None => self.ends(segment, *length, scanned, newest),
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ use super::format::{
     DATA_FRAME_HEAD, FORMAT_VERSION, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
     MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
-pub use super::found::{Damage, End, Place, Scanned, Sink, Task};
+pub use super::found::{Damage, End, Place, Scanned, Sink, Task, Wants};
 use super::header::{Header, HeaderFault};
 use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
