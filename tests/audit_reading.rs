@@ -290,6 +290,8 @@ fn verify(directory: &Path, with_key: bool) -> (Exit, Value, String) {
     let mut options = VerifyOptions {
         directory: directory.into(),
         key: with_key.then(|| key().verifier().clone()),
+        since: Vec::new(),
+        witnesses: Vec::new(),
         json: true,
         threads: std::num::NonZeroUsize::new(2).unwrap(),
     };

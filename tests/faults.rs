@@ -44,8 +44,14 @@ fn world(plan: Plan) -> (tempfile::TempDir, World) {
 fn assert_intact(record: &Path, verifier: &str) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let key = Some(VerifierKey::parse(verifier).unwrap());
-    let threads = std::num::NonZeroUsize::MIN;
-    let options = VerifyOptions { directory: record.to_owned(), key, json: true, threads };
+    let options = VerifyOptions {
+        directory: record.to_owned(),
+        key,
+        since: Vec::new(),
+        witnesses: Vec::new(),
+        json: true,
+        threads: std::num::NonZeroUsize::MIN,
+    };
     let exit = verify(&options, &mut out, &mut err).unwrap();
     let text = String::from_utf8_lossy(&out).into_owned() + &String::from_utf8_lossy(&err);
     assert_eq!(exit, Exit::Done, "{text}");

@@ -1,4 +1,4 @@
-//! The admin endpoint: `/healthz`, `/readyz` and `/metrics` over plain HTTP/1.1, on threads of its own,
+//! The admin endpoint: `/healthz`, `/readyz`, `/metrics` and `/checkpoint`, the latest signed note, over plain HTTP/1.1, on threads of its own,
 //! away from the workers.
 //!
 //! It answers GET and HEAD, one request a connection, and reads nothing but the request line and the
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::app::witness::watch::Gauges;
 use crate::gateway::metrics::{DURATION_CLASSES_US, DurationSum, Metrics};
 
 /// Connections served at once.
@@ -62,6 +63,10 @@ pub struct Sources {
     pub metrics: Arc<Metrics>,
     /// The recorder now.
     pub recorder: Box<dyn Fn() -> RecorderGauges + Send + Sync>,
+    /// The newest checkpoint of the record, a signed note.
+    pub checkpoint: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// What witnesses have come to; `None` when none is configured.
+    pub witnesses: Box<dyn Fn() -> Option<Gauges> + Send + Sync>,
     /// The key sets now.
     pub issuers: Box<dyn Fn() -> Vec<IssuerGauges> + Send + Sync>,
 }
@@ -162,10 +167,20 @@ fn answer(mut stream: TcpStream, sources: &Sources) -> io::Result<()> {
             Err(reason) => send(&mut stream, 503, TEXT, &format!("{reason}\n"), with_body),
         },
         "/metrics" => {
-            let text = render(&sources.metrics, (sources.recorder)(), &(sources.issuers)());
+            let mut text = render(&sources.metrics, (sources.recorder)(), &(sources.issuers)());
+            if let Some(gauges) = (sources.witnesses)() {
+                text.push_str(&render_witnesses(&gauges));
+            }
             send(&mut stream, 200, "text/plain; version=0.0.4; charset=utf-8", &text, with_body)
         }
-        _ => send(&mut stream, 404, TEXT, "/healthz, /readyz, /metrics\n", with_body),
+        "/checkpoint" => match (sources.checkpoint)() {
+            Some(note) => send(&mut stream, 200, TEXT, &note, with_body),
+            None => send(&mut stream, 404, TEXT, "nothing is signed yet\n", with_body),
+        },
+        _ => {
+            let body = "/healthz, /readyz, /metrics, /checkpoint\n";
+            send(&mut stream, 404, TEXT, body, with_body)
+        }
     }
 }
 
@@ -308,6 +323,32 @@ pub fn render(metrics: &Metrics, recorder: RecorderGauges, issuers: &[IssuerGaug
     page.0
 }
 
+/// The part of `/metrics` about witnesses.
+pub fn render_witnesses(gauges: &Gauges) -> String {
+    let mut page = Page(String::new());
+    let help = "Entries behind the last cosigned checkpoint.";
+    page.one("stenograph_unwitnessed_entries", "gauge", help, gauges.unwitnessed_entries);
+    let name = "stenograph_unwitnessed_seconds";
+    page.head(name, "gauge", "For how long the oldest of them has waited for a witness.");
+    let _ = writeln!(page.0, "{name} {}", gauges.unwitnessed_ms as f64 / 1e3);
+    let help = "1 while that is longer than max_unwitnessed, or no witness was ever reached.";
+    page.one("stenograph_unwitnessed_alarm", "gauge", help, u64::from(gauges.alarm));
+    let name = "stenograph_witness_entries";
+    page.head(name, "gauge", "Entries that a witness has cosigned.");
+    for one in &gauges.witnesses {
+        let _ = writeln!(page.0, "{name}{{witness=\"{}\"}} {}", label(&one.name), one.size);
+    }
+    let name = "stenograph_witness_failures_total";
+    page.head(name, "counter", "Requests to a witness that failed, by reason.");
+    for one in &gauges.witnesses {
+        for (reason, count) in &one.failures {
+            let labels = format!("witness=\"{}\",reason=\"{reason}\"", label(&one.name));
+            let _ = writeln!(page.0, "{name}{{{labels}}} {count}");
+        }
+    }
+    page.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +369,8 @@ mod tests {
                 checkpoint_age_ms: Some(1500),
                 ..RecorderGauges::default()
             }),
+            checkpoint: Box::new(|| Some("a\nnote\n".to_owned())),
+            witnesses: Box::new(|| None),
             issuers: Box::new(move || {
                 vec![IssuerGauges { issuer: issuer.clone(), keys: 2, age_ms: Some(250) }]
             }),

@@ -22,7 +22,7 @@ use crate::app::denyfile::{self, RevokeFault};
 use crate::app::explain::{self, Asked, Question};
 use crate::app::rules::{self, RulesAsk, RulesOptions};
 use crate::app::scan::{self, ScanOptions};
-use crate::app::{check, demo, doctor, keygen, reading, serve};
+use crate::app::{check, demo, doctor, keygen, reading, serve, witness};
 use crate::limits::Limits;
 use crate::types::Direction;
 
@@ -77,6 +77,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(ServeArgs),
+    Witness(WitnessArgs),
     Demo(DemoArgs),
     Check(CheckArgs),
     Doctor(DoctorArgs),
@@ -109,6 +110,36 @@ struct ServeArgs {
     /// damage. Keep a copy of the record before.
     #[arg(long)]
     accept_damage: bool,
+    /// Go on although a witness has seen a larger or another record; recorded for ever
+    ///
+    /// The witness will not cosign this record any more until its operator gives it a new state.
+    #[arg(long)]
+    accept_rollback: bool,
+}
+
+/// Be a witness: cosign checkpoints of logs that only grow
+///
+/// Runs on another host than the gateway, with its own key and one file of state. Speaks C2SP
+/// tlog-witness over plain HTTP: POST /add-checkpoint, and GET /checkpoint/ORIGIN for the latest
+/// cosigned checkpoint. The state file is what auditors give to verify --since. A log whose key has
+/// changed is listed with both keys.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph keygen witness --out witness.key\n  \
+    stenograph witness --listen 127.0.0.1:9900 --key witness.key --state witness.state \\\n      \
+    --log stenograph/gw1+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")]
+struct WitnessArgs {
+    /// Address to listen on; port 0 lets the kernel choose
+    #[arg(long, value_name = "ADDRESS")]
+    listen: std::net::SocketAddr,
+    /// The witness's key, from: keygen witness
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// What it remembers; made at the first cosignature
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+    /// Verifier key of a log, as text or as a file; may be given several times
+    #[arg(long, value_name = "VKEY|FILE", required = true, num_args = 1..)]
+    log: Vec<String>,
 }
 
 /// Tell the whole story on loopback, and prove it
@@ -162,7 +193,7 @@ struct DoctorArgs {
 ///
 /// `log` makes the key that signs the record's checkpoints (Ed25519). The verifier key is printed
 /// and written beside it as FILE.pub, in the form of C2SP signed notes: auditors need it, and
-/// nothing else, to verify the record. `fingerprint` makes the key under which found secrets are
+/// nothing else, to verify the record. `witness` makes the key of a witness. `fingerprint` makes the key under which found secrets are
 /// fingerprinted; serve makes one too where it may write. `auditor` makes an age identity that opens
 /// sealed originals: make it on the auditor's machine, and give the gateway only the recipient (age1…)
 /// that is printed and written beside it as FILE.pub.
@@ -185,6 +216,7 @@ struct KeygenArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum KeyKind {
     Log,
+    Witness,
     Fingerprint,
     Auditor,
 }
@@ -363,7 +395,20 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     match command {
-        Command::Serve(args) => Ok(serve::run(&args.config, args.accept_damage)),
+        Command::Serve(args) => {
+            let host = serve::Host {
+                accept_damage: args.accept_damage,
+                accept_rollback: args.accept_rollback,
+                ..serve::Host::default()
+            };
+            Ok(serve::run(&args.config, host))
+        }
+        Command::Witness(args) => Ok(witness::server::run(&witness::server::Options {
+            listen: args.listen,
+            key: args.key,
+            state: args.state,
+            logs: args.log,
+        })),
         Command::Demo(args) => Ok(match demo::story::run(args.hold, out, err)? {
             true => Exit::Done,
             false => Exit::No,
@@ -381,6 +426,7 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Rules(args) => Ok(rules_command(args, out)),
         Command::Keygen(args) => match args.kind {
             KeyKind::Log => keygen::log(&args.out, args.name.as_deref(), out, err),
+            KeyKind::Witness => keygen::witness(&args.out, args.name.as_deref(), out, err),
             KeyKind::Fingerprint => keygen::fingerprint(&args.out, err),
             KeyKind::Auditor => keygen::auditor(&args.out, out, err),
         },

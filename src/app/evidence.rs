@@ -135,7 +135,7 @@ impl Evidence {
 
     /// One entry. Tried for a while when the queue is full: these are few, and what they say (who was
     /// cut off, which policy holds) is evidence. False, and a line in the log, when it cannot be taken.
-    fn record(&self, kind: Kind, detail: &Value) -> bool {
+    pub fn record(&self, kind: Kind, detail: &Value) -> bool {
         let now: Now = writer::system_now();
         let mut entry = Entry::new(kind, now).part(PartKind::Detail, detail.to_string());
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);

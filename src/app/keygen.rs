@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::app::cli::Exit;
 use crate::record::age;
+use crate::record::cosign::WitnessKey;
 use crate::record::keys::{self, KeyFault};
 use zeroize::Zeroizing;
 
@@ -39,6 +40,37 @@ pub fn log(
             let public = keys::verifier_path(path);
             writeln!(err, "signing key: {} (mode 600; back it up)", path.display())?;
             writeln!(err, "verifier key: {} (give it to auditors)", public.display())?;
+            Ok(Exit::Done)
+        }
+        Err(KeyFault::Name) => {
+            writeln!(err, "stenograph: --name: {}", KeyFault::Name)?;
+            Ok(Exit::Usage)
+        }
+        Err(fault) => refuse(&fault, err),
+    }
+}
+
+/// Makes a witness's key in the file `path`.
+pub fn witness(
+    path: &Path,
+    name: Option<&str>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let name = name.map_or_else(|| format!("{}/witness", default_name()), str::to_owned);
+    let mut failed = None;
+    let key = WitnessKey::generate(&name, &mut |bytes| failed = getrandom::fill(bytes).err());
+    if let Some(error) = failed {
+        writeln!(err, "stenograph: the kernel gives no randomness: {error}")?;
+        return Ok(Exit::Host);
+    }
+    match key.and_then(|key| keys::create_witness_key(path, &key).map(|()| key)) {
+        Ok(key) => {
+            writeln!(out, "{}", key.verifier())?;
+            let public = keys::verifier_path(path);
+            writeln!(err, "witness key: {} (mode 600; back it up)", path.display())?;
+            let uses = "give it to auditors and to the gateway's [record] witnesses";
+            writeln!(err, "verifier key: {} ({uses})", public.display())?;
             Ok(Exit::Done)
         }
         Err(KeyFault::Name) => {

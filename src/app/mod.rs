@@ -17,3 +17,4 @@ pub mod reading;
 pub mod rules;
 pub mod scan;
 pub mod serve;
+pub mod witness;

@@ -18,6 +18,7 @@ use crate::audit::originals::Opener;
 use crate::audit::search::{self, SearchOptions};
 use crate::audit::sessions::{self, SessionsOptions};
 use crate::audit::show::{self, ShowOptions, Shown};
+use crate::audit::since::Kept;
 use crate::audit::verify::{self, VerifyOptions};
 use crate::record::keys::KeyFault;
 use crate::record::{age, keys};
@@ -236,6 +237,14 @@ pub struct VerifyArgs {
     /// Threads that read; one segment is read by one [default: one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// A checkpoint of this log kept elsewhere, or a witness's state file: the record has to continue
+    /// it; may be given several times
+    #[arg(long, value_name = "FILE", requires = "key")]
+    since: Vec<PathBuf>,
+    /// A witness's verifier key, as text or as a file: its cosignatures are checked, and the longest time
+    /// without one is printed; may be given several times
+    #[arg(long, value_name = "VKEY|FILE", requires = "key")]
+    witness: Vec<String>,
 }
 
 impl From<audit::Exit> for Exit {
@@ -385,6 +394,27 @@ pub fn verify(args: VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> io:
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = args.threads.unwrap_or_else(cores);
-    let options = VerifyOptions { directory, key, json: args.record.json, threads };
+    let mut since = Vec::new();
+    for file in &args.since {
+        match Kept::read(file) {
+            Ok(kept) => since.extend(kept),
+            Err(fault) => {
+                writeln!(err, "stenograph: --since: {fault}")?;
+                return Ok(Exit::Incomplete);
+            }
+        }
+    }
+    let mut witnesses = Vec::new();
+    for text in &args.witness {
+        match keys::load_witness_verifier(text) {
+            Ok(key) => witnesses.push(key),
+            Err(fault) => {
+                writeln!(err, "stenograph: --witness: {fault}")?;
+                return Ok(Exit::Usage);
+            }
+        }
+    }
+    let options =
+        VerifyOptions { directory, key, since, witnesses, json: args.record.json, threads };
     Ok(verify::run(&options, out, err)?.into())
 }

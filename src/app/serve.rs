@@ -21,6 +21,8 @@ use crate::app::admin::{self, Admin, IssuerGauges, RecorderGauges, Sources};
 use crate::app::cli::Exit;
 use crate::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use crate::app::evidence::{self, Evidence, PolicyText};
+use crate::app::witness::asking::{Asking, Witnessing};
+use crate::app::witness::watch::Watch;
 use crate::app::{config, denyfile, kernelclock, keyfetch, log};
 use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
@@ -103,6 +105,8 @@ pub struct Host {
     pub clock: Option<Clock>,
     /// The operator's order to go on behind a damaged newest segment; recorded.
     pub accept_damage: bool,
+    /// The operator's order to go on although a witness has seen more; recorded.
+    pub accept_rollback: bool,
 }
 
 /// A running gateway.
@@ -116,6 +120,7 @@ pub struct Gateway {
     workers: Vec<JoinHandle<Result<(), String>>>,
     writer: Writer,
     evidence: Arc<Evidence>,
+    witnessing: Witnessing,
     keys: keyfetch::Handle,
     deny_watch: Option<denyfile::Watch>,
     secrets: Secrets,
@@ -356,6 +361,16 @@ fn load_keys(config: &Config) -> Result<(keys::LogKey, Secrets), StartFault> {
     Ok((log_key, secrets))
 }
 
+fn previous_key(path: &Path) -> Result<keys::LogKey, StartFault> {
+    keys::load_signing_key(path).map_err(|fault| {
+        StartFault::Config(vec![problem(
+            "record.previous_signing_key",
+            format!("{}: {fault}", path.display()),
+            "the signing key that was used before",
+        )])
+    })
+}
+
 fn cores(config: &Config) -> Result<Vec<usize>, StartFault> {
     let set = rustix::thread::sched_getaffinity(None)
         .map_err(|error| StartFault::Host(format!("the core set cannot be read: {error}")))?;
@@ -404,6 +419,8 @@ impl Gateway {
         let texts = rule_texts(&config).map_err(StartFault::Config)?;
         let rules = compile(&texts).map_err(StartFault::Config)?;
         let (log_key, secrets) = load_keys(&config)?;
+        let previous_key = config.record.previous_signing_key.as_deref().map(previous_key);
+        let previous_key = previous_key.transpose()?;
         let deny = match &config.deny_file {
             Some(path) => load_deny(path)?,
             None => Arc::new(DenyList::default()),
@@ -431,20 +448,28 @@ impl Gateway {
                     .map_err(|fault| StartFault::Io(fault.to_string()))?,
             ),
         };
+        let mut asking = Asking::new(&config.record, &log_key, host.accept_rollback);
         let mut write = writer::Settings::system(log_key, config.limits.clone(), wakers);
         write.sealing = sealing(&config.record);
+        write.previous_key = previous_key;
+        asking.prepare(&mut write);
         write.accept_damage = host.accept_damage;
         write.kernel_clock = Some(Arc::new(kernelclock::stated));
         write.facts =
             evidence::start_facts(level(config.record.release).as_str(), &flags.to_string());
-        let (writer, mut recorders) =
-            writer::start(disk, write).map_err(|fault| StartFault::Io(fault.to_string()))?;
+        let (writer, mut recorders) = writer::start(disk, write).map_err(|fault| match fault {
+            writer::StartFault::Refused(text) => StartFault::Host(text),
+            fault => StartFault::Io(fault.to_string()),
+        })?;
         let control = recorders.pop().expect("one recorder was added for the control threads");
         let evidence = Arc::new(Evidence::new(control));
         if !evidence.policy(&policy) {
             return Err(StartFault::Io("the policy could not be recorded".to_owned()));
         }
         evidence.deny(&deny);
+        let witnessing = asking.start(&writer, &evidence).map_err(|error| {
+            StartFault::Io(format!("the threads that ask witnesses cannot start: {error}"))
+        })?;
 
         let names = settings.routes.iter().map(|route| route.name.to_string()).collect();
         let metrics = Arc::new(Metrics::new(cores.len(), names, fault::LABELS));
@@ -520,8 +545,11 @@ impl Gateway {
 
         let admin = match config.admin {
             Some(address) => Some(
-                admin::start(address, sources(&shared, &writer.progress(), &config))
-                    .map_err(|error| StartFault::Io(format!("admin address {address}: {error}")))?,
+                admin::start(
+                    address,
+                    sources(&shared, &writer.progress(), &config, witnessing.watch()),
+                )
+                .map_err(|error| StartFault::Io(format!("admin address {address}: {error}")))?,
             ),
             None => None,
         };
@@ -534,6 +562,7 @@ impl Gateway {
             workers,
             writer,
             evidence,
+            witnessing,
             keys,
             deny_watch,
             secrets,
@@ -566,6 +595,7 @@ impl Gateway {
         let snapshot = self.shared.snapshot();
         snapshot.keys.complete((self.shared.clock)())
             && !self.writer.progress().failed()
+            && !self.writer.progress().unwitnessed()
             && !self.shared.draining()
     }
 
@@ -662,6 +692,8 @@ impl Gateway {
         if let Err(fault) = self.writer.stop() {
             wrong.push(format!("the record was not sealed: {fault}"));
         }
+        // The last checkpoint is cosigned now, where a witness answers.
+        self.witnessing.stop();
         if let Some(admin) = self.admin {
             admin.stop();
         }
@@ -791,9 +823,15 @@ fn listen_for_a_while(address: SocketAddr) -> std::io::Result<std::net::TcpListe
     }
 }
 
-fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> Sources {
+fn sources(
+    shared: &Arc<Shared>,
+    progress: &Arc<Progress>,
+    config: &Config,
+    watch: Option<Arc<Watch>>,
+) -> Sources {
     let (ready_shared, ready_progress) = (shared.clone(), progress.clone());
     let gauges = progress.clone();
+    let noted = progress.clone();
     let issuers: Vec<String> = config.issuers.iter().map(|issuer| issuer.url.clone()).collect();
     let issuer_shared = shared.clone();
     Sources {
@@ -804,6 +842,9 @@ fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> S
             if ready_progress.failed() {
                 let why = ready_progress.failure().unwrap_or_default();
                 return Err(format!("the recorder cannot write: {why}"));
+            }
+            if ready_progress.unwitnessed() {
+                return Err("no witness cosigns the record: new calls are refused".to_owned());
             }
             if !ready_shared.snapshot().keys.complete((ready_shared.clock)()) {
                 return Err("the keys of an issuer are not there".to_owned());
@@ -816,8 +857,16 @@ fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> S
             queue_bytes: gauges.queued_bytes(),
             entries: gauges.entries(),
             failed: gauges.failed(),
+            unsigned_entries: gauges
+                .signed()
+                .map_or(0, |signed| gauges.entries().saturating_sub(signed.size)),
+            checkpoint_age_ms: gauges.signed().map(|signed| {
+                writer::system_now().mono_ns.saturating_sub(signed.now.mono_ns) / 1_000_000
+            }),
             ..RecorderGauges::default()
         }),
+        checkpoint: Box::new(move || noted.signed().map(|signed| signed.note.clone())),
+        witnesses: Box::new(move || watch.as_ref().map(|watch| watch.gauges())),
         issuers: Box::new(move || {
             let keys = issuer_shared.snapshot().keys.clone();
             issuers
@@ -837,7 +886,7 @@ fn sources(shared: &Arc<Shared>, progress: &Arc<Progress>, config: &Config) -> S
 }
 
 /// The command: runs until SIGTERM or SIGINT, reads the configuration again at SIGHUP.
-pub fn run(path: &Path, accept_damage: bool) -> Exit {
+pub fn run(path: &Path, host: Host) -> Exit {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(problems) => {
@@ -865,7 +914,7 @@ pub fn run(path: &Path, accept_damage: bool) -> Exit {
             return Exit::Host;
         }
     };
-    let gateway = match Gateway::start(config, Host { accept_damage, ..Host::default() }) {
+    let gateway = match Gateway::start(config, host) {
         Ok(gateway) => gateway,
         Err(fault) => {
             fault.write();

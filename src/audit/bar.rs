@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::record::disk::Files;
 use crate::record::entry::EntryView;
-use crate::record::note::Checkpoint;
+use crate::record::note::{Checkpoint, Note};
 use crate::record::scan::{Place, Sink, Wants};
 
 /// Work shorter than this shows nothing.
@@ -55,6 +55,10 @@ impl Sink for Watched<'_> {
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
         self.sink.checkpoint(checkpoint);
+    }
+
+    fn cosignatures(&mut self, offset: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
+        self.sink.cosignatures(offset, checkpoint, note);
     }
 
     fn bytes_read(&mut self, bytes: u64) {

@@ -37,9 +37,11 @@ pub mod rows;
 pub mod search;
 pub mod sessions;
 pub mod show;
+pub mod since;
 pub mod text;
 pub mod verify;
 pub mod weakened;
+pub mod witnessed;
 
 /// How a command ended; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,15 +12,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::bar::{Watched, total_bytes};
+use super::since::{Kept, Verdict};
 use super::text::{escape, json_line};
 use super::weakened::{Weakened, Weakening};
+use super::witnessed::Witnessed;
 use super::{Exit, no_record};
 use crate::record::Kind;
+use crate::record::cosign::WitnessVerifier;
 use crate::record::disk::Directory;
 use crate::record::entry::EntryView;
 use crate::record::key_files::{KeyFiles, KeyReport};
 use crate::record::keys::VerifierKey;
-use crate::record::note::time_text;
+use crate::record::note::{Checkpoint, Note, time_text};
 use crate::record::reader::{Checks, Gap, Reading, read_parallel};
 use crate::record::scan::{Place, Sink, Wants};
 use crate::record::seal::sealed_part;
@@ -36,6 +39,10 @@ pub struct VerifyOptions {
     pub directory: PathBuf,
     /// The log's verifier key, from outside.
     pub key: Option<VerifierKey>,
+    /// Checkpoints kept elsewhere, which the record has to continue.
+    pub since: Vec<Kept>,
+    /// Witnesses whose cosignatures are checked and counted.
+    pub witnesses: Vec<WitnessVerifier>,
     /// One JSON object instead of text.
     pub json: bool,
     /// Threads that read segments.
@@ -43,14 +50,46 @@ pub struct VerifyOptions {
 }
 
 /// What the entries say of more than themselves.
-#[derive(Default)]
 struct Sees {
     weakened: Weakened,
     keys: KeyFiles,
+    witnessed: Witnessed,
+    segment: u32,
+}
+
+/// What was asked about others who saw the record.
+struct Outside {
+    witnessed: Witnessed,
+    since: Vec<(Kept, Verdict)>,
+}
+
+impl Outside {
+    fn look(witnessed: Witnessed, kept: &[Kept], reading: &Reading) -> Outside {
+        // Why only of this log: a witness's state speaks of all logs that it watches.
+        let own = |kept: &&Kept| reading.origin.as_deref().is_none_or(|own| own == kept.origin());
+        let told = |kept: &Kept| (kept.clone(), kept.verdict(reading));
+        let mut since: Vec<(Kept, Verdict)> = kept.iter().filter(own).map(told).collect();
+        if since.is_empty()
+            && let Some(kept) = kept.first()
+        {
+            let what = format!("no checkpoint of this log in it, but of {:?}", kept.origin());
+            since.push((kept.clone(), Verdict::No(what)));
+        }
+        Outside { witnessed, since }
+    }
+
+    fn holds(&self) -> bool {
+        self.since.iter().all(|(_, verdict)| *verdict == Verdict::Holds)
+            && self.witnessed.all_cosigned()
+    }
 }
 
 impl Sink for Sees {
     fn wants(&self) -> Option<Wants> {
+        // Why all of them: the time of each says how long it went without a witness.
+        if self.witnessed.asked() {
+            return None;
+        }
         Some(|entry| {
             matches!(entry.kind(), Some(Kind::Policy | Kind::Weakening | Kind::SealKey))
                 || sealed_part(entry).is_some()
@@ -58,18 +97,37 @@ impl Sink for Sees {
     }
 
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.segment = place.segment;
         self.weakened.add(entry);
         self.keys.add(place, entry);
+        self.witnessed.entry(entry);
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.segment = checkpoint.segment;
+        self.witnessed.checkpoint(checkpoint);
+    }
+
+    fn cosignatures(&mut self, offset: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
+        self.witnessed.cosignatures((self.segment, offset), checkpoint, note);
     }
 }
 
 /// Verifies and says so: 0 intact, 1 anything else that could be read, 4 not all could be read.
 pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let files = Directory::new(&options.directory);
-    let mut sees = Sees::default();
+    let mut sees = Sees {
+        weakened: Weakened::default(),
+        keys: KeyFiles::default(),
+        witnessed: Witnessed::new(&options.witnesses),
+        segment: 0,
+    };
     let mut watched = Watched::new(total_bytes(&files), &mut sees);
     let checks = Checks { key: options.key.as_ref(), commitments: true };
-    let reading = read_parallel(&files, checks, &[], options.threads, &mut watched);
+    let mut sizes: Vec<u64> = options.since.iter().map(Kept::size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let reading = read_parallel(&files, checks, &sizes, options.threads, &mut watched);
     watched.finish();
     let mut reading = match reading {
         Ok(reading) => reading,
@@ -94,8 +152,11 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         let segment = u32::try_from(reading.segments.saturating_sub(1)).unwrap_or(u32::MAX);
         reading.gaps.push(Gap { segment, offset: 0, what });
     }
-    let told = Told { weakened: sees.weakened.finish(), keys };
+    reading.damage.append(&mut sees.witnessed.damage);
+    let outside = Outside::look(sees.witnessed, &options.since, &reading);
+    let told = Told { weakened: sees.weakened.finish(), keys, outside };
     let consistent = reading.is_consistent() && told.keys.unreadable.is_empty();
+    let consistent = consistent && told.outside.holds();
     let intact = options.key.is_some() && consistent;
     match options.json {
         true => {
@@ -116,10 +177,11 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
 struct Told {
     weakened: Vec<Weakening>,
     keys: KeyReport,
+    outside: Outside,
 }
 
 fn report(reading: &Reading, told: &Told, key: Option<&VerifierKey>, intact: bool) -> Value {
-    let Told { weakened, keys } = told;
+    let Told { weakened, keys, outside } = told;
     let mut damage: Vec<Value> = reading
         .damage
         .iter()
@@ -172,6 +234,9 @@ fn report(reading: &Reading, told: &Told, key: Option<&VerifierKey>, intact: boo
             "erased": keys.erased.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "foreign": keys.foreign,
         },
+        "keys": reading.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "since": outside.since.iter().map(|(kept, told)| kept.json(told)).collect::<Vec<_>>(),
+        "unwitnessed": outside.witnessed.asked().then(|| outside.witnessed.json()),
         "note": NOTE,
     })
 }
@@ -183,8 +248,8 @@ fn print(
     intact: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Told { weakened, keys } = told;
-    let verdict = match (intact, reading.is_consistent()) {
+    let Told { weakened, keys, outside } = told;
+    let verdict = match (intact, reading.is_consistent() && outside.holds()) {
         (true, _) => "intact",
         (false, true) => "consistent with itself only: name the log's key with --key",
         (false, false) => "NOT INTACT",
@@ -252,6 +317,14 @@ fn print(
         };
         let (time, what) = (time_text(*utc_ns), escape(what));
         writeln!(out, "  weakened     entry {entry}, {time}{more}: {what}")?;
+    }
+    for (kept, verdict) in &outside.since {
+        writeln!(out, "  since        {}", escape(&kept.line(verdict)))?;
+    }
+    if outside.witnessed.asked() {
+        for (name, text) in outside.witnessed.lines() {
+            writeln!(out, "  {name:<12} {}", escape(&text))?;
+        }
     }
     writeln!(out, "  note         {NOTE}")
 }

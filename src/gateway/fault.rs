@@ -149,6 +149,8 @@ pub enum Fault {
     Memory,
     /// The recorder cannot write.
     Recorder,
+    /// No witness has cosigned the record for longer than is allowed.
+    Unwitnessed,
     /// Access ended while the exchange was open.
     AccessEnded,
     /// The process is draining.
@@ -294,6 +296,9 @@ impl Fault {
             }
             Fault::Memory => retry(d(Operator, 503, CODE_OVER_BOUND, true, Notice, "memory")),
             Fault::Recorder => retry(d(Operator, 503, CODE_RECORDER, true, Alarm, "recorder")),
+            Fault::Unwitnessed => {
+                retry(d(Operator, 503, CODE_RECORDER, true, Notice, "unwitnessed"))
+            }
             Fault::AccessEnded => d(Client, 401, CODE_NOT_GRANTED, true, Notice, "access-ended"),
             Fault::Draining => retry(d(Operator, 503, CODE_UPSTREAM, true, Quiet, "draining")),
         }
@@ -384,6 +389,10 @@ impl Fault {
             }
             Fault::Recorder => {
                 "the record cannot be written, so nothing passes; try again later".into()
+            }
+            Fault::Unwitnessed => {
+                "no witness has seen the record for too long, so nothing passes; try again later"
+                    .into()
             }
             Fault::AccessEnded => "access ended while the exchange was open".into(),
             Fault::Draining => "the gateway is stopping; try again".into(),
@@ -479,6 +488,7 @@ pub const LABELS: &[&str] = &[
     "upstream-busy",
     "memory",
     "recorder",
+    "unwitnessed",
     "access-ended",
     "draining",
     "denied-subject",

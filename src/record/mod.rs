@@ -26,6 +26,7 @@
 //! | [`settings`] | what the writer needs, how it can end | clocks |
 //! | [`clock`] | clock steps, what the kernel says of its error | no |
 //! | [`mailbox`] | published checkpoints on their way to witnesses | no |
+//! | [`leaves`] | leaves read again for a proof | by `Files` |
 //! | [`rotation`] | changes of the log's key | by `Files` |
 //! | [`writer`] | the thread | by `Disk` |
 //! | [`found`] | what a reader finds: places, damage, ends | no |
@@ -48,6 +49,7 @@ pub mod header;
 pub mod index;
 pub mod key_files;
 pub mod keys;
+pub mod leaves;
 pub mod mailbox;
 pub mod note;
 pub mod patch;

@@ -241,7 +241,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// The log's verifier key, as `keygen log` printed it.
     pub verifier: String,
-    binary: PathBuf,
+    /// The program.
+    pub binary: PathBuf,
     child: Option<Child>,
 }
 

@@ -18,6 +18,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::app::witness::asker::Witness;
 use crate::auth::token::Issuer;
 use crate::guard::Mask;
 use crate::guard::glob::Glob;
@@ -245,6 +246,14 @@ pub struct Record {
     pub seal_payloads: bool,
     /// Tokens are sealed at their first use.
     pub seal_tokens: bool,
+    /// The signing key before this one, of the same name: the next start records the change.
+    pub previous_signing_key: Option<PathBuf>,
+    /// `witnesses`: who is asked to cosign checkpoints.
+    pub witnesses: Vec<Witness>,
+    /// `max_unwitnessed`, in ms.
+    pub unwitnessed_ms_max: u64,
+    /// `on_unwitnessed` is `refuse`: then new calls are refused, else it is told only.
+    pub unwitnessed_refuses: bool,
 }
 
 /// Whether the files that a configuration names are looked at.

@@ -15,6 +15,7 @@ use super::{
     Config, Cores, Credential, Files, Grant, Guard, KnownSecret, Listen, MaskStyle, Record,
     Release, Upstream, Workers,
 };
+use crate::app::witness::asker::Witness;
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
 use crate::auth::token::{Algorithm, Issuer};
@@ -22,6 +23,7 @@ use crate::guard::RuleSet;
 use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
+use crate::record::cosign::WitnessVerifier;
 use crate::record::{Keep, keys};
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
@@ -762,14 +764,25 @@ fn record(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Record> {
     let fingerprint_key = section.string("fingerprint_key", &mut reading.problems);
     let fingerprint_key = fingerprint_key.map(|at| reading.path(&at));
     let (seal_to, seal_payloads, seal_tokens) = sealing(&mut section, &mut reading.problems);
-    for (key, remedy) in [("witnesses", "no such key: witnesses are not in this version")] {
-        if let Some(at) = section.value(key, &reading.problems) {
-            reading.problems.at(&at, kind_of(at.value), remedy);
-        }
-    }
+    let previous_signing_key = section.string("previous_signing_key", &mut reading.problems);
+    let previous_signing_key = previous_signing_key.map(|at| reading.path(&at));
+    let witnesses = witnesses(&mut section, &mut reading.problems);
+    let unwitnessed = section.string("max_unwitnessed", &mut reading.problems).and_then(|at| {
+        let read = |text: &str| {
+            let allowed = "a duration of at least 1s, such as \"1m\"";
+            value::duration_ms(text).filter(|ms| *ms >= 1_000).ok_or(allowed)
+        };
+        accept(&at, read, &mut reading.problems)
+    });
+    let on_unwitnessed = section.string("on_unwitnessed", &mut reading.problems);
+    let on_unwitnessed =
+        word(on_unwitnessed, &[("alarm", false), ("refuse", true)], &mut reading.problems);
     section.finish(&mut reading.problems);
     if reading.checks_files() {
         let problems = &mut reading.problems;
+        if let Some(at) = &previous_signing_key {
+            previous_key(at, signing_key.as_ref().map(|at| at.value.as_path()), problems);
+        }
         if let Some(at) = &directory {
             files::directory(&at.with(at.value.as_path()), problems);
         }
@@ -808,7 +821,66 @@ fn record(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Record> {
         seal_to,
         seal_payloads,
         seal_tokens,
+        previous_signing_key: previous_signing_key.map(|at| at.value),
+        witnesses,
+        unwitnessed_ms_max: unwitnessed.unwrap_or(60_000),
+        unwitnessed_refuses: on_unwitnessed.unwrap_or(false),
     })
+}
+
+/// The key before has to be a key of the same name.
+fn previous_key(at: &At<PathBuf>, signing_key: Option<&Path>, problems: &mut Problems) {
+    let remedy = "the signing key that was used before, mode 600";
+    if files::private(&at.with(at.value.as_path()), remedy, problems).is_none() {
+        return;
+    }
+    match keys::load_signing_key(&at.value) {
+        Err(fault) => problems.at(at, format!("{}: {fault}", at.value.display()), remedy),
+        Ok(previous) => {
+            let now = signing_key.and_then(|path| keys::load_signing_key(path).ok());
+            let Some(now) = now else { return };
+            let (seen, name) = (previous.verifier().name(), now.verifier().name());
+            if seen != name {
+                let allowed = format!("a key of the name {name:?}: keygen log --name");
+                problems.at(at, format!("a key of the name {seen:?}"), allowed);
+            }
+        }
+    }
+}
+
+/// `witnesses = [{ url = "…", key = "…" }]`; keys are verifier keys, as text.
+fn witnesses(section: &mut Section<'_>, problems: &mut Problems) -> Vec<Witness> {
+    let mut witnesses = Vec::new();
+    let mut names = Vec::new();
+    for mut one in section.sections("witnesses", problems) {
+        let url = one.required("url", "url = \"https://witness.example.com\"", problems);
+        let url = url.and_then(|at| {
+            let url = accept(&at, HttpUrl::parse, problems)?;
+            if url.target.contains('?') {
+                problems.at(&at, format!("{:?}", at.value), "a URL without a query");
+                return None;
+            }
+            Some(at.value.trim_end_matches('/').to_owned())
+        });
+        let example = "key = \"…\", as printed by: stenograph keygen witness --out FILE";
+        let key =
+            one.required("key", example, problems).and_then(|at| {
+                match WitnessVerifier::parse(at.value) {
+                    Ok(key) => {
+                        names.push(at.with(key.name().to_owned()));
+                        Some(key)
+                    }
+                    Err(fault) => {
+                        problems.at(&at, fault.to_string(), "the verifier key of a witness");
+                        None
+                    }
+                }
+            });
+        one.finish(problems);
+        witnesses.extend(url.zip(key).map(|(url, key)| Witness { url, key }));
+    }
+    distinct(&names, problems);
+    witnesses
 }
 
 /// `seal_to`, `seal` and `seal_tokens` of `[record]`.

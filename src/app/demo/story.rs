@@ -293,6 +293,8 @@ fn verified(record: &Path, verifier: &str) -> Step<Value> {
     let options = verify::VerifyOptions {
         directory: record.to_owned(),
         key: Some(keys::VerifierKey::parse(verifier)?),
+        since: Vec::new(),
+        witnesses: Vec::new(),
         json: true,
         threads: std::num::NonZeroUsize::MIN,
     };

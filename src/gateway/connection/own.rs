@@ -79,9 +79,11 @@ impl Connection {
             | Fault::HandleForeign
             | Fault::AccessEnded => Decision::Denied,
             Fault::RequestBlocked | Fault::AnswerBlocked => Decision::Blocked,
-            Fault::Upstream(_) | Fault::UpstreamBusy | Fault::Recorder | Fault::KeysUnavailable => {
-                Decision::Failed
-            }
+            Fault::Upstream(_)
+            | Fault::UpstreamBusy
+            | Fault::Recorder
+            | Fault::Unwitnessed
+            | Fault::KeysUnavailable => Decision::Failed,
             _ => Decision::Refused,
         };
         exchange.counted = match decision {

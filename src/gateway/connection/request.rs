@@ -291,6 +291,9 @@ impl Connection {
             }
         }
 
+        if turn.env.recorder.progress().unwitnessed() {
+            return Err(Fault::Unwitnessed);
+        }
         match exchange.http {
             Method::Get | Method::Delete => {
                 if !is_empty(exchange.request.framing) {
