@@ -360,3 +360,43 @@ fn the_readme_shows_the_tested_configuration() {
     let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
     assert_eq!(block, Some(BASE));
 }
+
+/// Mutants: the seen text of a secret identity quoted; `seal_tokens` without auditors accepted.
+#[test]
+fn auditors_are_named_by_recipients_and_a_secret_is_never_quoted() {
+    use stenograph::record::age::Identity;
+    let identity = Identity::from_seed(&[7; 32]);
+    let (good, secret) = (identity.recipient().to_string(), identity.to_text());
+    let record =
+        |lines: &str| with("directory = \"record\"", &format!("directory = \"record\"\n{lines}"));
+    let config = Config::read(
+        &record(&format!("seal_to = [\"{good}\"]\nseal = \"payloads\"\nseal_tokens = true")),
+        Path::new("s.toml"),
+    )
+    .unwrap();
+    assert_eq!(config.record.seal_to, [identity.recipient().clone()]);
+    assert!(config.record.seal_payloads && config.record.seal_tokens);
+    let many: Vec<String> = (0..17u8)
+        .map(|seed| format!("{:?}", Identity::from_seed(&[seed; 32]).recipient().to_string()))
+        .collect();
+    for (lines, key) in [
+        (format!("seal_to = [\"{}\"]", *secret), "record.seal_to[0]"),
+        (
+            format!("seal_to = [\"{good}\", \"{}\"]", good.replace("age1", "age2")),
+            "record.seal_to[1]",
+        ),
+        (format!("seal_to = [\"{good}\", \"{good}\"]"), "record.seal_to[1]"),
+        (format!("seal_to = \"{good}\""), "record.seal_to"),
+        (format!("seal_to = [{}]", many.join(", ")), "record.seal_to"),
+        ("seal = \"masked\"".to_owned(), "record.seal"),
+        ("seal_tokens = true".to_owned(), "record.seal_tokens"),
+        (format!("seal_to = [\"{good}\"]\nseal = \"all\""), "record.seal"),
+        (format!("seal_to = [\"{good}\"]\nseal_tokens = 1"), "record.seal_tokens"),
+    ] {
+        let text = record(&lines);
+        let found = faults(&text);
+        assert_eq!(found.len(), 1, "{lines}: {found:#?}");
+        assert_eq!(found[0].key, key, "{lines}");
+        assert!(!found[0].to_string().to_uppercase().contains(&secret[20..]), "{}", found[0]);
+    }
+}

@@ -187,9 +187,8 @@ fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
     (disk, sent.into())
 }
 
-// Checked against the mutants: a patch that leaves out the last run; the copy taken after the first
-// edit; originals of blocked messages not kept; the list shortened without its original; line ends of
-// an event not kept.
+// Checked against the mutants: a patch that leaves out its last run (where commitments are not
+// compared); originals of blocked messages not kept; a list shortened without its original.
 #[test]
 fn with_the_identity_every_edited_message_comes_back_byte_for_byte() {
     for (mask, keep, payloads) in [
@@ -223,8 +222,7 @@ fn with_the_identity_every_edited_message_comes_back_byte_for_byte() {
     }
 }
 
-// Checked against the mutants: the patch stored beside the sealed part; sealed bodies stored as they
-// are; the item's text left in the part behind the tag.
+// Checked against the mutant "bodies that are sealed are stored as they are too".
 #[test]
 fn without_the_identity_no_form_of_a_secret_is_on_the_disk() {
     for (mask, payloads) in [(Mask::Fill, false), (Mask::Label, true)] {
@@ -243,9 +241,8 @@ fn without_the_identity_no_form_of_a_secret_is_on_the_disk() {
     }
 }
 
-// Checked against the mutants: an unsalted SHA-256 of the value, or of the message, in the record; the
-// salt of an original derived from the entry's seed; the salt of an original stored beside its
-// commitment.
+// Checked against the mutant "the salt of an original is derived from the seed of its entry"; the search
+// is also shown what other careless records would hold, such as an unsalted digest.
 #[test]
 fn a_brute_force_over_nine_digit_numbers_finds_none_that_is_masked() {
     let answer = |number: &str| result(1, &format!("number SSN-{number} of alice"));
@@ -295,8 +292,7 @@ fn tokens_are_sealed_at_their_first_use_and_nowhere_else() {
     assert_eq!(originals.restored, [(Kind::Request, PartKind::Token, shown.into_bytes())]);
 }
 
-// Checked against the mutants: nothing bound to the entry (`bound` gives the label alone); the check
-// of the key left out; a key file's digest not compared.
+// Checked against the mutant "a shortened list keeps no original".
 #[test]
 fn a_wrong_identity_an_erased_key_and_every_change_is_told_apart() {
     let (disk, sent) = everything(sealed_plan());
@@ -372,7 +368,8 @@ fn view(plain: &[u8]) -> EntryView<'_> {
     }
 }
 
-// Checked against the mutants: nothing bound to the entry; the commitment not compared.
+// Checked against the mutants: nothing bound to the entry (`bound` gives the label alone); the check of
+// the key not compared; the commitment not compared.
 #[test]
 fn a_sealed_part_opens_in_its_own_entry_only_and_with_its_own_key_only() {
     let (mine, another) = (DataKey::generate(&*random()), {
@@ -434,7 +431,7 @@ fn secret_of(number: u32) -> Entry {
     entry
 }
 
-// Checked against the mutants: no bound on keys of their own; a key forgotten while its batch is built.
+// Checked against the mutant "every session gets a key of its own".
 #[test]
 fn a_flood_of_sessions_shares_a_key_and_every_session_comes_back() {
     let disk = MemoryDisk::new();
@@ -460,8 +457,7 @@ fn a_flood_of_sessions_shares_a_key_and_every_session_comes_back() {
     assert!(report.foreign.is_empty() && report.damage.is_empty());
 }
 
-// Checked against the mutants: the entry acknowledged before its key file is synced; a short write of
-// a key file taken for a whole one; the entry that names a key lost with the failed batch.
+// Checked against the mutants: a key file is not synced; a short write of one is taken for a whole one.
 #[test]
 fn no_entry_is_acknowledged_whose_key_file_failed() {
     let calls = ["write_key", "sync_key", "rename_key", "sync_key_names"];
@@ -474,14 +470,13 @@ fn no_entry_is_acknowledged_whose_key_file_failed() {
     runs.into_iter().for_each(|run| run.join().unwrap());
 }
 
-fn one_key_call_fails(call: &str, how: How) {
+fn one_key_call_fails(call: &'static str, how: How) {
     let disk = MemoryDisk::new();
     let mut write = settings(1, Limits::default());
     write.sealing = sealing(false);
     let (writer, mut recorders) = writer::start(Box::new(disk.clone()), write).unwrap();
     let recorder = &mut recorders[0];
-    let at = calls_to(call);
-    disk.fail(disk.calls() + at..disk.calls() + at + 1, how);
+    disk.fail_next(call, how);
     let ticket = recorder.submit(secret_of(1)).unwrap();
     let progress = recorder.progress_shared();
     until("the receipt", || progress.reached(ticket, Level::Written));
@@ -495,12 +490,6 @@ fn one_key_call_fails(call: &str, how: How) {
         // The call did fail.
         assert!(originals.resumed > 0, "{call} {how:?}");
     }
-}
-
-/// How many calls of the disk go before the first `call` of a batch that needs a key.
-fn calls_to(call: &str) -> u64 {
-    let order = ["write_key", "sync_key", "rename_key", "sync_key_names"];
-    order.iter().position(|one| *one == call).unwrap() as u64
 }
 
 #[test]

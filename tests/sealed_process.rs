@@ -90,8 +90,7 @@ fn echoed(binary: &Path, directory: &Path, more: &[&str]) -> (i32, String) {
     (done.status.code().unwrap(), String::from_utf8(done.stdout).unwrap())
 }
 
-// Checked against the mutants: `show` without the commitment compared exits with 0 for another text;
-// an erased key counts as damage; a changed key file does not.
+// Checked against the mutant "the digest of a key file is not compared".
 #[test]
 fn an_auditor_sees_what_the_server_sent_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();

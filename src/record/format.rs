@@ -159,8 +159,8 @@
 //!
 //! An entry with something sealed has these rows in its table of parts, behind all others:
 //! * original (5), at most one: what came where the body (4) of this entry stands, where that was
-//!   another text: presence 0, length, commitment. Where the entry has no body, or `record = "heads"`
-//!   applies, the original may have this row and no item;
+//!   another text, or what came where the entry has no body: presence 0, length, commitment. Where
+//!   `record = "heads"` applies to a body beside it, this row has no item in the sealed part;
 //! * token (9), at most one: the bearer token of the request as it came, at its first use on a worker:
 //!   presence 0;
 //! * sealed (8), exactly one and the last row: presence 1 (0 in a copy that withholds it). Where
@@ -228,17 +228,10 @@
 //! A sealed part whose data key no seal-key entry before it names is damage, as is one whose first two
 //! bytes are not 1 and 0 or which is shorter than 83 bytes.
 //!
-//! #### What "exact" means
-//! | of a message | recorded | restored by an auditor |
-//! |---|---|---|
-//! | JSON body, either direction | as it went on; of blocked and denied ones a masked copy | the bytes as they came, after TLS and chunk framing are taken off |
-//! | data of an event | as it went on, in one line | the data as they came: the values of the `data` fields, joined by line feeds |
-//! | lists that were shortened, `cacheScope` | as they went on | the bytes as they came |
-//! | heads | with a fixed fill of `*` for credentials, cookies and what a rule found | no: the filled bytes are kept nowhere |
-//! | event names, ids, `retry` | as they went on | no; ids of the server are wrapped in those that went on |
-//! | comments of event streams | that there was one | no |
-//! | bodies that cannot be read as a message, or over a bound | not at all | no |
-//! | bearer token | never | at its first use, with `seal_tokens` |
+//! #### What is not restorable
+//! Of heads what `*` stands for (it is kept nowhere, but the token with `seal_tokens`); of events their
+//! framing: the original is the values of the `data` fields joined by line feeds, without comments, and
+//! name, id and `retry` are those that were sent. All else is in the table at the end.
 //!
 //! Originals that wait for a failing disk stay in the memory of the process, within
 //! `recorder_queue_bytes_max`, and are wiped when they are stored.

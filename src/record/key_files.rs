@@ -13,16 +13,18 @@
 use std::collections::HashMap;
 use std::io;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::age::Recipient;
 use super::disk::Files;
-use super::entry::{EntryView, Kind, PartKind};
+use super::entry::{Entry, EntryView, Kind, PartKind};
 use super::found::{Damage, Place};
-use super::seal::{KeyId, key_of, sealed_part};
+use super::seal::{DataKey, KeyId, key_of, sealed_part};
+use crate::types::{Now, SessionId};
 
 /// The detail of a seal-key entry.
-#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct SealKeyDetail {
     /// Id of the data key, 32 hexadecimal digits.
     pub key: String,
@@ -32,6 +34,26 @@ pub struct SealKeyDetail {
     pub recipients: Vec<String>,
     /// The session whose key it is; none where several share it.
     pub session: Option<String>,
+}
+
+/// The entry that names `key` and its file, which goes before whatever is sealed under it.
+pub fn seal_key_entry(
+    key: &DataKey,
+    file: &[u8],
+    recipients: &[Recipient],
+    session: Option<SessionId>,
+    now: Now,
+) -> Entry {
+    let detail = SealKeyDetail {
+        key: key.id().to_string(),
+        file: Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect(),
+        recipients: recipients.iter().map(ToString::to_string).collect(),
+        session: session.map(|session| session.to_string()),
+    };
+    let detail = serde_json::to_string(&detail).expect("writing to memory does not fail");
+    let mut entry = Entry::new(Kind::SealKey, now).part(PartKind::Detail, detail);
+    entry.session = session;
+    entry
 }
 
 /// Where a key is named, and what its file must be.

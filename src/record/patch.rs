@@ -159,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        // Mutants: a run one byte short; common ends that overlap.
+        // Mutant: common ends that overlap.
         #[test]
         fn every_pair_of_texts_comes_back(
             released in "[ab]{0,200}",

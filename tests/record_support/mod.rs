@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stenograph::limits::Limits;
+use stenograph::record::age::Recipient;
 use stenograph::record::disk::{Disk, Files};
 use stenograph::record::entry::EntryView;
 use stenograph::record::header::{Header, Previous, PreviousEnd};
+use stenograph::record::key_files::seal_key_entry;
 use stenograph::record::keys::LogKey;
 use stenograph::record::reader::{Checks, Reading, read};
 use stenograph::record::scan::{Place, Sink};
+use stenograph::record::seal::DataKey;
 use stenograph::record::segment::{Builder, Random};
 use stenograph::record::tree::Tree;
 use stenograph::record::writer::Settings;
@@ -96,6 +99,8 @@ struct Inner {
     names: Vec<&'static str>,
     /// Calls with these numbers fail.
     fail: Option<(std::ops::Range<u64>, How)>,
+    /// The next call of this name fails.
+    fail_next: Option<(&'static str, How)>,
     stalled: bool,
     given_up: Vec<u64>,
     synced_after_failure: bool,
@@ -153,6 +158,11 @@ impl MemoryDisk {
         self.lock().fail = Some((calls, how));
     }
 
+    /// The next call of this name fails.
+    pub fn fail_next(&self, call: &'static str, how: How) {
+        self.lock().fail_next = Some((call, how));
+    }
+
     /// No call fails any more.
     pub fn heal(&self) {
         self.lock().fail = None;
@@ -194,10 +204,12 @@ impl MemoryDisk {
         let number = inner.calls;
         inner.calls += 1;
         inner.names.push(name);
-        let how = match &inner.fail {
-            Some((calls, how)) if calls.contains(&number) => Some(*how),
+        let how = match (&inner.fail, &inner.fail_next) {
+            (Some((calls, how)), _) if calls.contains(&number) => Some(*how),
+            (_, Some((next, how))) if *next == name => Some(*how),
             _ => None,
         };
+        inner.fail_next.take_if(|(next, _)| *next == name);
         (inner, how)
     }
 }
@@ -421,6 +433,9 @@ pub struct Maker {
     pub tree: Tree,
     /// Added to the times of checkpoints.
     pub late_ns: u64,
+    /// What originals are sealed under; [`Maker::seal_to`] makes one.
+    pub data_key: Option<DataKey>,
+    pub keys: Image,
 }
 
 impl Default for Maker {
@@ -433,6 +448,8 @@ impl Default for Maker {
             previous: Previous::NONE,
             tree: Tree::new(),
             late_ns: 0,
+            data_key: None,
+            keys: Image::new(),
         }
     }
 }
@@ -445,6 +462,16 @@ pub enum Step {
 }
 
 impl Maker {
+    /// Makes a data key and its file; gives the entry that has to go before what is sealed from now on.
+    pub fn seal_to(&mut self, recipients: &[Recipient]) -> Entry {
+        let key = DataKey::generate(&*self.random);
+        let file = key.to_file(recipients, &*self.random);
+        let entry = seal_key_entry(&key, &file, recipients, None, Now::default());
+        self.keys.insert(key.id().file_name(), file);
+        self.data_key = Some(key);
+        entry
+    }
+
     /// Adds one segment; gives the offsets of its points.
     pub fn segment(&mut self, steps: Vec<Step>) -> Vec<u64> {
         let header = Header {
@@ -466,7 +493,7 @@ impl Maker {
             match step {
                 Step::Flush(entries) => {
                     for entry in entries {
-                        builder.entry(&entry, 0).unwrap();
+                        builder.entry_sealed(&entry, 0, self.data_key.as_ref()).unwrap();
                     }
                     builder.flush().unwrap();
                 }

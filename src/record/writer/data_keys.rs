@@ -11,11 +11,9 @@
 use std::collections::HashMap;
 use std::io;
 
-use serde_json::json;
-use sha2::{Digest, Sha256};
-
-use super::{Fault, Sealing, Thread, hex, own};
-use crate::record::entry::{Entry, Keep, Kind, PartKind};
+use super::{Fault, Sealing, Thread, own};
+use crate::record::entry::{Entry, Keep};
+use crate::record::key_files::seal_key_entry;
 use crate::record::seal::DataKey;
 use crate::types::{Now, SessionId};
 
@@ -180,14 +178,7 @@ impl Thread {
         self.disk.sync_key().map_err(|error| Fault::Key("sync", error))?;
         self.disk.rename_key(&name_new, &name).map_err(|error| Fault::Key("rename", error))?;
         keys.names_unsynced = true;
-        let detail = json!({
-            "key": key.id().to_string(),
-            "file": hex(&Sha256::digest(&file)),
-            "recipients": recipients.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "session": session.map(|session| session.to_string()),
-        });
-        let mut entry = Entry::new(Kind::SealKey, now).part(PartKind::Detail, detail.to_string());
-        entry.session = session;
+        let entry = seal_key_entry(&key, &file, recipients, session, now);
         Ok((Held { key, made_ns: now.mono_ns }, entry))
     }
 }
