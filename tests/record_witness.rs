@@ -280,6 +280,36 @@ fn one_honest_witness_catches_whoever_has_the_key() {
     let (code, log) = start_refused(&gateway);
     assert!(code == 3 && log.contains(&format!("cosigned {cosigned}")), "{code} {log}");
 
+    // The operator may go on all the same, and the record says so.
+    let config_text = config.display().to_string();
+    let mut accepted = Command::new(&binary)
+        .args(["serve", "--accept-rollback", "--config", &config_text])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    while TcpStream::connect(gateway.address).is_err() {
+        assert!(begun.elapsed() < SOON, "it does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    call(gateway.address, 1);
+    let process = rustix::process::Pid::from_child(&accepted);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("signal");
+    assert!(accepted.wait().expect("gone").success());
+    let mut collect = Collect::default();
+    read(&Directory::new(&record) as &dyn Files, Checks::default(), &mut collect).expect("read");
+    let told = collect.0.iter().find(|entry| entry.kind == Kind::Witness).expect("it is told");
+    let detail: Value = serde_json::from_slice(&told.parts[0].bytes).expect("JSON");
+    assert_eq!(
+        (&detail["event"], &detail["theirs"]["size"]),
+        (&json!("rollback-accepted"), &json!(cosigned))
+    );
+    assert!(detail["theirs"]["checkpoint"].as_str().is_some_and(|note| note.contains("w.example")));
+    assert_eq!(witness.size(), cosigned, "and the witness does not cosign it");
+    replace(&record, &early);
+
     // Forked: grown beyond what the witness has seen, with other entries.
     std::fs::write(&config, &alone).expect("config");
     gateway.start();
@@ -321,6 +351,67 @@ fn one_honest_witness_catches_whoever_has_the_key() {
     let (code, said) = verify(&gateway, &all);
     assert_eq!(code, 0, "{said}");
     assert!(witness.size() > cosigned);
+}
+
+/// A call with a good token: its status.
+fn good_call(address: SocketAddr, token: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).expect("the gateway listens");
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"call-1-end"}}}"#;
+    let request = format!(
+        "POST /tools HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: 2025-06-18\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("answered");
+    std::str::from_utf8(&answer[9..]).expect("text").parse().expect("a status")
+}
+
+// Mutants: `judge` that does not ask `unwitnessed`; `Watch::run` that never sets it back.
+#[test]
+fn calls_are_refused_until_a_witness_is_there() {
+    let directory = tempfile::tempdir().expect("directory");
+    let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
+    let provider = IdentityProvider::start();
+    let upstream = start_upstream(Ledger::default());
+    let seen_by = keygen(&binary, "witness", &directory.path().join("witness.key"), "w.example");
+    let listen = format!("127.0.0.1:{}", support::free_port());
+    let more = format!(
+        "on_unwitnessed = \"refuse\"\nmax_unwitnessed = \"2s\"\n\
+         witnesses = [{{ url = \"http://{listen}\", key = \"{seen_by}\" }}]\n\
+         [limits]\npublish_ms_min = \"50ms\"\n"
+    );
+    let mut gateway =
+        Gateway::prepare(&binary, directory.path(), &provider, upstream, "[0]", "written", &more);
+    gateway.few_rules(support::ledger::FEW_RULES);
+    let token = provider.token("ada", &["engineering"], support::RESOURCE);
+    let mut witness = Witness {
+        binary,
+        directory: directory.path().into(),
+        listen,
+        log: gateway.verifier.clone(),
+        child: None,
+    };
+    let turns_to = |gateway: &Gateway, status: u16| {
+        let begun = Instant::now();
+        while good_call(gateway.address, &token) != status {
+            assert!(begun.elapsed() < SOON, "no call is answered with {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    gateway.start();
+    assert_eq!(good_call(gateway.address, &token), 503, "nobody is there at the start");
+    witness.start();
+    turns_to(&gateway, 200);
+    witness.kill();
+    turns_to(&gateway, 503);
+    witness.start();
+    turns_to(&gateway, 200);
+    assert!(gateway.stop());
+    let (code, out, _) = gateway.command(&["verify", "--json", "--key", &gateway.verifier]);
+    assert_eq!(code, 0, "{out}");
 }
 
 #[test]
