@@ -71,7 +71,7 @@ impl Range {
         let mut start = self.end;
         self.end += leaves;
         while let Some(&(before, left)) = self.nodes.last() {
-            if before != leaves || (start - before) % (2 * leaves) != 0 {
+            if before != leaves || !(start - before).is_multiple_of(2 * leaves) {
                 break;
             }
             self.nodes.pop();
