@@ -205,6 +205,82 @@ fn a_stalled_disk_holds_calls_back_and_a_failing_one_refuses_them() {
     world.gateway.stop().unwrap();
 }
 
+fn is_ready(world: &World) -> u16 {
+    let mut admin = PlainClient::connect(world.gateway.admin_address().unwrap()).unwrap();
+    admin.send(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    admin.answer().unwrap().status
+}
+
+// Mutant: the failure is published after the first retry and not at once.
+#[test]
+fn a_failing_disk_is_told_within_a_tenth_of_a_second() {
+    for how in [How::Eio, How::Enospc, How::Edquot, How::Erofs, How::ShortNone, How::Short] {
+        let disk = MemoryDisk::new();
+        let host = Host { disk: Some(Box::new(disk.clone())), ..Host::default() };
+        let more = "[admin]\naddress = \"127.0.0.1:0\"\n".to_owned();
+        let (_directory, world) = world(Plan { host, more, ..Plan::default() });
+        assert_eq!(call(&world, 1, "before").status, 200);
+        assert_eq!(is_ready(&world), 200);
+        let mut client = connect(&world);
+        let token = world.engineer();
+        disk.fail(disk.calls()..u64::MAX, how);
+        let start = Instant::now();
+        let refused = client.call(&token, 2, "echo", "refused").unwrap();
+        let took = start.elapsed();
+        assert_eq!(refused.status, 503, "{how:?}: {refused:?}");
+        assert!(took < Duration::from_millis(100), "{how:?}: {took:?}");
+        assert_eq!(is_ready(&world), 503, "{how:?}");
+        assert_eq!(world.server.seen().len(), 1, "{how:?}: forwarded without a record");
+        disk.heal();
+        until("the record to go on", || world.gateway.is_ready());
+        assert_eq!(is_ready(&world), 200);
+        assert_eq!(call(&world, 3, "after").status, 200, "{how:?}");
+        world.gateway.stop().unwrap();
+    }
+}
+
+// A disk that is slow and does not fail: calls take longer, none is refused before the bound of waiting
+// (`recorder_ms_max`), and what waits stays within its bounds. Mutants: a full queue is a refusal; whoever waits for room in the
+// queue is woken and does not try again.
+#[test]
+fn a_slow_disk_makes_callers_wait_and_refuses_nobody_before_the_bound() {
+    let disk = MemoryDisk::new();
+    let host = Host { disk: Some(Box::new(disk.clone())), ..Host::default() };
+    let more = "[limits]\nrecorder_ms_max = \"8s\"\nrecorder_queue_entries_max = 16\n".to_owned();
+    let (_directory, world) = world(Plan { host, more, ..Plan::default() });
+    let token = world.engineer();
+    assert_eq!(call(&world, 1, "before").status, 200);
+    std::thread::scope(|scope| {
+        disk.stall(true);
+        let clients: Vec<_> = (0..40u64)
+            .map(|id| {
+                let (world, token) = (&world, &token);
+                scope.spawn(move || {
+                    let mut client = connect(world);
+                    client.call(token, 100 + id, "echo", "waits").unwrap().status
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(clients.iter().all(|client| !client.is_finished()), "answered without a record");
+        assert!(world.gateway.progress().queued_entries() <= 16);
+        assert!(world.gateway.is_ready(), "lagging is not failing");
+        assert_eq!(world.server.seen().len(), 1, "forwarded without a record");
+        disk.stall(false);
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 200);
+        }
+        // And beyond the bound.
+        disk.stall(true);
+        let start = Instant::now();
+        assert_eq!(call(&world, 999, "too long").status, 503);
+        let took = start.elapsed();
+        assert!(took > Duration::from_secs(7) && took < Duration::from_secs(12), "{took:?}");
+        disk.stall(false);
+    });
+    world.gateway.stop().unwrap();
+}
+
 /// A small file system in memory; gone with the guard.
 struct Mount(PathBuf);
 

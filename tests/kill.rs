@@ -170,3 +170,32 @@ fn the_rule_of_queued_permits_the_newest_and_nothing_before_it() {
     let middle = set(&["call-0-1-1", "event-0-1-2"]);
     assert!(only_newest_missing(&ledger, &middle).is_err());
 }
+
+// Two processes on one directory: the second gives up before it has written a byte.
+#[test]
+fn a_second_process_on_the_same_record_is_turned_away() {
+    let directory = tempfile::tempdir().expect("directory");
+    let provider = IdentityProvider::start();
+    let upstream = start_upstream(Ledger::default());
+    let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
+    let mut gateway =
+        Gateway::prepare(&binary, directory.path(), &provider, upstream, "\"auto\"", "written", "");
+    gateway.few_rules(FEW_RULES);
+    gateway.start();
+    let second = std::process::Command::new(&binary)
+        .args(["serve", "--config"])
+        .arg(directory.path().join("stenograph.toml"))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(4), "{said}");
+    assert!(said.contains("another gateway writes this record"), "{said}");
+    let verifier = gateway.verifier.clone();
+    assert!(gateway.stop());
+    let (code, said, why) = gateway.command(&["verify", "--json", "--key", &verifier]);
+    assert_eq!(code, 0, "{said}{why}");
+    assert_eq!(
+        std::fs::read_dir(directory.path().join("record/segments")).expect("there").count(),
+        1
+    );
+}

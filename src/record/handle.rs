@@ -7,7 +7,7 @@
 //! Invariant: tickets of one recorder are published in the order they were given.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -188,6 +188,8 @@ impl Progress {
 
     /// True once after a refusal for lack of room.
     pub(super) fn take_refused(&self) -> bool {
+        // Pairs with the fence in `submit`: either this sees the flag, or the submitter sees the room.
+        fence(Ordering::SeqCst);
         self.refused.swap(false, Ordering::AcqRel)
     }
 
@@ -264,6 +266,23 @@ impl Recorder {
         self.gathers = true;
     }
 
+    /// Counts an entry in, or leaves the counts as they were when it does not fit.
+    fn admit(&self, bytes: u64) -> bool {
+        let before = self.progress.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let entries = self.progress.queued_entries.fetch_add(1, Ordering::Relaxed);
+        let fits = self.fits(before, entries, bytes);
+        if !fits {
+            self.progress.taken(1, bytes);
+        }
+        fits
+    }
+
+    fn fits(&self, queued_bytes: u64, queued_entries: u64, bytes: u64) -> bool {
+        // Why: an entry that is larger than the whole bound still gets through an empty queue.
+        (queued_bytes == 0 || queued_bytes + bytes <= self.bytes_max)
+            && queued_entries < self.entries_max
+    }
+
     /// Hands an entry to the writer, or gives it back.
     ///
     /// The entry's bytes stay shared with the caller until they are written; they cannot change. An
@@ -281,13 +300,18 @@ impl Recorder {
         if progress.ended() {
             return Err((entry, SubmitFault::Ended));
         }
-        let before = progress.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let entries = progress.queued_entries.fetch_add(1, Ordering::Relaxed);
-        // Why: an entry that is larger than the whole bound still gets through an empty queue.
-        if (before > 0 && before + bytes > self.bytes_max) || entries >= self.entries_max {
-            progress.taken(1, bytes);
+        while !self.admit(bytes) {
             progress.refused.store(true, Ordering::Release);
-            return Err((entry, SubmitFault::Full));
+            // Why: the writer may have made room just before it could see the flag; nobody would say so
+            // a second time. Pairs with the fence in `take_refused`.
+            fence(Ordering::SeqCst);
+            if !self.fits(
+                progress.queued_bytes.load(Ordering::Relaxed),
+                progress.queued_entries.load(Ordering::Relaxed),
+                bytes,
+            ) {
+                return Err((entry, SubmitFault::Full));
+            }
         }
         self.number += 1;
         let number = self.number;

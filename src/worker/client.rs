@@ -180,6 +180,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
             }
         }
         let waits_for_record = connection.waits_for_record();
+        let mut asked_for_room = false;
         event = tokio::select! {
             // Why in this order: a request is taken before its answer comes, and the machine keeps an
             // upstream connection only when it has heard so. Nothing starves: with every event the
@@ -249,6 +250,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                 match receipt {
                     Some((ticket, level)) if progress.reached(ticket, level) => Poll::Ready(()),
                     _ if progress.failed() || progress.ended() => Poll::Ready(()),
+                    // Room has no receipt that could be looked at: whoever is woken tries again.
+                    None if std::mem::replace(&mut asked_for_room, true) => Poll::Ready(()),
                     _ => {
                         worker.receipts().wait(number, receipt, context.waker());
                         Poll::Pending
