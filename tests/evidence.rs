@@ -108,8 +108,8 @@ fn receive_until(stream: &mut TcpStream, got: &mut Vec<u8>, text: &str) {
     });
 }
 
-// Mutants: the policy recorded behind the change of the snapshot; `verdict.policy` left out of events;
-// the id taken from a counter of the process; keys published before they are recorded.
+// Mutants: `verdict.policy` left out of events; `told.texts` never filled; the recording settings left
+// out of the policy entry.
 #[test]
 fn verdicts_name_the_policy_they_were_given_under_also_when_it_changes_during_a_stream() {
     let directory = tempfile::tempdir().unwrap();

@@ -187,6 +187,42 @@ fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
     (disk, sent.into())
 }
 
+// Mutants: `keep_back` that keeps no copy; `with_kept_back` not called for refusals, for ends, for bare
+// answers.
+#[test]
+fn what_could_not_be_judged_comes_back_too() {
+    let half = "{\"jsonrpc\":\"2.0\",\"x\":\"MASKME-abcdef";
+    let prose =
+        "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nprose";
+    let cut = format!("data: {half}");
+    let disk = played(sealed_plan(), |script, token| {
+        script
+            .client(post(token, "", half))
+            .expect_error(400, -32700)
+            .client(call(token, 4, "echo", "clean"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["clean"])
+            .upstream(prose)
+            .expect_answer(404, |_| {})
+            .client(call(token, 5, "echo", "clean"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["clean"])
+            .upstream(STREAM_HEAD.to_owned() + &chunk(&cut) + "0\r\n\r\n")
+            .expect_to_client(&["200 OK", "0\r\n\r\n"])
+    });
+    let directory = on_disk(&disk);
+    let (originals, _) = opened(directory.path(), auditor());
+    assert_eq!(originals.closed, []);
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
+    let restored: Vec<_> =
+        originals.restored.iter().map(|(kind, _, bytes)| (*kind, text(bytes))).collect();
+    let expected =
+        [(Kind::Refusal, half.to_owned()), (Kind::Answer, "prose".to_owned()), (Kind::End, cut)];
+    assert_eq!(restored, expected);
+}
+
 // Checked against the mutants: a patch that leaves out its last run (where commitments are not
 // compared); originals of blocked messages not kept; a list shortened without its original.
 #[test]

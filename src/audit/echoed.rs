@@ -49,6 +49,8 @@ struct Echoed<'a> {
     hits: u64,
     entries: u64,
     withheld_parts: u64,
+    /// The first entries that have them.
+    withheld_in: Vec<u64>,
     opener: Option<&'a mut Opener>,
     sealed: Sealed,
     first_ns: Option<u64>,
@@ -67,6 +69,9 @@ struct Hit<'a> {
     rule: Option<String>,
     part: Option<&'static str>,
 }
+
+/// Entries with parts that are not kept, told by their sequence.
+const WITHHELD_TOLD_MAX: usize = 100;
 
 /// What of the sealed texts the answer covers.
 #[derive(Debug, Default)]
@@ -127,7 +132,14 @@ impl Echoed<'_> {
                     self.sealed.masked += 1;
                 }
                 (None, _) if seals => self.sealed.unsearched += 1,
-                (None, _) => self.withheld_parts += 1,
+                (None, _) => {
+                    self.withheld_parts += 1;
+                    if self.withheld_in.len() < WITHHELD_TOLD_MAX
+                        && self.withheld_in.last() != Some(&entry.sequence)
+                    {
+                        self.withheld_in.push(entry.sequence);
+                    }
+                }
             }
         }
     }
@@ -269,6 +281,7 @@ pub fn run_with(
         hits: 0,
         entries: 0,
         withheld_parts: 0,
+        withheld_in: Vec::new(),
         opener: opener.as_mut(),
         sealed: Sealed::default(),
         first_ns: None,
@@ -289,6 +302,7 @@ pub fn run_with(
         "segments": reading.segments,
         "unsigned_entries": reading.unsigned_entries,
         "withheld_parts": echoed.withheld_parts,
+        "withheld_in": echoed.withheld_in,
         "sealed": {
             "searched": echoed.sealed.searched,
             "masked": echoed.sealed.masked,
@@ -312,6 +326,14 @@ pub fn run_with(
     if echoed.fingerprint.is_none() {
         let what = "without the fingerprint key masked values cannot be found";
         writeln!(err, "stenograph: {what}; name the configuration with --config")?;
+    }
+    if echoed.withheld_parts > 0 {
+        let (count, first) = (echoed.withheld_parts, &echoed.withheld_in);
+        writeln!(
+            err,
+            "stenograph: {count} bodies were not kept, so nobody can search them; first in entries \
+             {first:?}"
+        )?;
     }
     if echoed.sealed.unsearched > 0 {
         let count = echoed.sealed.unsearched;

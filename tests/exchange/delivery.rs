@@ -2,6 +2,7 @@
 //! connection that all of it went over.
 
 use serde_json::{Value, json};
+use stenograph::gateway::connection::Event;
 use stenograph::record::{Entry, Kind, PartKind};
 
 use super::script::{STREAM_HEAD, Script, call, event, json_answer, progress, result};
@@ -31,8 +32,7 @@ fn farewell(script: &mut Script, unacknowledged: Option<u64>) -> Option<Value> {
     })
 }
 
-// Mutants: `note_handed` not called; the time of the entry told in place of that of the send; a part of
-// an event that the kernel took counted as the event.
+// Mutant: `note_handed` not called.
 #[test]
 fn each_event_is_told_once_with_the_time_at_which_the_kernel_had_it() {
     let script = Script::new(Plan::default());
@@ -63,6 +63,29 @@ fn each_event_is_told_once_with_the_time_at_which_the_kernel_had_it() {
     let end = &details(&record, Kind::End)[0];
     let times = ["forwarded_ns", "begun_ns", "sent_ns", "duration_ns"].map(|name| &end[name]);
     assert_eq!(times, [&json!(0), &json!(100 * ms), &json!(1100 * ms), &json!(1100 * ms)]);
+    script.end();
+}
+
+// Mutant: what the kernel took in part is told as handed over.
+#[test]
+fn an_event_that_the_kernel_took_in_part_is_not_told_as_handed_over() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut script = sent(script, &token)
+        .upstream(STREAM_HEAD)
+        .expect_to_client(&["200 OK"])
+        .client_reads(false)
+        .upstream(event(&progress(1)));
+    script.rig.event(&mut script.stage, Event::ClientSendBroken(10));
+    let script = script.upstream(event(&result(7, "for nobody")) + "0\r\n\r\n");
+    script.stage.settle();
+    let end = &details(&script.stage.record(), Kind::End)[0];
+    assert_eq!(
+        (&end["handed"], &end["outcome"]),
+        (&json!([[1, 1, 0]]), &json!("client-disconnected"))
+    );
+    let mut script = script;
+    script.rig.client_out.clear();
     script.end();
 }
 
