@@ -108,8 +108,7 @@ fn receive_until(stream: &mut TcpStream, got: &mut Vec<u8>, text: &str) {
     });
 }
 
-// Mutants: `verdict.policy` left out of events; `told.texts` never filled; the recording settings left
-// out of the policy entry.
+// Mutants: `verdict.policy` left out of events; `told.texts` never filled.
 #[test]
 fn verdicts_name_the_policy_they_were_given_under_also_when_it_changes_during_a_stream() {
     let directory = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ impl Sink for Bodies {
     }
 }
 
-// Mutants: the salt of the body written in front of its presence byte; `Keep::stores` true for bodies.
+// Mutant: `Keep::stores` true for bodies.
 #[test]
 fn a_body_that_is_not_kept_leaves_a_length_and_a_commitment_that_nobody_can_try() {
     let drawn: Arc<Mutex<Vec<u8>>> = Arc::default();
@@ -79,7 +79,7 @@ fn details(disk: &MemoryDisk, kind: Kind) -> Vec<Value> {
     details.1
 }
 
-// Mutants: `watch_clock` not called; the kernel asked and its answer dropped.
+// Mutant: `watch_clock` not called.
 #[test]
 fn the_writer_tells_of_clock_steps_and_of_the_kernels_word_without_being_asked() {
     let disk = MemoryDisk::new();
@@ -112,7 +112,7 @@ fn the_writer_tells_of_clock_steps_and_of_the_kernels_word_without_being_asked()
     writer.stop().unwrap();
 }
 
-// Mutants: `checkpoint_before` never called; the first checkpoint kept in place of the last.
+// Mutant: `checkpoint_before` never called.
 #[test]
 fn a_start_entry_names_the_last_checkpoint_before_it() {
     let mut maker = Maker::default();

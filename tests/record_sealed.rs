@@ -187,8 +187,6 @@ fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
     (disk, sent.into())
 }
 
-// Mutants: `keep_back` that keeps no copy; `with_kept_back` not called for refusals, for ends, for bare
-// answers.
 #[test]
 fn what_could_not_be_judged_comes_back_too() {
     let half = "{\"jsonrpc\":\"2.0\",\"x\":\"MASKME-abcdef";

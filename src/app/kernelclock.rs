@@ -28,7 +28,6 @@ pub fn stated() -> Option<Stated> {
 
 #[cfg(test)]
 mod tests {
-    // Mutant: `modes` set to a bit that changes something; as an ordinary user the kernel refuses.
     #[test]
     fn this_kernel_says_it() {
         let stated = super::stated().expect("adjtimex");

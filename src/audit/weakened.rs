@@ -175,7 +175,7 @@ mod tests {
         json!({ "policy": "x", "recording": { "release": release, "seal_to": ["age1a"] } })
     }
 
-    // Mutants: `weaker_than` asked the other way round; `until` left open; what entries tell ignored.
+    // Mutant: `weaker_than` asked the other way round.
     #[test]
     fn policies_are_compared_over_restarts_and_what_an_entry_tells_is_told_once() {
         let said = "release was written and is queued";

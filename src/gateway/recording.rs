@@ -172,7 +172,6 @@ mod tests {
         }
     }
 
-    // Mutants: any one comparison of `weaker_than` or `weaknesses` taken out, or turned round.
     #[test]
     fn each_step_down_is_told_once_and_no_step_up_is() {
         type Change = fn(&mut Recording);

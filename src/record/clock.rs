@@ -122,7 +122,7 @@ mod tests {
         Now { utc_ns, mono_ns }
     }
 
-    // Mutants: `READINGS` of 1; a threshold of 200 ms; the difference not kept after a step.
+    // Mutants: `READINGS` of 1; a threshold of 200 ms.
     #[test]
     fn steps_are_told_once_and_lost_cores_are_not_steps() {
         let mut watch = ClockWatch::new(at(1_000 * S, 10 * S));

@@ -116,8 +116,7 @@ fn what_was_cut_says_how_much_the_client_never_acknowledged() {
     script.end();
 }
 
-// Mutants: `tell_connect` called for every request; `received` counting the whole buffer; the FIN
-// counted as a byte.
+// Mutants: a connect entry for every request; the FIN counted as a byte.
 #[test]
 fn a_connection_is_told_with_its_first_caller_and_when_it_is_over() {
     let script = Script::new(Plan::default());

@@ -38,8 +38,7 @@ fn kept_back(script: &Script, kind: Kind, bytes: usize) {
     assert!(!record.iter().any(|entry| entry.text().contains(HALF)), "in clear");
 }
 
-// Mutants: `keep_back` or `keep_back_partial` that do nothing; `with_kept_back` that stores the bytes as
-// a body; the length told by two entries.
+// Mutant: `keep_back_partial` that does nothing.
 #[test]
 fn what_came_and_could_not_be_judged_is_told_by_its_length() {
     let html = format!("<p>{HALF}</p>");

@@ -129,7 +129,7 @@ fn what_is_written_is_read() {
     assert_eq!((read.0.len(), read.1, read.2), (74_128, out.len(), true));
 }
 
-// Mutants: a run that takes every size; `more` that starts a new run.
+// Mutant: `take_chunks` that gives nothing.
 #[test]
 fn chunk_sizes_are_remembered_in_runs_within_a_bound() {
     let mut decoder = Decoder::of_response(Framing::Chunked);
