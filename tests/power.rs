@@ -17,8 +17,8 @@
 //! `STENOGRAPH_KILL_SEED` repeats the moments of an earlier run. Needs root and loop devices. Where a host
 //! cannot have them, `STENOGRAPH_POWER=none` says so; without that the tests fail there.
 //!
-//! Checked against the mutant "`synced` does not sync": the ledger then holds marks that the record
-//! lacks.
+//! Checked against the mutant "a sync does nothing": segments then come back without their bytes, which
+//! `verify` finds as damage after the first cut.
 
 #[expect(dead_code, reason = "each test uses its part of it")]
 mod support;
