@@ -94,7 +94,7 @@ fn each_file(image: &Image) -> Vec<Harm> {
 }
 
 // The checks that were taken out of the Python one by one to see this fail: chain of a mark, chain of a
-// checkpoint, form of a mark block, root, digest of the residue, canonical base64.
+// checkpoint, form of a mark block, signature, range of the scalar.
 #[test]
 fn both_find_the_same_damage_in_a_small_record() {
     let (small, _) = Maker::small_record();
@@ -129,8 +129,9 @@ fn both_find_the_same_damage_in_a_small_record() {
     assert!(intact[0] && !intact[intact.len() - 1] && !intact[intact.len() - 2]);
 }
 
-// The same for rules that only the holder of the signing key can break unseen: the presence byte, kinds
-// of blocks, the zero bytes, the strictness of signatures.
+// Rules that only the holder of the signing key can break unseen. The checks that were taken out of the
+// Python one by one to see this fail: presence byte, commitment, root, size, tree of the header, chain
+// carried over, chain_0, digest of the residue, canonical base64, scalar, R of small order, frame end.
 #[test]
 fn both_judge_forged_records_as_the_document_says() {
     let (stated, records) = forgeries();

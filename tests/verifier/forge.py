@@ -83,7 +83,7 @@ def raw(content, last=False):
 
 def entry(sequence, *bodies, kind=REQUEST, compact=False, **other):
     """A plain entry. `other` replaces fields: length, version, exchange, session, flags, parts, zero,
-    presence, salted (what the commitments are made of), part_kind."""
+    presence, stored (whether the part is), salted (what the commitments are made of), part_kind."""
     row_length = format.HASH + 6
     salts = [sha256(b"salt", bytes([i]), struct.pack("<Q", sequence)) for i in range(len(bodies))]
     seed = sha256(b"seed", struct.pack("<Q", sequence))
@@ -113,9 +113,10 @@ def entry(sequence, *bodies, kind=REQUEST, compact=False, **other):
         header += row + commitment
         rows += row if compact else row + commitment
         stored += bytes([presence])
-        if presence and not compact:
-            stored += salt
-        stored += body if presence else commitment if compact else b""
+        if other.get("stored", presence):
+            stored += body if compact else salt + body
+        elif compact:
+            stored += commitment
     plain = b"C" + fixed + rows + seed + stored if compact else b"E" + fixed + rows + stored
     return plain, header
 

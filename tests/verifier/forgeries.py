@@ -47,7 +47,10 @@ def entries():
         sound(f"{how}, withheld", one(b"withheld", compact=compact, presence=0))
         sound(f"{how}, unknown kinds", one(b"body", kind=200, part_kind=99, compact=compact))
         sound(f"{how}, ids", one(exchange=bytes([1] * 15), session=bytes([2] * 10), flags=3, compact=compact))
-        broken(f"{how}, presence 2", one(b"body", presence=2, compact=compact))
+        for stored in (True, False):
+            is_stored = "stored" if stored else "not stored"
+            forged = one(b"body", presence=2, stored=stored, compact=compact)
+            broken(f"{how}, presence 2, {is_stored}", forged)
         broken(f"{how}, seventeen parts", one(*[b"part"] * 17, compact=compact))
         broken(f"{how}, a part row with a byte", one(b"body", zero=1, compact=compact))
         broken(f"{how}, entry version 0", one(b"body", version=0, compact=compact))
@@ -380,6 +383,10 @@ def joins():
         "the magic number of a checkpoint": {"frame": format.CHECKPOINT},
     }.items():
         broken(f"a second header with {name}", second(**other))
+    for size, peaks in (0, []), (2, [bytes(32)]), (3, [bytes(32), bytes(32)]):
+        begun = sealed_start()
+        begun.tree = Tree(size, peaks)
+        broken(f"another tree of {size} entries", begun.segment().requests(b"a").checkpoint().seal())
     for name, other in {
         "a sealed file before": {"end": format.SEALED},
         "a torn file before": {"end": format.TORN},
