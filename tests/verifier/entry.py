@@ -145,7 +145,7 @@ def ends_item(plain):
         at = ends + (HASH if compact else 0)
         for row in range(rows, ends, row_length):
             length = int.from_bytes(plain[row + 2 : row + PART_FIXED], "little")
-            present = plain[at : at + 1] != b"\0"
+            present = plain[at : at + 1] == b"\1"
             if compact:
                 at += 1 + (length if present else HASH)
             else:
