@@ -12,6 +12,10 @@
 //! Settings by environment: `STENOGRAPH_RELAY_ROUNDS` (12), `STENOGRAPH_RELAY_MS` (1500 per round
 //! and contestant), `STENOGRAPH_RELAY_CONNECTIONS` (32), `STENOGRAPH_RELAY_RELEASE` (`written`).
 //! Without nginx on the machine only the gateway is measured.
+//!
+//! `STENOGRAPH_RELAY_TABLE=1 cargo bench --bench relay` asks instead what each release level adds to the
+//! time of a call: one gateway for each of `queued`, `written` and `synced`, and nginx, in turn, at 1, 32
+//! and 256 connections. The record lies where `TMPDIR` says; the kind of disk is printed.
 
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "each test uses its part of it")]
@@ -292,6 +296,82 @@ http {{
     Some((child, Contestant { name: "nginx", address, processes }))
 }
 
+fn end_nginx(mut child: Child) {
+    let process = rustix::process::Pid::from_child(&child);
+    let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+    let _ = child.wait();
+}
+
+/// The load runs on core 1. To be called last: a child process inherits the affinity of its parent.
+fn pin_load() {
+    let mut core = rustix::thread::CpuSet::new();
+    core.set(1);
+    if rustix::thread::sched_setaffinity(None, &core).is_err() {
+        println!("no second core to pin the load to");
+    }
+}
+
+/// File system and device of a directory, as `/proc/self/mounts` names them.
+fn disk_of(directory: &Path) -> String {
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ');
+            let (device, point, kind) = (words.next()?, words.next()?, words.next()?);
+            directory.starts_with(point).then(|| (point.len(), format!("{kind} on {device}")))
+        })
+        .max()
+        .map_or_else(|| "unknown".to_owned(), |(_, text)| text)
+}
+
+/// The time of a call by level and connections, and what a level adds to nginx's in the same round.
+async fn print_table(
+    contestants: &[Contestant],
+    calls: &Rc<Vec<Vec<u8>>>,
+    rounds: u64,
+    time: Duration,
+    directory: &Path,
+) {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("record on {}; load {}; {rounds} rounds", disk_of(directory), load.trim());
+    println!(
+        "\n| connections | | p50 us | p99 us | added at p50 | added at p99 | calls/s |\n\
+         |---|---|---|---|---|---|---|"
+    );
+    for connections in [1, 32, 256] {
+        for one in contestants {
+            run_round(one, calls, connections, Duration::from_millis(300)).await;
+        }
+        let mut kept: Vec<Vec<Figures>> = contestants.iter().map(|_| Vec::new()).collect();
+        for round in 0..rounds as usize {
+            for turn in 0..contestants.len() {
+                let at = (round + turn) % contestants.len();
+                kept[at].push(run_round(&contestants[at], calls, connections, time).await);
+            }
+        }
+        let plain = kept.last().expect("nginx is the last");
+        for (one, figures) in contestants.iter().zip(&kept) {
+            let all = |take: fn(&Figures) -> f64| median(figures.iter().map(take).collect());
+            let added = |take: fn(&Figures) -> f64| {
+                median(
+                    figures.iter().zip(plain).map(|(own, plain)| take(own) - take(plain)).collect(),
+                )
+            };
+            println!(
+                "| {connections} | {} | {:.0} | {:.0} | {:+.0} | {:+.0} | {:.0} |",
+                one.name,
+                all(|f| f64::from(f.p50_us)),
+                all(|f| f64::from(f.p99_us)),
+                added(|f| f64::from(f.p50_us)),
+                added(|f| f64::from(f.p99_us)),
+                all(|f| f.calls_per_s),
+            );
+        }
+    }
+}
+
 async fn run(directory: &Path) {
     let rounds = setting("STENOGRAPH_RELAY_ROUNDS", 12);
     let time = Duration::from_millis(setting("STENOGRAPH_RELAY_MS", 1500));
@@ -330,6 +410,27 @@ async fn run(directory: &Path) {
     let calls = Rc::new(calls.collect::<Vec<_>>());
 
     let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
+    if setting("STENOGRAPH_RELAY_TABLE", 0) == 1 {
+        let make = |release: &'static str| {
+            let directory = directory.join(release);
+            std::fs::create_dir(&directory).expect("a directory");
+            let mut gateway =
+                Gateway::prepare(&binary, &directory, &provider, upstream, "[0]", release, "");
+            gateway.start();
+            let (address, processes) = (gateway.address, vec![gateway.id()]);
+            (gateway, Contestant { name: release, address, processes })
+        };
+        let (mut gateways, mut contestants): (Vec<_>, Vec<_>) =
+            ["queued", "written", "synced"].into_iter().map(make).unzip();
+        let nginx = start_nginx(directory, upstream);
+        let (child, contestant) = nginx.expect("nginx is installed (Debian: nginx-light)");
+        contestants.push(contestant);
+        pin_load();
+        print_table(&contestants, &calls, rounds, time, directory).await;
+        end_nginx(child);
+        assert!(gateways.iter_mut().all(Gateway::stop), "the gateways stop");
+        return;
+    }
     let mut gateway =
         Gateway::prepare(&binary, directory, &provider, upstream, "[0]", &release, "");
     // Blocking is fine: nothing of the load runs yet, and the key set comes from other threads.
@@ -351,12 +452,7 @@ async fn run(directory: &Path) {
         }
     }
 
-    // Only now: a child process inherits the affinity of its parent.
-    let mut core = rustix::thread::CpuSet::new();
-    core.set(1);
-    if rustix::thread::sched_setaffinity(None, &core).is_err() {
-        println!("no second core to pin the load to");
-    }
+    pin_load();
     println!("{connections} connections, {} ms a round, release = {release}", time.as_millis());
     for one in &contestants {
         run_round(one, &calls, connections, Duration::from_millis(700)).await;
@@ -408,10 +504,8 @@ async fn run(directory: &Path) {
             ratios.len()
         );
     }
-    if let Some(mut child) = nginx_process {
-        let process = rustix::process::Pid::from_child(&child);
-        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
-        let _ = child.wait();
+    if let Some(child) = nginx_process {
+        end_nginx(child);
     }
     assert!(gateway.stop(), "the gateway stops");
     let (code, said, why) = gateway.command(&["verify", "--json", "--key", &gateway.verifier]);
