@@ -75,7 +75,7 @@ impl Sink for All {
 
 fn entries(directory: &Path) -> Vec<Value> {
     let mut all = All(Vec::new());
-    let files = Directory::new(&directory.join("record"));
+    let files = Directory::new(directory.join("record"));
     let reading = read(&files, Checks { key: None, commitments: true }, &mut all).unwrap();
     assert!(reading.is_consistent(), "{:?}", reading.damage);
     all.0

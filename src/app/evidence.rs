@@ -95,8 +95,11 @@ pub fn recording(config: &Config) -> Recording {
         seal_to: config.record.seal_to.iter().map(ToString::to_string).collect(),
         seal: if config.record.seal_payloads { "payloads" } else { "masked" }.to_owned(),
         seal_tokens: config.record.seal_tokens,
+        witnesses: config.record.witnesses.iter().map(|one| one.key.to_string()).collect(),
+        on_unwitnessed: if config.record.unwitnessed_refuses { "refuse" } else { "alarm" }
+            .to_owned(),
+        max_unwitnessed_ms: config.record.unwitnessed_ms_max,
         grants: grants.collect(),
-        ..Recording::default()
     }
 }
 
