@@ -64,7 +64,7 @@ fn hear(image: &Image, threads: usize) -> (String, Heard) {
     (format!("{reading:?}"), heard)
 }
 
-// Mutants: segments put together as they finish; the gate opened by what was read.
+// Mutant: segments put together as they finish.
 #[test]
 fn several_threads_say_what_one_says() {
     let sound = image();
