@@ -143,8 +143,27 @@ fn replace(record: &Path, by: &Path) {
 /// `serve` that must not come up: exit code and log.
 fn start_refused(gateway: &Gateway) -> (i32, String) {
     let config = gateway.directory.join("stenograph.toml").display().to_string();
-    let (code, _, err) = run(&gateway.binary, &["serve", "--config", &config]);
-    (code, err)
+    let log = gateway.directory.join("refused.log");
+    let mut child = Command::new(&gateway.binary)
+        .args(["serve", "--config", &config])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).expect("log file"))
+        .spawn()
+        .expect("it runs");
+    let begun = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        if let Some(ended) = child.try_wait().expect("waiting works") {
+            return (ended.code().unwrap_or(-1), said);
+        }
+        if begun.elapsed() > SOON || said.contains(r#""event":"ready""#) {
+            child.kill().expect("kill");
+            child.wait().expect("gone");
+            panic!("it was to refuse: {said}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[derive(Default)]
