@@ -83,3 +83,22 @@ fn a_key_has_one_encoding() {
     }
     assert!(points > 10, "{points} of them decode");
 }
+
+/// The published cases of project Wycheproof: changed, cut and lengthened signatures, scalars beyond the
+/// order, made-up points.
+// Mutant: `VerifierKey::verify` answers true.
+#[test]
+fn published_edge_cases_get_the_published_verdict() {
+    use wycheproof::eddsa::{TestName, TestSet};
+    let (mut good, mut bad) = (0, 0);
+    for group in TestSet::load(TestName::Ed25519).unwrap().test_groups {
+        let key = VerifierKey::parse(&key_text(&group.key.pk)).unwrap();
+        for case in group.tests {
+            let passed = <[u8; 64]>::try_from(&case.sig[..])
+                .is_ok_and(|signature| key.verify(&case.msg, &signature));
+            assert_eq!(passed, !case.result.must_fail(), "{} {}", case.tc_id, case.comment);
+            if passed { good += 1 } else { bad += 1 }
+        }
+    }
+    assert!(good >= 60 && bad >= 60, "{good} good, {bad} bad");
+}
