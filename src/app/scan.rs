@@ -55,13 +55,7 @@ pub fn run(options: &ScanOptions, input: &mut dyn Read, out: &mut dyn Write) -> 
         limits.findings_max = 1 << 24;
         limits.view_bytes_max = u32::MAX as u64;
     }
-    let scanner = match Scanner::new(Arc::clone(&rules), [0; 32], &limits) {
-        Ok(scanner) => scanner,
-        Err(fault) => {
-            eprintln!("{fault}");
-            return 3;
-        }
-    };
+    let scanner = Scanner::new(Arc::clone(&rules), [0; 32], &limits);
     let mut run = Run {
         options,
         scanner,

@@ -112,7 +112,7 @@ impl Database {
         Ok(Database { database, template: std::sync::Mutex::new(template) })
     }
 
-    /// Working memory for one scanner.
+    /// Working memory for one scanner. Panics without memory for it.
     pub fn scratch(&self) -> Scratch {
         self.template.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }

@@ -26,7 +26,7 @@ use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
-use super::hyperscan::{EngineFault, Presence};
+use super::hyperscan::Presence;
 use super::rules::{Rule, RuleSet};
 use super::views::Views;
 use crate::limits::Limits;
@@ -88,12 +88,12 @@ impl std::fmt::Debug for Scanner {
 
 impl Scanner {
     /// A scanner over `rules`. `fingerprint_key` is the record's key for [`Finding::fingerprint`].
-    pub fn new(
-        rules: Arc<RuleSet>,
-        fingerprint_key: [u8; 32],
-        limits: &Limits,
-    ) -> Result<Scanner, EngineFault> {
-        Ok(Scanner::with_engine(rules, fingerprint_key, limits, Engine::Hyperscan))
+    ///
+    /// # Panics
+    /// When there is no memory, as every other allocation. So nobody goes on with the scanner of other
+    /// rules than those that the verdicts name.
+    pub fn new(rules: Arc<RuleSet>, fingerprint_key: [u8; 32], limits: &Limits) -> Scanner {
+        Scanner::with_engine(rules, fingerprint_key, limits, Engine::Hyperscan)
     }
 
     /// The same with a chosen engine.

@@ -225,6 +225,9 @@
 //! | digest differs | damage, at the place of the seal-key entry |
 //! | `<id>.age` or any other name that no seal-key entry names (but `*.new`) | told as foreign; no damage: it may be left over where a process ended between 1 and 2 |
 //!
+//! That a sealed part was made for another entry, or does not hold what its rows commit to, shows only
+//! to whoever has an auditor's identity.
+//!
 //! A sealed part whose data key no seal-key entry before it names is damage, as is one whose first two
 //! bytes are not 1 and 0 or which is shorter than 83 bytes.
 //!
@@ -277,7 +280,7 @@
 //! | the segment's version is 2 or more; at most 8 KiB; the form of a note, text and first line in the one spelling of a checkpoint | damage |
 //! | the first line is by the log's key for this segment | damage |
 //! | another cosignature frame, an index frame or a checkpoint frame follows directly (so that a chain point covers it); a file that ends behind it ends inside something | damage |
-//! | its size is not larger than the tree here, and its text is that of one of the 4096 checkpoint frames before it in the record | damage |
+//! | its size is not larger than the tree here, and its text is that of one of the 4096 checkpoint frames before it in the record, in whatever segments. Not asked behind damage, which may hide the checkpoint | damage, from the last point to the end of this frame |
 //! | each line that bears name and key hash of a witness whose key is given: the signature, strictly | damage |
 //!
 //! Lines of other keys prove nothing and are passed over. The end of a cosignature frame is no point at
@@ -287,7 +290,8 @@
 //! the same, and entries behind it are as good as the log's key alone.
 //!
 //! ### Key rotation (version 2)
-//! An entry of kind `rotation`, whose detail part is the JSON object `old`, `new` (verifier keys of one
+//! An entry of kind `rotation` (in a segment of version 1 this number is an unknown kind and rotates
+//! nothing), whose detail part is the JSON object `old`, `new` (verifier keys of one
 //! name), `size`, `statement`, `old_signature`, `new_signature` (base64, Ed25519 over the statement):
 //! ```text
 //! stenograph key rotation v1
@@ -423,8 +427,12 @@ pub const MAGIC_INDEX: u32 = 0x184D_2A52;
 pub const SKIPPABLE_HEAD_BYTES: usize = 8;
 /// Skippable frame that holds an earlier checkpoint with cosignatures of witnesses.
 pub const MAGIC_COSIGNATURES: u32 = 0x184D_2A53;
-/// First version whose segments may hold cosignatures and rotations.
+/// First version whose segments may hold cosignatures.
 pub const COSIGNATURES_VERSION_MIN: u16 = 2;
+/// First version whose segments may hold sealed parts and tell of their keys.
+pub const SEALED_VERSION_MIN: u16 = 2;
+/// First version in which the kind of a rotation means one.
+pub const ROTATION_VERSION_MIN: u16 = 2;
 /// A cosigned checkpoint is one of so many checkpoint frames before it. Bound: a reader remembers so
 /// many; a witness that answers later than that is not stored.
 pub const COSIGNED_BEHIND_MAX: usize = 4096;

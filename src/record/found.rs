@@ -1,5 +1,6 @@
 //! What a reader finds in a segment, and what it is asked to read.
 
+use super::earlier::Cosigned;
 use super::entry::EntryView;
 use super::header::Header;
 use super::keys::VerifierKey;
@@ -11,6 +12,8 @@ use super::tree::Tree;
 pub struct Place {
     /// Number of the segment.
     pub segment: u32,
+    /// Its format version.
+    pub version: u16,
     /// First byte of the flush that holds the entry.
     pub start: u64,
     /// One past its last byte, the mark not included.
@@ -37,8 +40,9 @@ pub trait Sink {
     }
     /// One checkpoint whose form, and signature where a key was given, is good.
     fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
-    /// Cosignatures over an earlier checkpoint, whose text and log signature are good. Whether that
-    /// checkpoint stands in this record, and what the witnesses' lines are worth, is for the sink.
+    /// Cosignatures over an earlier checkpoint, whose text and log signature are good. What the
+    /// witnesses' lines are worth is for the sink; whether that checkpoint stands in this record is
+    /// told as damage, which may be after this call.
     fn cosignatures(&mut self, _place: u64, _checkpoint: &Checkpoint, _note: &Note<'_>) {}
     /// So many bytes of files have been read since the last call.
     fn bytes_read(&mut self, _bytes: u64) {}
@@ -91,6 +95,8 @@ pub struct Scanned {
     pub entries: u64,
     /// Good checkpoints read.
     pub checkpoints: u64,
+    /// The checkpoints, and cosignatures over others, up to the first damage.
+    pub cosigned: Cosigned,
     /// Roots of the trees of the sizes that were asked for, as far as they are known.
     pub roots: Vec<(u64, [u8; 32])>,
     /// The last entry is a stop entry.

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::age::Recipient;
 use super::disk::Files;
 use super::entry::{Entry, EntryView, Kind, PartKind};
+use super::format::SEALED_VERSION_MIN;
 use super::found::{Damage, Place};
 use super::seal::{DataKey, KeyId, key_of, sealed_part};
 use crate::types::{Now, SessionId};
@@ -108,6 +109,10 @@ fn damage(place: &Place, entry: u64, what: String) -> Damage {
 impl KeyFiles {
     /// Takes what an entry says of keys.
     pub fn add(&mut self, place: &Place, entry: &EntryView<'_>) {
+        // Why: before it these numbers are kinds that nobody knows.
+        if place.version < SEALED_VERSION_MIN {
+            return;
+        }
         if entry.kind() == Some(Kind::SealKey) {
             let detail = entry.part(PartKind::Detail);
             let detail = detail.and_then(|text| serde_json::from_slice::<SealKeyDetail>(text).ok());

@@ -29,6 +29,7 @@
 //! | [`leaves`] | leaves read again for a proof | by `Files` |
 //! | [`rotation`] | changes of the log's key | by `Files` |
 //! | [`writer`] | the thread | by `Disk` |
+//! | [`earlier`] | which checkpoints cosignatures may speak of | no |
 //! | [`found`] | what a reader finds: places, damage, ends | no |
 //! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
 //! | [`recovery`] | what the newest segment's end means at start | by `Disk` |
@@ -40,6 +41,7 @@ pub mod age;
 pub mod clock;
 pub mod cosign;
 pub mod disk;
+pub mod earlier;
 pub mod entry;
 pub mod format;
 pub mod found;

@@ -16,13 +16,14 @@
 use std::io;
 
 use super::disk::Files;
+use super::earlier::Earlier;
 use super::format::{
     HEADER_BYTES_MAX, NEW_SUFFIX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number,
 };
 use super::header::{Header, HeaderFault, Previous, PreviousEnd};
 use super::keys::VerifierKey;
 use super::rotation::KeyPlan;
-use super::scan::{Damage, End, Scanned, Sink, Task, scan};
+use super::scan::{Damage, End, NO_EARLIER, Scanned, Sink, Task, scan};
 use super::tree::Tree;
 use super::writer::residue;
 
@@ -156,6 +157,8 @@ impl SegmentTask<'_> {
     ) -> io::Result<SegmentRead> {
         let next = follower.filter(|&follower| Some(follower) == segment.checked_add(1));
         let header = next.and_then(|next| read_header(self.files, next).ok());
+        // Why only in its place: the header of another segment says nothing of the file before it.
+        let header = header.filter(|(header, _)| Some(header.segment) == next);
         let previous = header.map(|(header, _)| header.previous);
         let name = segment_name(segment);
         let length = self.files.len(&name)?;
@@ -183,6 +186,8 @@ struct Walk<'a> {
     expected: u32,
     /// The tree up to here, unless damage hides entries.
     tree: Option<Tree>,
+    /// The checkpoints up to here, as long as nothing is damaged.
+    earlier: Earlier,
     next_sequence: u64,
     signed: u64,
 }
@@ -212,7 +217,17 @@ impl<'a> Walk<'a> {
             reading.roots.push((0, Tree::new().root()));
         }
         let tree = Some(Tree::new());
-        let walk = Walk { files, checks, reading, expected: 0, tree, next_sequence: 0, signed: 0 };
+        let earlier = Earlier::default();
+        let walk = Walk {
+            files,
+            checks,
+            reading,
+            expected: 0,
+            tree,
+            earlier,
+            next_sequence: 0,
+            signed: 0,
+        };
         Ok((walk, numbers))
     }
 
@@ -264,11 +279,14 @@ impl<'a> Walk<'a> {
     fn join(&mut self, segment: u32, newest: bool, read: &SegmentRead) -> io::Result<()> {
         let SegmentRead { previous, length, scanned } = read;
         self.joins(segment, scanned);
+        let strangers = self.cosigned(segment, scanned);
         self.reading.entries += scanned.entries;
         self.reading.checkpoints += scanned.checkpoints;
         let last = self.reading.roots.last().map(|(size, _)| *size);
         let fresh = scanned.roots.iter().filter(|(size, _)| last.is_none_or(|last| *size > last));
         self.reading.roots.extend(fresh);
+        // These stand before whatever damage is in the segment.
+        self.reading.damage.extend(strangers);
         self.reading.damage.extend(scanned.damage.iter().cloned());
         self.signed = scanned.signed.unwrap_or(self.signed);
         self.next_sequence = match (&scanned.tree, &scanned.header) {
@@ -282,6 +300,25 @@ impl<'a> Walk<'a> {
             None => self.ends(segment, *length, scanned, newest),
         }
         Ok(())
+    }
+
+    /// The segment's cosignatures against the checkpoints before it. Behind damage they are not asked:
+    /// it may hide the checkpoint.
+    fn cosigned(&mut self, segment: u32, scanned: &Scanned) -> Vec<Damage> {
+        let read = self.reading.damage.is_empty() && self.reading.unreadable.is_empty();
+        if !read || self.tree.is_none() {
+            return Vec::new();
+        }
+        let strangers = scanned.cosigned.strangers(&self.earlier).into_iter().map(|place| Damage {
+            segment,
+            entry: place.entry,
+            offset: place.offset,
+            end: place.end,
+            what: NO_EARLIER.to_owned(),
+        });
+        let strangers = strangers.collect();
+        scanned.cosigned.pass_on(&mut self.earlier);
+        strangers
     }
 
     /// The header against everything before it.

@@ -11,7 +11,7 @@ use super::disk::Files;
 use super::entry::{
     EntryMeasure, EntryRead, Kind, PartKind, TAG_COMPACT, TAG_ENTRY, measure_entry, read_entry,
 };
-use super::format::{SKIPPABLE_HEAD_BYTES, WINDOW_LOG, segment_name};
+use super::format::{ROTATION_VERSION_MIN, SKIPPABLE_HEAD_BYTES, WINDOW_LOG, segment_name};
 use super::header::Header;
 use super::keys::{LogKey, VerifierKey, base64_read};
 
@@ -142,7 +142,12 @@ pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
     input.read_exact(&mut head)?;
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let bytes = Header::frame_bytes(&head).map_err(|fault| bad(fault.to_string()))?;
-    io::copy(&mut input.by_ref().take((bytes - head.len()) as u64), &mut io::sink())?;
+    let mut frame = vec![0; bytes];
+    frame[..head.len()].copy_from_slice(&head);
+    input.read_exact(&mut frame[head.len()..])?;
+    if Header::version(&frame) < ROTATION_VERSION_MIN {
+        return Ok(None);
+    }
     let mut plain = zstd::Decoder::new(input)?.single_frame();
     plain.window_log_max(WINDOW_LOG)?;
     let mut flush = Vec::new();

@@ -25,6 +25,7 @@ use std::io::{self, Read};
 use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
+use super::earlier::{Cosigned, text_digest};
 use super::entry::{
     ENTRY_BYTES_MAX, EntryFault, EntryMeasure, EntryView, Kind, PartKind, TAG_COMPACT, TAG_ENTRY,
     TAG_MARK, measure_entry, read_entries,
@@ -32,7 +33,8 @@ use super::entry::{
 use super::format::{
     CHECKPOINT_BYTES_MAX, COMPACT_VERSION_MIN, COSIGNATURES_BYTES_MAX, COSIGNATURES_VERSION_MIN,
     DATA_FRAME_HEAD, FORMAT_VERSION, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
-    MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
+    MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, ROTATION_VERSION_MIN,
+    SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
 pub use super::found::{Damage, End, Place, Scanned, Sink, Task, Wants};
 use super::header::{Header, HeaderFault};
@@ -50,6 +52,10 @@ const FLUSH_BYTES_MAX: usize = ENTRY_BYTES_MAX + 8 * 1024 * 1024;
 const READ_BYTES: usize = 256 * 1024;
 /// Plain memory kept between flushes.
 const PLAIN_KEEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// A cosignature over something else than a checkpoint that stands before it.
+pub(super) const NO_EARLIER: &str =
+    "cosigned checkpoint is none of the 4096 before it in this record";
 
 /// Why a step could not be taken.
 enum Fault {
@@ -153,6 +159,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
             signed: None,
             entries: 0,
             checkpoints: 0,
+            cosigned: Cosigned::default(),
             roots: Vec::new(),
             stopped: false,
             resumed: false,
@@ -366,6 +373,18 @@ impl Scan<'_> {
                 checkpoint.origin, checkpoint.size
             ));
         }
+        let (start, end) = (self.out.point, self.offset + whole as u64);
+        // Why only so far: damage may hide the checkpoint.
+        if self.out.damage.is_empty()
+            && !self.out.cosigned.cosignature(
+                text_digest(note.text),
+                start,
+                end,
+                self.next_sequence,
+            )
+        {
+            return broken(NO_EARLIER);
+        }
         self.sink.cosignatures(self.offset, &checkpoint, &note);
         self.consume(whole);
         self.cosigned = true;
@@ -410,6 +429,7 @@ impl Scan<'_> {
         self.cosigned = false;
         self.out.checkpoints += 1;
         self.out.signed = Some(checkpoint.size);
+        self.out.cosigned.checkpoint(text_digest(&checkpoint.text()));
         self.sink.checkpoint(&checkpoint);
         self.at_point();
         if !checkpoint.sealed {
@@ -520,7 +540,8 @@ impl Scan<'_> {
         let flush_bytes = self.plain.len();
         self.decode(block.len())?;
         self.plain.truncate(flush_bytes);
-        let place = Place { segment: self.task.segment, start, end: self.extent_start, sound };
+        let (segment, version) = (self.task.segment, self.version);
+        let place = Place { segment, version, start, end: self.extent_start, sound };
         let plain = std::mem::take(&mut self.plain);
         let mut ends = std::mem::take(&mut self.entry_ends);
         let commitments = self.task.commitments;
@@ -555,6 +576,7 @@ impl Scan<'_> {
             self.tree = None;
         }
         if view.kind() == Some(Kind::Rotation)
+            && self.version >= ROTATION_VERSION_MIN
             && let Err(what) = self.rotation(view)
         {
             self.damage(place.start, place.end, Some(view.sequence), what);

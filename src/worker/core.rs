@@ -97,12 +97,10 @@ impl Worker {
         if env.snapshot.generation != self.shared.generation() {
             let next = self.shared.snapshot();
             if !Arc::ptr_eq(&env.snapshot.rules, &next.rules) {
-                // A compiled set that gives no scratch memory changes nothing: the old rules stay.
-                if let Ok(scanner) =
-                    Scanner::new(next.rules.clone(), self.fingerprint_key, &next.settings.limits)
-                {
-                    env.scanner = scanner;
-                }
+                // Without memory for it this panics, which stops the process: verdicts never name a
+                // policy under which nothing was judged.
+                let limits = &next.settings.limits;
+                env.scanner = Scanner::new(next.rules.clone(), self.fingerprint_key, limits);
             }
             env.snapshot = next;
         }
@@ -216,8 +214,7 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
     let progress = start.recorder.progress_shared();
     let snapshot = shared.snapshot();
     let limits = snapshot.settings.limits.clone();
-    let scanner = Scanner::new(snapshot.rules.clone(), start.fingerprint_key, &limits)
-        .map_err(|fault| format!("worker {}: scanner: {fault}", start.index))?;
+    let scanner = Scanner::new(snapshot.rules.clone(), start.fingerprint_key, &limits);
     let index = usize::from(start.index);
     let counters = WorkerCounters { all: shared.metrics.clone(), worker: index };
     let env = Env {

@@ -181,7 +181,7 @@ impl Stage {
         let metrics = Arc::new(Metrics::new(1, vec!["codegen".to_owned()], fault::LABELS));
         let snapshot = Arc::new(snapshot(&plan, &deny, 1));
         let env = Env {
-            scanner: Scanner::new(RULES.clone(), [5; 32], &plan.limits).unwrap(),
+            scanner: Scanner::new(RULES.clone(), [5; 32], &plan.limits),
             json: strict::Scratch::new(),
             tokens: Cache::new(&plan.limits),
             recorder: recorders.pop().unwrap(),

@@ -8,6 +8,7 @@ Writes JSON Lines `{"name", "sound", "seed", "files": {NAME: BASE64}}`; `sound` 
 `seed` in hexadecimal that of the key that is trusted.
 """
 
+import copy
 import hashlib
 import json
 import sys
@@ -261,6 +262,21 @@ def cosignatures():
     broken("a cosignature over 8 KiB", whole(one(lines=long * (8192 // len(long)))))
     forged = sealed_start()
     forged.signer = OTHER
+    other = Forger().segment().requests(b"eno").checkpoint().notes[-1]
+    broken("a cosignature of another checkpoint", whole(one(note=other, lines=cosigned(other))))
+    # The very one that would stand here: its chain covers what stands before it, so it cannot follow.
+    other = one().checkpoint().notes[-1]
+    broken("a cosignature before its checkpoint", whole(one(note=other, lines=cosigned(other))))
+    begun = sealed_start().segment().requests(b"three").checkpoint().seal()
+    for number, note in enumerate(list(begun.notes)):
+        follows = copy.deepcopy(begun).segment().requests(b"four").checkpoint().frame_end()
+        follows.cosignature(note=note, lines=cosigned(note)).checkpoint().seal()
+        sound(f"a cosignature of checkpoint {number} of the segments before", follows)
+    follows = copy.deepcopy(begun).segment().cosignature(note=other, lines=cosigned(other)).checkpoint()
+    broken("a cosignature behind the header, of another checkpoint", follows.seal())
+    first = Forger(1).segment().requests(b"one").checkpoint().seal()
+    first.version = 2
+    sound("a cosignature of a checkpoint of version 1", first.segment().cosignature().checkpoint().seal())
     broken("a cosignature of what another key signed", whole(one(note=forged.checkpoint().notes[-1])))
 
 
@@ -283,6 +299,11 @@ def rotations():
     broken("a rotation that the old key did not sign", rotated(old_signature=encode(bytes(64))))
     broken("a rotation that the new key did not sign", rotated(new_signature=encode(bytes(64))))
     broken("a rotation behind no start", rotated(first=3))
+    unknown = sealed_start(1).segment().rotation(LOG, OTHER)
+    unknown.signer = LOG
+    sound("the kind of a rotation in version 1", unknown.checkpoint().seal())
+    obeyed = sealed_start(1).segment().rotation(LOG, OTHER).checkpoint().seal()
+    broken("the kind of a rotation in version 1, obeyed", obeyed)
     late = sealed_start().segment().requests(b"first").rotation(LOG, OTHER)
     broken("a rotation in the second flush", late.checkpoint().seal())
     unused = sealed_start().segment().rotation(LOG, OTHER)
