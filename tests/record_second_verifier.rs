@@ -11,13 +11,17 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use record_support::{Image, Maker, MemoryDisk, Step, key, random, request};
-use second_verifier::{Harm, Record, agree, forgeries, gateways_verify, hex, root, second_verify};
+use second_verifier::{
+    Harm, KEYS, Record, agree, forgeries, gateways_verify, hex, root, second_verify,
+};
 use serde_json::{Value, json};
+use stenograph::record::age::Identity;
 use stenograph::record::header::PreviousEnd;
 use stenograph::record::keys::LogKey;
 use stenograph::record::recovery::recover;
-use stenograph::record::{Entry, Kind};
+use stenograph::record::{Entry, Kind, PartKind};
 use stenograph::types::Now;
+use zeroize::Zeroizing;
 
 /// A record whose second segment was cut off in a write and adopted by the third, which is sealed.
 fn adopted_record() -> Image {
@@ -42,6 +46,49 @@ fn adopted_record() -> Image {
     let mut image = maker.files;
     image.insert("00000004.new".into(), b"left over".to_vec());
     image
+}
+
+/// Originals that are sealed under two keys; the key files lie in the image.
+fn sealed_record() -> Image {
+    let auditor = Identity::from_seed(&[0xa1; 32]);
+    let mut maker = Maker::default();
+    for number in 0..2 {
+        let told = maker.seal_to(&[auditor.recipient().clone()]);
+        let original = |number| Zeroizing::new(format!("what came {number}").into_bytes());
+        let masked =
+            |number| request(number, b"***").original(PartKind::Original, original(number));
+        maker.segment(vec![
+            Step::Flush(vec![told, masked(1 + 2 * number)]),
+            Step::Flush(vec![masked(2 + 2 * number)]),
+            Step::Seal,
+        ]);
+    }
+    let mut image = maker.files;
+    image.extend(maker.keys.into_iter().map(|(name, file)| (format!("{KEYS}{name}"), file)));
+    image
+}
+
+fn each_key_file(image: &Image) -> Vec<Harm> {
+    let names: Vec<String> = image.keys().filter(|name| name.starts_with(KEYS)).cloned().collect();
+    let [one, other] = &names[..] else { panic!("two key files: {names:?}") };
+    let left_over = |name: &str| format!("{KEYS}{name}");
+    let mut harms = vec![
+        Harm::Swap(one.clone(), other.clone()),
+        Harm::Copy(one.clone(), other.clone()),
+        Harm::Copy(one.clone(), left_over("00112233445566778899aabbccddeeff.age")),
+        Harm::Copy(one.clone(), left_over("notes.txt")),
+        Harm::Copy(one.clone(), left_over("00112233445566778899aabbccddeeff.new")),
+        Harm::Copy(one.clone(), one.to_uppercase().replace("KEYS/", KEYS)),
+        Harm::Copy(one.clone(), one.trim_end_matches(".age").to_owned()),
+        Harm::Move(one.clone(), left_over("ffeeddccbbaa99887766554433221100.age")),
+        Harm::Replace(other.clone(), Vec::new()),
+    ];
+    harms.extend(names.iter().map(|name| Harm::Remove(name.clone())));
+    let file = &image[one];
+    harms.extend((0..file.len() * 8).map(|bit| Harm::Flip(one.clone(), bit)));
+    harms.extend((0..file.len()).map(|length| Harm::Cut(one.clone(), length)));
+    harms.push(Harm::Insert(one.clone(), file.len(), b"\0".to_vec()));
+    harms
 }
 
 fn each_bit(image: &Image) -> Vec<Harm> {
@@ -99,6 +146,7 @@ fn each_file(image: &Image) -> Vec<Harm> {
 fn both_find_the_same_damage_in_a_small_record() {
     let (small, _) = Maker::small_record();
     let adopted = adopted_record();
+    let sealed = sealed_record();
     let newest = |image: &Image, name: &str| Image::from([(name.to_owned(), image[name].clone())]);
     let mut cases: Vec<(usize, Harm)> = Vec::new();
     let mut add = |record: usize, harms: Vec<Harm>| {
@@ -115,6 +163,14 @@ fn both_find_the_same_damage_in_a_small_record() {
     add(2, each_bit(&newest(&small, "00000002.seg")));
     add(3, vec![Harm::None]);
     add(4, vec![Harm::None]);
+    // Key files and what is sealed under them. That sealed parts were exchanged by whoever signs shows
+    // only to an auditor: `a_sealed_part_opens_in_its_own_entry_only_and_with_its_own_key_only`.
+    add(5, vec![Harm::None]);
+    add(5, each_key_file(&sealed));
+    add(5, each_file(&sealed));
+    // One bit of each byte.
+    let bits = each_bit(&newest(&sealed, "00000001.seg")).into_iter().enumerate();
+    add(5, bits.filter(|(at, _)| at % 8 == at / 8 % 8).map(|(_, harm)| harm).collect());
     let other = |name, seed| Some(LogKey::from_seed(name, &[seed; 32]).unwrap());
     let intact = agree(
         &[
@@ -123,10 +179,20 @@ fn both_find_the_same_damage_in_a_small_record() {
             Record { files: small.clone(), key: None },
             Record { files: small.clone(), key: other("log.example", 8) },
             Record { files: small, key: other("other.example", 7) },
+            Record::new(sealed),
         ],
         &cases,
     );
-    assert!(intact[0] && !intact[intact.len() - 1] && !intact[intact.len() - 2]);
+    let judged = |record: usize, harm: fn(&Harm) -> bool| {
+        let found = cases.iter().position(|(one, what)| *one == record && harm(what));
+        intact[found.expect("such a case")]
+    };
+    let unharmed = |harm: &Harm| matches!(harm, Harm::None);
+    assert_eq!([0, 3, 4, 5].map(|record| judged(record, unharmed)), [true, false, false, true]);
+    // An erased key is no damage, and neither is a file that no entry names; another one is.
+    assert!(judged(5, |harm| matches!(harm, Harm::Remove(name) if name.starts_with(KEYS))));
+    assert!(judged(5, |harm| matches!(harm, Harm::Copy(_, name) if name.ends_with("notes.txt"))));
+    assert!(!judged(5, |harm| matches!(harm, Harm::Swap(one, _) if one.starts_with(KEYS))));
 }
 
 // Rules that only the holder of the signing key can break unseen. The checks that were taken out of the

@@ -229,7 +229,9 @@
 //! to whoever has an auditor's identity.
 //!
 //! A sealed part whose data key no seal-key entry before it names is damage, as is one whose first two
-//! bytes are not 1 and 0 or which is shorter than 83 bytes.
+//! bytes are not 1 and 0, which is shorter than 83 bytes, or which is not the last row. A seal-key entry
+//! whose detail is not there or is another object is damage too. A sealed part that is withheld says
+//! nothing of a key.
 //!
 //! #### What is not restorable
 //! Of heads what `*` stands for (it is kept nowhere, but the token with `seal_tokens`); of events their
@@ -304,7 +306,7 @@
 //! each line with its line feed. It stands in the first flush of a segment whose first entry is a start
 //! entry, so all checkpoints of one segment are signed by one key: that of the last rotation in this
 //! segment or before it. Anywhere else, or with a signature, size or root that does not fit, it is
-//! damage. The same rotation may be said again by a later start, when the first one was cut off before
+//! damage, as is one whose detail is not there. The same rotation may be said again by a later start, when the first one was cut off before
 //! it signed.
 //!
 //! A reader who trusts one key follows the rotations from it:
@@ -332,6 +334,11 @@
 //! | newest, ended at a point | (none) | sound; entries behind the last checkpoint are unsigned, told as a gap |
 //! | newest, bytes behind the last point | (none) | torn: starting the gateway adopts it; while the writer runs it is a write in progress |
 //! | anything else | | damaged |
+//!
+//! A checkpoint kept elsewhere is a signed note, whoever else signed it: the record continues it when
+//! the origin is its own, one of the log's keys (along the rotations) signed it, and the tree of as many
+//! entries of this record has the same root. Of a witness that is asked for, at least one cosignature
+//! has to stand in the record. Where either fails, the record is not intact.
 //!
 //! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
 //! earlier moment: only a checkpoint kept elsewhere shows that.

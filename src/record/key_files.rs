@@ -47,7 +47,7 @@ pub fn seal_key_entry(
 ) -> Entry {
     let detail = SealKeyDetail {
         key: key.id().to_string(),
-        file: Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect(),
+        file: hex(&Sha256::digest(file)),
         recipients: recipients.iter().map(ToString::to_string).collect(),
         session: session.map(|session| session.to_string()),
     };
@@ -90,6 +90,10 @@ pub struct KeyReport {
     pub damage: Vec<Damage>,
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn digest_of(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
@@ -98,7 +102,7 @@ fn digest_of(text: &str) -> Option<[u8; 32]> {
     for (slot, at) in digest.iter_mut().zip((0..64).step_by(2)) {
         *slot = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
     }
-    Some(digest)
+    (hex(&digest) == text).then_some(digest)
 }
 
 fn damage(place: &Place, entry: u64, what: String) -> Damage {
@@ -128,7 +132,12 @@ impl KeyFiles {
                     self.damage.push(damage(place, entry.sequence, what));
                 }
             }
-        } else if let Some((_, Some(part))) = sealed_part(entry) {
+        }
+        let Some((row, part)) = sealed_part(entry) else { return };
+        if row + 1 != entry.parts.len() {
+            let what = "a sealed part is not the last row".to_owned();
+            self.damage.push(damage(place, entry.sequence, what));
+        } else if let Some(part) = part {
             match key_of(part) {
                 Ok(id) => {
                     let first = self.used.entry(id).or_insert((entry.sequence, *place));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -13,10 +14,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stenograph::record::Kind;
 use stenograph::record::entry::EntryView;
+use stenograph::record::key_files::KeyFiles;
 use stenograph::record::keys::LogKey;
-use stenograph::record::reader::{Checks, read};
-use stenograph::record::scan::{Place, Sink};
+use stenograph::record::reader::{Checks, read, read_parallel};
+use stenograph::record::scan::{Place, Sink, Wants};
+use stenograph::record::seal::sealed_part;
 
 use crate::record_support::{Image, MemoryDisk, key};
 
@@ -89,15 +93,26 @@ impl Harm {
         }
     }
 
-    /// The segments whose files are not as they were.
-    fn touched(&self) -> BTreeSet<u32> {
-        let names: Vec<&String> = match self {
+    /// The files that are not as they were.
+    fn names(&self) -> Vec<&String> {
+        match self {
             Harm::None => vec![],
             Harm::Flip(name, _) | Harm::Cut(name, _) | Harm::Insert(name, ..) => vec![name],
             Harm::Remove(name) | Harm::Replace(name, _) | Harm::Copy(_, name) => vec![name],
             Harm::Move(one, other) | Harm::Swap(one, other) => vec![one, other],
-        };
-        names.into_iter().filter_map(|name| name[..8].parse().ok()).collect()
+        }
+    }
+
+    /// Only key files are not as they were.
+    fn is_to_a_key(&self) -> bool {
+        let names = self.names();
+        !names.is_empty() && names.iter().all(|name| name.starts_with(KEYS))
+    }
+
+    /// The segments whose files are not as they were.
+    fn touched(&self) -> BTreeSet<u32> {
+        let names = self.names();
+        names.into_iter().filter_map(|name| name.get(..8)?.parse().ok()).collect()
     }
 
     /// The first byte that is not as it was, where one can be told.
@@ -126,25 +141,66 @@ struct Verdict {
     unsigned_entries: u64,
     root: String,
     gaps: Vec<u32>,
+    /// Ids of data keys whose files are gone.
+    erased: Vec<String>,
+    /// Files among the keys that no entry names.
+    foreign: Vec<String>,
 }
+
+/// Begins the names of key files in the image of a record.
+pub const KEYS: &str = "keys/";
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Only the verdict is asked for.
-struct Silent;
+/// Only the verdict and the keys are asked for.
+#[derive(Default)]
+struct Keys(KeyFiles);
 
-impl Sink for Silent {
-    fn entry(&mut self, _: &Place, _: &EntryView<'_>) {}
+impl Sink for Keys {
+    fn wants(&self) -> Option<Wants> {
+        Some(|entry| entry.kind() == Some(Kind::SealKey) || sealed_part(entry).is_some())
+    }
+
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.0.add(place, entry);
+    }
 }
 
-fn gateways_verdict(image: Image, key: Option<&LogKey>) -> Verdict {
+/// The record as it lies on a disk.
+fn disk(mut image: Image) -> MemoryDisk {
+    let names: Vec<String> = image.keys().filter(|name| name.starts_with(KEYS)).cloned().collect();
+    let keys = names.into_iter().map(|name| {
+        let file = image.remove(&name).unwrap();
+        (name[KEYS.len()..].to_owned(), file)
+    });
+    let keys = keys.collect();
+    let disk = MemoryDisk::with(image);
+    disk.set_keys(keys);
+    disk
+}
+
+fn gateways_verdict(image: Image, key: Option<&LogKey>, twice: bool) -> Verdict {
     let checks = Checks { key: key.map(LogKey::verifier), commitments: true };
-    let reading = read(&MemoryDisk::with(image), checks, &mut Silent).unwrap();
+    let disk = disk(image);
+    let mut keys = Keys::default();
+    let mut reading = read(&disk, checks, &mut keys).unwrap();
+    if twice {
+        let two = NonZeroUsize::new(2).unwrap();
+        let other = read_parallel(&disk, checks, &[], two, &mut Keys::default()).unwrap();
+        assert_eq!(
+            (&reading.damage, &reading.gaps, &reading.strays, &reading.tree),
+            (&other.damage, &other.gaps, &other.strays, &other.tree)
+        );
+    }
+    let told = keys.0.check(&disk, false).unwrap();
+    reading.damage.extend(told.damage);
     let damage = reading.damage.iter();
     Verdict {
         intact: reading.is_consistent(),
+        erased: told.erased.iter().map(ToString::to_string).collect(),
+        foreign: told.foreign,
         strangers: reading.strays.len(),
         damage: damage
             .map(|one| (one.segment, one.entry, one.offset, one.end, one.what.clone()))
@@ -260,7 +316,8 @@ fn gateways_verdicts(records: &[Record], cases: &[(usize, Harm)]) -> Vec<Verdict
                     let record = &records[*record];
                     let mut image = record.files.clone();
                     harm.apply(&mut image);
-                    let verdict = gateways_verdict(image, record.key.as_ref());
+                    let twice = harm.byte().is_none() && !matches!(harm, Harm::Insert(..));
+                    let verdict = gateways_verdict(image, record.key.as_ref(), twice);
                     found.lock().unwrap().push((at, verdict));
                 }
             });
@@ -293,6 +350,13 @@ fn difference(harm: &Harm, has_key: bool, ours: &Verdict, theirs: &Verdict) -> O
         if ours.gaps != theirs.gaps {
             faults.push("the gaps differ");
         }
+    } else if harm.is_to_a_key() {
+        let places = |verdict: &Verdict| -> Vec<(u32, Option<u64>)> {
+            verdict.damage.iter().map(|one| (one.0, one.1)).collect()
+        };
+        if places(ours) != places(theirs) {
+            faults.push("key files are damaged at other places");
+        }
     } else {
         if ours.strangers != theirs.strangers {
             faults.push("other files are strangers");
@@ -317,6 +381,11 @@ fn difference(harm: &Harm, has_key: bool, ours: &Verdict, theirs: &Verdict) -> O
                 faults.push("the first damage does not hold the byte");
             }
         }
+    }
+    if (ours.intact || harm.is_to_a_key())
+        && (&ours.erased, &ours.foreign) != (&theirs.erased, &theirs.foreign)
+    {
+        faults.push("the key files that are gone or foreign differ");
     }
     (!faults.is_empty())
         .then(|| format!("{}\n  gateway {ours:?}\n  second  {theirs:?}", faults.join(", ")))

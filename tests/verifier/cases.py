@@ -3,7 +3,7 @@
 
 Usage: cases.py CASES VERDICTS
 CASES holds JSON Lines: records as `{"key": VKEY, "files": {NAME: BASE64}}`, numbered from 0 as they
-come, and cases as `[RECORD, HARM, ARGUMENT…]`. VERDICTS gets one line for each case.
+come (files of the directory `keys` have names that begin with it), and cases as `[RECORD, HARM, ARGUMENT…]`. VERDICTS gets one line for each case.
 """
 
 import base64
@@ -52,6 +52,7 @@ HARMS = {harm.__name__: harm for harm in (flip, cut, insert, remove, copy, move,
 HARMS["none"] = lambda files: None
 
 
+KEYS = "keys/"
 PLACE = ("segment", "entry", "offset", "end", "what")
 
 
@@ -67,6 +68,8 @@ def summary(verdict):
         "unsigned_entries": verdict.unsigned_entries,
         "root": verdict.tree.root().hex(),
         "gaps": [one["segment"] for one in verdict.gaps],
+        "erased": verdict.erased,
+        "foreign": verdict.foreign,
     }
 
 
@@ -83,7 +86,9 @@ def main():
             files, key = records[base]
             files = dict(files)
             HARMS[harm](files, *arguments)
-            print(json.dumps(summary(record.verify(files, key))), file=out)
+            key_files = {name.removeprefix(KEYS): files.pop(name) for name in list(files) if name.startswith(KEYS)}
+            key_files = {name: file for name, file in key_files.items() if not name.endswith(".new")}
+            print(json.dumps(summary(record.verify(files, key, (), key_files))), file=out)
 
 
 if __name__ == "__main__":

@@ -46,9 +46,10 @@ class Items:
         self.at = 0
         self.first_kind = None
         self.sequence = None
-        # The detail parts of the rotations.
+        # The detail parts of the rotations, None where there is none.
         self.rotations = []
-        # Sequence, kind and bytes of what tells of data keys: seal-key entries and sealed parts.
+        # Sequence, kind and bytes of what tells of data keys: seal-key entries (None: no detail) and
+        # sealed parts (None: not the last row).
         self.sealing = []
 
     def take(self, length):
@@ -63,25 +64,38 @@ class Items:
             raise Fault("a part is neither present nor withheld")
         return presence == 1
 
-    def part(self, kind, row, part):
-        if kind == ROTATION and row[0] == DETAIL:
-            self.rotations.append(part)
-        if (kind == SEAL_KEY and row[0] == DETAIL) or row[0] == SEALED_PART:
-            self.sealing.append((self.sequence, row[0], part))
+    def tell(self, kind, parts):
+        """Remembers what needs more than this entry to judge. `parts`: kind and bytes, None if not stored."""
+        kinds = [kind for kind, _ in parts]
+        if kind in (ROTATION, SEAL_KEY):
+            detail = parts[kinds.index(DETAIL)][1] if DETAIL in kinds else None
+            if kind == ROTATION:
+                self.rotations.append(detail)
+            else:
+                self.sealing.append((self.sequence, DETAIL, detail))
+        if SEALED_PART in kinds:
+            row = kinds.index(SEALED_PART)
+            if row + 1 != len(parts):
+                self.sealing.append((self.sequence, SEALED_PART, None))
+            elif parts[row][1] is not None:
+                self.sealing.append((self.sequence, SEALED_PART, parts[row][1]))
 
     def entry(self, sequence):
         """An entry: its header and its kind."""
         fixed = self.take(FIXED)
         kind, parts = check_fields(fixed, sequence)
         rows = [self.take(PART_ROW) for _ in range(parts)]
+        seen = []
         for row in rows:
             length = part_length(row)
             if not self.presence():
+                seen.append((row[0], None))
                 continue
             salted = self.take(HASH + length)
             if sha256(salted) != row[PART_FIXED:]:
                 raise Fault("a part is not what its commitment says")
-            self.part(kind, row, salted[HASH:])
+            seen.append((row[0], salted[HASH:]))
+        self.tell(kind, seen)
         return fixed + b"".join(rows), kind
 
     def compact(self, sequence):
@@ -90,16 +104,18 @@ class Items:
         kind, parts = check_fields(fixed, sequence)
         rows = [self.take(PART_FIXED) for _ in range(parts)]
         seed = self.take(HASH)
-        header = [fixed]
+        header, seen = [fixed], []
         for number, row in enumerate(rows):
             if self.presence():
                 salt = sha256(b"stenograph salt v2", seed, bytes([number]))
                 part = self.take(part_length(row))
                 header += [row, sha256(salt, part)]
-                self.part(kind, row, part)
+                seen.append((row[0], part))
             else:
                 header += [row, self.take(HASH)]
                 part_length(row)
+                seen.append((row[0], None))
+        self.tell(kind, seen)
         return b"".join(header), kind
 
     def read(self, version, tree):

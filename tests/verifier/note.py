@@ -145,6 +145,8 @@ class Rotation:
 
 def read_rotation(detail):
     """The rotation in the detail part of an entry."""
+    if detail is None:
+        raise Fault("a rotation whose detail is not there")
     try:
         told = json.loads(detail.decode("utf-8"), parse_constant=int)
         texts = [told[name] for name in ("old", "new", "statement", "old_signature", "new_signature")]
@@ -208,6 +210,20 @@ def read_checkpoint(payload):
     if more:
         raise Fault("a checkpoint carries exactly one signature")
     return checkpoint, text, signature
+
+
+def read_kept(payload, key):
+    """Size and root of a checkpoint kept elsewhere, whoever else signed it; `key`: the log's or None."""
+    text, signatures = split(payload)
+    lines = text[:-1].split("\n")
+    if len(lines) < 3 or not all(lines):
+        raise Fault("a checkpoint has origin, size and root, each on a line")
+    size, root = decimal(lines[1], "the tree size"), hash_of(lines[2], "the root")
+    signed = key is None or any(
+        (name, line[:4]) == (key.name, key.hash) and is_signed(key, line[4:], text)
+        for name, line in signatures
+    )
+    return lines[0], size, root, signed
 
 
 def is_cosigned(witness, line, text):

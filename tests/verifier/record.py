@@ -6,11 +6,12 @@ import functools
 import re
 from dataclasses import dataclass, field
 
+import note
 import seal
 import segment as segments
 from entry import STOP, sha256
 from segment import DAMAGED, NONE, SEALED, TORN, ZEROS
-from tree import Tree
+from tree import Tree, root_of
 
 SEGMENT_NAME = re.compile(r"[0-9]{8}\.seg", re.ASCII)
 
@@ -35,6 +36,12 @@ class Verdict:
     erased: list = field(default_factory=list)
     foreign: list = field(default_factory=list)
     gaps: list = field(default_factory=list)
+    keys: list = field(default_factory=list)
+    leaves: list = field(default_factory=list)
+    # For each witness that was asked for: how often it cosigned, and the size that it cosigned last.
+    witnessed: dict = field(default_factory=dict)
+    # For each checkpoint kept elsewhere: whether the record continues it.
+    since: list = field(default_factory=list)
 
     def damaged(self, segment, entry, offset, end, what):
         self.damage.append(
@@ -50,8 +57,10 @@ class Verdict:
         if self.unsigned_entries:
             what = f"{self.unsigned_entries} entries behind the last checkpoint are not signed"
             gaps.append({"segment": self.segments - 1, "offset": 0, "what": what})
+        outside = all(self.since) and all(count for count, _ in self.witnessed.values())
+        cosigned = [size for _, size in self.witnessed.values() if size is not None]
         return {
-            "intact": not self.damage and self.key is not None,
+            "intact": not self.damage and self.key is not None and outside,
             "consistent": not self.damage,
             "key": self.key,
             "origin": self.origin,
@@ -65,7 +74,20 @@ class Verdict:
             "gaps": gaps,
             "erased": self.erased,
             "foreign": self.foreign,
+            "keys": [str(key) for key in self.keys],
+            "since": self.since,
+            "witnesses": [[str(key), *seen] for key, seen in self.witnessed.items()],
+            "tail_entries": self.entries - max(cosigned, default=0),
         }
+
+    def continues(self, kept):
+        """Whether the record continues a checkpoint that was kept elsewhere."""
+        origin, size, root, signed = (None, 0, b"", False)
+        for key in self.keys or [None]:
+            origin, size, root, ours = note.read_kept(kept, key)
+            signed = signed or ours
+        is_here = origin == self.origin and size <= len(self.leaves)
+        return signed and is_here and root_of(self.leaves[:size]) == root
 
 
 # Why: what a damage to one file leaves alone need not be read again for each damage.
@@ -121,6 +143,8 @@ def verify(files, key, witnesses=(), key_files=None):
             if following.kept in whole[number].points and following.kept < whole[number].length:
                 whole[number] = read_cached(files[f"{number:08}.seg"][: following.kept])
     keys = keys_in_force(key, whole, newest) if key else dict.fromkeys(numbers)
+    verdict.keys = list(dict.fromkeys(keys.values())) if key else []
+    verdict.witnessed = {witness: (0, None) for witness in witnesses}
     tree, known = Tree(), True
     earlier = collections.deque(maxlen=COSIGNED_MAX)
     for number in range(newest + 1):
@@ -132,6 +156,9 @@ def verify(files, key, witnesses=(), key_files=None):
         following = whole[number + 1].header if number + 1 in whole else None
         history = earlier if known else None
         seen = segments.check_signatures(whole[number], keys[number], witnesses, history)
+        for witness, size in seen.cosigned:
+            verdict.witnessed[witness] = (verdict.witnessed[witness][0] + 1, size)
+        verdict.leaves += seen.leaves[: seen.entries]
         tree, known = judge(verdict, data, seen, number, following, number == newest, tree, known, key)
     if key_files is not None:
         verdict.erased, verdict.foreign = seal.judge(verdict, whole, key_files)

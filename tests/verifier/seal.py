@@ -18,16 +18,21 @@ def read_key(detail):
     """The id and the digest of the key file that a seal-key entry tells."""
     try:
         told = json.loads(detail.decode("utf-8"), parse_constant=int)
-        key, digest = told["key"], told["file"]
+        key, digest, recipients = told["key"], told["file"], told["recipients"]
+        texts = [key, digest, *recipients, told.get("session") or ""]
+        if not isinstance(recipients, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
         if not ID.fullmatch(key) or not DIGEST.fullmatch(digest):
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
         raise Fault("a seal-key entry that does not tell a key and its file") from None
     return key, digest
 
 
 def read_sealed(part):
     """The id of the data key of a sealed part."""
+    if part is None:
+        raise Fault("a sealed part that is not the last row")
     if len(part) < SEALED_MIN or part[:2] != b"\1\0":
         raise Fault("a sealed part of another form")
     return part[ID_AT : ID_AT + ID_LENGTH].hex()
@@ -49,6 +54,6 @@ def judge(verdict, segments, key_files):
                     raise Fault("sealed under a key that no entry before it tells")
             except Fault as fault:
                 verdict.damaged(number, sequence, first, last, str(fault))
-    erased = [key for key in told if f"{key}.age" not in key_files]
-    foreign = sorted(name for name in key_files if name.removesuffix(".age") not in told)
+    erased = sorted(key for key in told if f"{key}.age" not in key_files)
+    foreign = sorted(key_files.keys() - {f"{key}.age" for key in told})
     return erased, foreign

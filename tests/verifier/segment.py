@@ -61,12 +61,16 @@ class Segment:
     sealed: bool = False
     last_kind: int | None = None
     tree: Tree | None = None
+    # The leaf hashes of the entries.
+    leaves: list = field(default_factory=list)
     damage: tuple | None = None
     # What needs more than this file to judge.
     signed: list = field(default_factory=list)
     rotations: list = field(default_factory=list)
     # Of entries that tell of data keys: first and last byte of the flush, sequence, kind of part, part.
     sealing: list = field(default_factory=list)
+    # Of good cosignatures: the witness, and the size that it cosigned.
+    cosigned: list = field(default_factory=list)
 
 
 @dataclass
@@ -282,6 +286,7 @@ class Reader:
             where = self.segment.last_point, self.at
             self.segment.sealing += [(*where, *one) for one in items.sealing]
         self.segment.tree = tree
+        self.segment.leaves += tree.added
         self.segment.entries += count
         if count:
             self.segment.last_kind = kind
@@ -379,6 +384,7 @@ def broken_at(segment, signed, what):
 def check_signatures(segment, key, witnesses, earlier):
     """The segment once its signatures have been checked. `earlier` holds the texts of the checkpoints
     before, as far as cosignatures may tell of them, and is continued; None: they are not known."""
+    segment = dataclasses.replace(segment, cosigned=[])
     for signed in segment.signed:
         is_ours = signed.signature[:4] == key.hash if key else True
         if key and not (is_ours and note.is_signed(key, signed.signature[4:], signed.text)):
@@ -394,4 +400,5 @@ def check_signatures(segment, key, witnesses, earlier):
                 if (name, line[:4]) == (witness.name, witness.hash):
                     if not note.is_cosigned(witness, line, signed.text):
                         return broken_at(segment, signed, f"{name} did not cosign this")
+                    segment.cosigned.append((witness, note.read_text(signed.text).size))
     return segment
