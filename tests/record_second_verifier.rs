@@ -16,6 +16,7 @@ use second_verifier::{
 };
 use serde_json::{Value, json};
 use stenograph::record::age::Identity;
+use stenograph::record::cosign::WitnessKey;
 use stenograph::record::header::PreviousEnd;
 use stenograph::record::keys::LogKey;
 use stenograph::record::recovery::recover;
@@ -240,24 +241,116 @@ fn fixed(object: &Value) -> Value {
     Value::Object(fixed)
 }
 
+/// What both say of key files, kept checkpoints and witnesses, each in its own form.
+fn outside(object: &Value) -> (Value, Value, Value, Value) {
+    let told = &object["unwitnessed"];
+    let witnesses = told["witnesses"].as_array().into_iter().flatten();
+    let witnesses: Vec<Value> =
+        witnesses.map(|one| json!([one["key"], one["cosignatures"], one["last_size"]])).collect();
+    let since = object["since"].as_array().unwrap().iter();
+    let since: Vec<Value> = since.map(|one| one["holds"].clone()).collect();
+    let sealed = &object["sealed"];
+    let keys = json!([sealed["erased"], sealed["foreign"], object["keys"]]);
+    (keys, json!(since), json!(witnesses), told["tail_entries"].clone())
+}
+
+fn outside_of_second(object: &Value) -> (Value, Value, Value, Value) {
+    let keys = json!([object["erased"], object["foreign"], object["keys"]]);
+    let asked = object["witnesses"].as_array().is_some_and(|asked| !asked.is_empty());
+    let tail = if asked { object["tail_entries"].clone() } else { Value::Null };
+    (keys, object["since"].clone(), object["witnesses"].clone(), tail)
+}
+
+/// Runs both with these arguments and compares what they say; gives the exit code and the object.
+fn both_say(arguments: &[&Path]) -> (i32, Value) {
+    let (ours, theirs) = (gateways_verify(arguments), second_verify(arguments));
+    assert_eq!(ours.0, theirs.0, "{arguments:?}: {} and {}", ours.1, theirs.1);
+    assert_eq!(fixed(&ours.1), fixed(&theirs.1), "{arguments:?}");
+    assert_eq!(outside(&ours.1), outside_of_second(&theirs.1), "{arguments:?}");
+    theirs
+}
+
+// The checks that were taken out of the Python one by one to see this fail: root and signature of a kept
+// checkpoint, that each witness has cosigned, rotations forwards, rotations backwards.
 #[test]
 fn both_commands_say_the_same_of_every_vector() {
+    let [key_option, since, witness] = ["--key", "--since", "--witness"].map(Path::new);
     for vector in vectors() {
         let key = vector.join("log.pub");
-        for arguments in [&[&*vector, Path::new("--key"), &*key][..], &[&*vector]] {
-            let (ours, theirs) = (gateways_verify(arguments), second_verify(arguments));
-            assert_eq!(ours.0, theirs.0, "{arguments:?}");
-            assert_eq!(ours.0, i32::from(arguments.len() == 1), "{arguments:?}");
-            assert_eq!(fixed(&ours.1), fixed(&theirs.1), "{arguments:?}");
-        }
+        assert_eq!(both_say(&[&vector]).0, 1);
+        let (code, object) = both_say(&[&vector, key_option, &key]);
+        assert_eq!(code, 0, "{object}");
         let expected = fs::read_to_string(vector.join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
-        let (_, object) = second_verify(&[&vector, Path::new("--key"), &key]);
         assert_eq!(object["checkpoints"], expected["checkpoints"]);
         assert_eq!(object["size"], json!(expected["entries"].as_array().unwrap().len()));
         let root = STANDARD.decode(object["root"].as_str().unwrap()).unwrap();
         assert_eq!(json!(hex(&root)), expected["root"]);
+        if !vector.join("kept.checkpoint").exists() {
+            continue;
+        }
+        assert_eq!(object["erased"], expected["erased"]);
+        assert_eq!(object["foreign"], expected["foreign"]);
+        assert_eq!(object["keys"], expected["keys"]);
+        let [kept, by] = ["kept.checkpoint", "witness.pub"].map(|name| vector.join(name));
+        for key in [key, vector.join("log.new.pub")].iter().filter(|key| key.exists()) {
+            let all = [&*vector, key_option, key, since, &kept, witness, &by];
+            assert_eq!(both_say(&all).0, 0);
+        }
     }
+}
+
+#[test]
+fn both_commands_deny_forks_roll_backs_and_strange_witnesses() {
+    let vector = root().join("tests/vectors/segment/v2");
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let kept = fs::read_to_string(vector.join("kept.checkpoint")).unwrap();
+    let (text, _) = kept.split_once("\n\n").unwrap();
+    let lines: Vec<&str> = text.split('\n').collect();
+    let signed = |key: &LogKey, size: &str, tree: &str| {
+        let text = format!("{}\n{size}\n{tree}\n", key.verifier().name());
+        let mut signature = key.verifier().hash().to_vec();
+        signature.extend(key.sign(text.as_bytes()));
+        format!("{text}\n\u{2014} {} {}\n", key.verifier().name(), STANDARD.encode(signature))
+    };
+    let stranger = LogKey::from_seed("log.example", &[99; 32]).unwrap();
+    let other = LogKey::from_seed("other.example", &[7; 32]).unwrap();
+    let zeros = STANDARD.encode([0; 32]);
+    let cases = [
+        ("as it was kept", kept.clone(), 0),
+        ("another root", signed(&key(), lines[1], &zeros), 1),
+        ("more entries", signed(&key(), "1000", lines[2]), 1),
+        ("of a stranger", signed(&stranger, lines[1], lines[2]), 1),
+        ("of another log", signed(&other, lines[1], lines[2]), 1),
+        ("another text under the signature", kept.replace(lines[1], "3"), 1),
+        ("signed by the key before", signed(&key(), lines[1], lines[2]), 0),
+    ];
+    let (key_option, key_file) = (Path::new("--key"), vector.join("log.pub"));
+    for (name, text, code) in cases {
+        let file = put("kept", &text);
+        let arguments = [&*vector, key_option, &key_file, Path::new("--since"), &file];
+        assert_eq!(both_say(&arguments).0, code, "{name}");
+    }
+    let known = WitnessKey::from_seed("witness.example", &[9; 32]).unwrap();
+    let strange = WitnessKey::from_seed("witness.example", &[10; 32]).unwrap();
+    for (witness, code) in [(known, 0), (strange, 1)] {
+        let file = put("witness", &format!("{}\n", witness.verifier()));
+        let arguments = [&*vector, key_option, &key_file, Path::new("--witness"), &file];
+        assert_eq!(both_say(&arguments).0, code);
+    }
+    // Rolled back: intact by itself, but not before the checkpoint that was kept.
+    let segments = folder.path().join("record/segments");
+    fs::create_dir_all(&segments).unwrap();
+    fs::copy(vector.join("segments/00000000.seg"), segments.join("00000000.seg")).unwrap();
+    let record = folder.path().join("record");
+    let kept = vector.join("kept.checkpoint");
+    assert_eq!(both_say(&[&record, key_option, &key_file]).0, 0);
+    assert_eq!(both_say(&[&record, key_option, &key_file, Path::new("--since"), &kept]).0, 1);
 }
 
 #[test]
