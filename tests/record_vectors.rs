@@ -451,7 +451,8 @@ fn write(directory: &Path, golden: &Golden) {
 }
 
 // The files stay as they are for ever; `STENOGRAPH_WRITE_VECTORS=1` writes those that are not there.
-// Mutants: each of restore, Scan::rotation, Scan::cosignatures left out.
+// Mutants: `KeyPlan::follow` that keeps one key, or does not go on from the new one; cosignatures not
+// handed on; a key file that is gone not told.
 #[test]
 fn golden_records_of_version_2_read_as_they_always_did() {
     for (name, make) in
