@@ -22,7 +22,6 @@
 
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::earlier::{Cosigned, text_digest};
@@ -42,7 +41,10 @@ use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
 use super::tree::Tree;
 
+mod extent;
 mod resume;
+
+use extent::Extent;
 
 /// Largest block of a data frame (RFC 8878 §3.1.1.2.4).
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
@@ -99,13 +101,12 @@ struct Scan<'a> {
     /// Format version of the header; the newest one where that cannot be read.
     version: u16,
     origin: Option<String>,
-    /// Hash of the chain at the last chain point and the bytes behind it.
-    extent: Sha256,
-    /// The same from the value that was computed where another was stated.
-    extent_other: Option<Sha256>,
-    /// First byte behind the last chain point.
-    extent_start: u64,
-    point_extent: Sha256,
+    /// The chain since its last point.
+    extent: Extent,
+    /// The same at `point`.
+    point_extent: Extent,
+    /// Memory of an extent that is over.
+    extent_spare: Extent,
     /// Plain bytes of the open flush.
     plain: Vec<u8>,
     /// How much of it is whole entries, and where each ends.
@@ -140,10 +141,9 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         roots_past: 0,
         version: FORMAT_VERSION,
         origin: None,
-        extent: Sha256::new(),
-        extent_other: None,
-        extent_start: 0,
-        point_extent: Sha256::new(),
+        extent: Extent::default(),
+        point_extent: Extent::default(),
+        extent_spare: Extent::default(),
         plain: Vec::new(),
         entry_ends: Vec::new(),
         entry_need: 1,
@@ -217,7 +217,7 @@ impl Scan<'_> {
                 }
             }
         }
-        self.out.chain = self.point_extent.clone().finalize().into();
+        self.out.chain = self.point_extent.digest();
         self.out.tree = self.tree.take();
         Ok(())
     }
@@ -258,18 +258,14 @@ impl Scan<'_> {
     }
 
     fn consume(&mut self, bytes: usize) {
-        let taken = &self.window[self.used..self.used + bytes];
-        self.extent.update(taken);
-        if let Some(other) = &mut self.extent_other {
-            other.update(taken);
-        }
+        self.extent.add(&self.window[self.used..self.used + bytes]);
         self.used += bytes;
         self.offset += bytes as u64;
     }
 
     fn at_point(&mut self) {
         self.out.point = self.offset;
-        self.point_extent = self.extent.clone();
+        self.point_extent.copy_from(&self.extent);
     }
 
     fn header(&mut self) -> Result<Option<End>, Fault> {
@@ -295,8 +291,7 @@ impl Scan<'_> {
         }
         self.version = version;
         self.consume(frame_bytes);
-        self.extent = Sha256::new().chain_update(chain);
-        self.extent_start = self.offset;
+        self.extent.begin(chain, self.offset);
         self.origin = Some(header.origin.clone());
         self.tree = Some(header.tree.clone());
         self.next_sequence = Some(header.tree.size());
@@ -424,7 +419,9 @@ impl Scan<'_> {
         if checkpoint.sealed != self.indexed {
             return broken("a sealed checkpoint and an index belong together");
         }
-        self.chain_point(&checkpoint.chain, whole);
+        let before = self.chain_point(checkpoint.chain);
+        self.judge(&before, before.digest(), checkpoint.chain, whole);
+        self.extent_spare = before;
         self.consume(whole);
         self.cosigned = false;
         self.out.checkpoints += 1;
@@ -535,19 +532,28 @@ impl Scan<'_> {
             return broken("mark without an entry before it");
         }
         let stated = block[4..].try_into().expect("32 bytes");
-        let start = self.extent_start;
-        let sound = self.chain_point(&stated, block.len());
+        let before = self.chain_point(stated);
         let flush_bytes = self.plain.len();
-        self.decode(block.len())?;
+        if let Err(fault) = self.decode(block.len()) {
+            self.judge(&before, before.digest(), stated, block.len());
+            return Err(fault);
+        }
         self.plain.truncate(flush_bytes);
         let (segment, version) = (self.task.segment, self.version);
-        let place = Place { segment, version, start, end: self.extent_start, sound };
         let plain = std::mem::take(&mut self.plain);
         let mut ends = std::mem::take(&mut self.entry_ends);
         let commitments = self.task.commitments;
-        read_entries(&plain, &ends, commitments, |view, leaf, fault| {
-            self.entry(&place, &view, leaf, fault);
+        let mut place = None;
+        read_entries(&plain, &ends, commitments, before.message(), |view, leaf, fault, beside| {
+            let place = place.get_or_insert_with(|| {
+                let computed = beside.unwrap_or_else(|| before.digest());
+                let sound = self.judge(&before, computed, stated, block.len());
+                let (start, end) = (before.start, self.extent.start);
+                Place { segment, version, start, end, sound }
+            });
+            self.entry(place, &view, leaf, fault);
         });
+        self.extent_spare = before;
         self.grow();
         self.first_flush = false;
         ends.clear();
@@ -626,21 +632,25 @@ impl Scan<'_> {
         self.leaves = leaves;
     }
 
-    /// Compares the chain at this offset with what is stated, and goes on from there.
-    /// The point's own `own` bytes count into the range of a damage, since the fault may lie there.
-    fn chain_point(&mut self, stated: &[u8; 32], own: usize) -> bool {
-        let computed: [u8; 32] = self.extent.finalize_reset().into();
-        let other = self.extent_other.take().map(|other| other.finalize().into());
-        let sound = computed == *stated || other == Some(*stated);
+    /// The chain goes on from what is stated at this offset. Gives what it was before.
+    fn chain_point(&mut self, stated: [u8; 32]) -> Extent {
+        let mut extent = std::mem::take(&mut self.extent_spare);
+        extent.begin(stated, self.offset);
+        std::mem::replace(&mut self.extent, extent)
+    }
+
+    /// Compares the value `computed` for the end of `before` with what is stated at the point that was
+    /// made there. The point's own `own` bytes count into the range of a damage, since the fault may
+    /// lie there.
+    fn judge(&mut self, before: &Extent, computed: [u8; 32], stated: [u8; 32], own: usize) -> bool {
+        let sound = computed == stated || before.digest_other() == Some(stated);
         if !sound {
-            let (start, entry) = (self.extent_start, self.next_sequence);
-            let end = self.offset + own as u64;
-            self.damage(start, end, entry, "chain differs over these bytes");
+            let end = self.extent.start + own as u64;
+            let what = "chain differs over these bytes";
+            self.damage(before.start, end, self.next_sequence, what);
             // Why: the fault may lie in the bytes or in the stated value; the next point tells.
-            self.extent_other = Some(Sha256::new().chain_update(computed));
+            self.extent.differs(computed);
         }
-        self.extent = Sha256::new().chain_update(stated);
-        self.extent_start = self.offset;
         sound
     }
 

@@ -329,14 +329,17 @@ const TOGETHER: usize = 64;
 
 /// Reads whole entries that stand one after the other: entry k ends at `ends[k]` in `plain`, and was
 /// measured. Gives each with the hash of its leaf, and with what is wrong with its commitments, which
-/// are checked as by [`read_entry`].
+/// are checked as by [`read_entry`]. The message `beside` is hashed with them; each entry comes with
+/// its digest.
 pub fn read_entries<'a>(
     plain: &'a [u8],
     ends: &[usize],
     commitments: bool,
-    mut each: impl FnMut(EntryView<'a>, [u8; 32], Option<EntryFault>),
+    mut beside: Option<Message<'_>>,
+    mut each: impl FnMut(EntryView<'a>, [u8; 32], Option<EntryFault>, Option<[u8; 32]>),
 ) {
     let mut from = 0;
+    let mut beside_digest = None;
     for ends in ends.chunks(TOGETHER) {
         let entries: Vec<(&[u8], Layout)> = ends
             .iter()
@@ -360,7 +363,9 @@ pub fn read_entries<'a>(
             salt_messages.iter().map(|message| Message { head: message, body: &[] }).collect();
         digest_all(&messages, &mut salts);
         let mut derived = salts.iter();
-        let mut messages = Vec::with_capacity(salts.len());
+        let mut messages = Vec::with_capacity(1 + salts.len());
+        let apart = beside.take();
+        messages.extend(apart);
         for (entry, layout) in &entries {
             for index in present(layout).filter(|_| layout.compact || commitments) {
                 let salt = match layout.compact {
@@ -373,6 +378,9 @@ pub fn read_entries<'a>(
         let mut computed = Vec::with_capacity(messages.len());
         digest_all(&messages, &mut computed);
         let mut computed = &computed[..];
+        if apart.is_some() {
+            beside_digest = computed.split_off_first().copied();
+        }
         let views: Vec<(EntryView<'a>, Option<EntryFault>)> = entries
             .iter()
             .map(|(entry, layout)| {
@@ -391,7 +399,7 @@ pub fn read_entries<'a>(
         let mut leaves = Vec::with_capacity(messages.len());
         digest_all(&messages, &mut leaves);
         for ((view, fault), leaf) in views.into_iter().zip(leaves) {
-            each(view, leaf, fault);
+            each(view, leaf, fault, beside_digest);
         }
     }
 }

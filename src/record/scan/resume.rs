@@ -3,7 +3,6 @@
 use std::io;
 
 use memchr::memmem;
-use sha2::{Digest, Sha256};
 
 use super::{Fault, Scan, broken};
 use crate::record::format::{CHECKPOINT_BYTES_MAX, MAGIC_CHECKPOINT, SKIPPABLE_HEAD_BYTES};
@@ -81,9 +80,7 @@ impl Scan<'_> {
         self.entry_ends.clear();
         self.entry_need = 1;
         self.in_frame = false;
-        self.extent_other = None;
-        self.extent = Sha256::new().chain_update(checkpoint.chain);
-        self.extent_start = self.offset;
+        self.extent.begin(checkpoint.chain, self.offset);
         // The tree is still known only when nothing but other frames was damaged.
         let fits = |tree: &Tree| tree.size() == checkpoint.size && tree.root() == checkpoint.root;
         if !self.tree.as_ref().is_some_and(fits) {
