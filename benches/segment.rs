@@ -3,21 +3,30 @@
 //!
 //! `cargo bench --bench segment`. Each round runs every contestant once, in turn, on one thread, and
 //! counts the CPU time of that thread; ratios are taken within a round and their median is told, so
-//! that what else the machine does hits all alike. `STENOGRAPH_SEGMENT_ROUNDS` (15),
+//! that what else the machine does hits all alike. Beside that, wall-clock time of reading several
+//! segments with one thread and with two. `STENOGRAPH_SEGMENT_ROUNDS` (15),
 //! `STENOGRAPH_SEGMENT_CALLS` (1500).
 
 use std::hint::black_box;
+use std::io::{self, Cursor, Read};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use stenograph::record::Entry;
+use stenograph::record::Kind;
+use stenograph::record::disk::Files;
 use stenograph::record::entry::{
     EntryView, HEADER_FIXED_BYTES, PART_ROW_BYTES, SALT_BYTES, SALT_MESSAGE_BYTES,
 };
+use stenograph::record::format::segment_name;
 use stenograph::record::hash::{Message, digest_all};
-use stenograph::record::header::{Header, Previous};
-use stenograph::record::scan::{Place, Sink, Task, scan};
-use stenograph::record::segment::{Builder, Random};
+use stenograph::record::header::{Header, Previous, PreviousEnd};
+use stenograph::record::keys::LogKey;
+use stenograph::record::reader::{Checks, read_parallel};
+use stenograph::record::scan::{Place, Sink, Task, Wants, scan};
+use stenograph::record::segment::{Builder, Kept, Random};
 use stenograph::record::tree::Tree;
 use stenograph::types::Now;
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as Directive;
@@ -197,6 +206,114 @@ fn verify(file: &[u8]) -> u64 {
     sink.0
 }
 
+/// A record in memory, whole.
+struct Memory(Vec<(String, Vec<u8>)>);
+
+impl Memory {
+    fn file(&self, name: &str) -> io::Result<&[u8]> {
+        let found = self.0.iter().find(|(own, _)| own == name);
+        found.map(|(_, bytes)| &bytes[..]).ok_or(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Files for Memory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.iter().map(|(name, _)| name.clone()).collect())
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(self.file(name)?.len() as u64)
+    }
+
+    fn open_at(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read>> {
+        // A copy, as a read from the page cache is one.
+        Ok(Box::new(Cursor::new(self.file(name)?[offset as usize..].to_vec())))
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    fn list_keys(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn read_key(&self, _name: &str) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// So many sealed segments, each with all of the batches.
+fn segments(count: u32, batches: &[&[Entry]], key: &LogKey) -> Memory {
+    let mut files = Vec::new();
+    let mut header = header();
+    for segment in 0..count {
+        header.segment = segment;
+        let mut file = Vec::new();
+        let mut builder = Builder::begin(&header, FRAME_BYTES, random()).expect("zstd");
+        for entries in batches {
+            for entry in *entries {
+                builder.entry(entry, 0).expect("zstd");
+            }
+            builder.flush().expect("zstd");
+            file.extend_from_slice(builder.step());
+            builder.stored();
+        }
+        builder.seal(key, 1).expect("zstd");
+        file.extend_from_slice(builder.step());
+        builder.stored();
+        let Kept { bytes, chain, tree, .. } = builder.kept();
+        header.tree = tree;
+        let end = PreviousEnd::Sealed;
+        header.previous = Previous { end, kept_bytes: bytes, chain, ..Previous::NONE };
+        files.push((segment_name(segment), file));
+    }
+    Memory(files)
+}
+
+impl Sink for Threads {
+    fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
+
+    fn wants(&self) -> Option<Wants> {
+        Some(|entry| entry.kind() == Some(Kind::Start))
+    }
+}
+
+/// What `verify --threads` does, without the disk.
+struct Threads;
+
+fn verify_with(threads: usize, files: &Memory, key: &LogKey) -> f64 {
+    let before = Instant::now();
+    let checks = Checks { key: Some(key.verifier()), commitments: true };
+    let threads = NonZeroUsize::new(threads).expect("threads");
+    let read = read_parallel(files, checks, &[], threads, &mut Threads).expect("memory");
+    assert!(read.is_consistent(), "{read:?}");
+    before.elapsed().as_secs_f64()
+}
+
+/// Wall-clock time with one thread and with two, in turn.
+fn scaling(entries: &[Entry], rounds: u64) {
+    let key = LogKey::from_seed(&header().origin, &[7; 32]).expect("key");
+    let files = segments(8, &batches(entries, 256 * 1024), &key);
+    let bytes: usize = files.0.iter().map(|(_, file)| file.len()).sum();
+    let mut ratios = Vec::new();
+    let mut best = [f64::MAX; 2];
+    for _ in 0..rounds {
+        let times = [1, 2].map(|threads| verify_with(threads, &files, &key));
+        ratios.push(times[0] / times[1]);
+        best = [best[0].min(times[0]), best[1].min(times[1])];
+    }
+    ratios.sort_by(f64::total_cmp);
+    let [one, two] = best.map(|seconds| bytes as f64 / 1e6 / seconds);
+    println!(
+        "\n## {} segments of {bytes} bytes together, wall clock\nverify: {one:.0} MB/s of file with one \
+         thread, {two:.0} with two at best; {:.2} times as fast, median of pairs ({:.2} at best)",
+        files.0.len(),
+        ratios[ratios.len() / 2],
+        ratios[ratios.len() - 1]
+    );
+}
+
 /// CPU time of this thread in seconds.
 fn cpu_s() -> f64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -243,6 +360,7 @@ fn main() {
     let payload = mix::payload_bytes(&entries);
     let parts: usize = entries.iter().map(|entry| entry.parts.len()).sum();
     println!("{} entries, {parts} parts, {payload} bytes of payload", entries.len());
+    scaling(&entries, rounds);
     for flush_bytes in [4 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024] {
         let batches = batches(&entries, flush_bytes);
         let mut steps = Vec::new();
