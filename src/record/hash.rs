@@ -387,9 +387,7 @@ mod lanes {
                 }
             }
         }
-        for lane in 0..N {
-            states[lane] = pairs[lane];
-        }
+        states[..N].copy_from_slice(&pairs);
         count
     }
 }
