@@ -51,9 +51,9 @@ setup_build() {
 }
 
 # What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,
-# and two file systems to cut the power of.
+# two file systems to cut the power of, and the tool whose files key files are.
 setup_cargo_tests() {
-    debian_packages python3 e2fsprogs xfsprogs
+    debian_packages python3 e2fsprogs xfsprogs age
 }
 
 # The checker of licences and bans, built once for each version.
