@@ -2,32 +2,52 @@
 
 mod record_support;
 
+use std::any::Any;
 use std::num::NonZeroUsize;
 
 use record_support::{Image, Maker, MemoryDisk, Step, key, request};
 use stenograph::record::entry::EntryView;
 use stenograph::record::note::Checkpoint;
 use stenograph::record::reader::{Checks, read_parallel};
-use stenograph::record::scan::{Place, Sink, Wants};
+use stenograph::record::scan::{Gather, Gatherer, Place, Sink};
 use stenograph::record::{Entry, Kind};
 use stenograph::types::Now;
 
-/// Wants start and stop entries, and writes down what it gets.
+/// Writes down the start and stop entries.
+#[derive(Default)]
+struct Entries(Vec<String>);
+
+impl Gather for Entries {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        if matches!(entry.kind(), Some(Kind::Start | Kind::Stop)) {
+            self.0.push(format!("{place:?} {entry:?}"));
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// Writes down what it gets.
 #[derive(Default)]
 struct Heard {
+    entries: Entries,
     lines: Vec<String>,
     bytes: u64,
 }
 
 impl Sink for Heard {
-    fn wants(&self) -> Option<Wants> {
-        Some(|entry| matches!(entry.kind(), Some(Kind::Start | Kind::Stop)))
+    fn gatherer(&self) -> Option<Gatherer> {
+        Some(|| Box::<Entries>::default())
+    }
+
+    fn gathered(&mut self, segment: Box<dyn Any + Send>) {
+        self.entries.0.extend(segment.downcast::<Entries>().unwrap().0);
     }
 
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
-        if matches!(entry.kind(), Some(Kind::Start | Kind::Stop)) {
-            self.lines.push(format!("{place:?} {entry:?}"));
-        }
+        self.entries.entry(place, entry);
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
@@ -92,6 +112,7 @@ fn several_threads_say_what_one_says() {
             let (reading, heard) = hear(image, threads);
             assert_eq!(reading, expected);
             assert_eq!(heard.lines, alone.lines);
+            assert_eq!(heard.entries.0, alone.entries.0);
             assert_eq!(heard.bytes, alone.bytes);
         }
     }

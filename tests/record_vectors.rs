@@ -381,10 +381,10 @@ impl Sink for Objects {
         self.objects.push(object);
     }
 
-    fn cosignatures(&mut self, offset: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
+    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
         let witness = self.witness.as_ref().expect("cosigned by somebody");
         let times = note.signatures[1..].iter().map(|line| witness.verify(line, note.text));
-        self.cosignatures.push(json!([offset, checkpoint.size, times.collect::<Vec<_>>()]));
+        self.cosignatures.push(json!([at.1, checkpoint.size, times.collect::<Vec<_>>()]));
     }
 }
 

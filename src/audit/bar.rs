@@ -1,5 +1,6 @@
 //! Progress on a terminal for work that takes longer than a second; nothing in a pipe.
 
+use std::any::Any;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::record::disk::Files;
 use crate::record::entry::EntryView;
 use crate::record::note::{Checkpoint, Note};
-use crate::record::scan::{Place, Sink, Wants};
+use crate::record::scan::{Gatherer, Place, Sink};
 
 /// Work shorter than this shows nothing.
 const QUIET: Duration = Duration::from_secs(1);
@@ -49,16 +50,20 @@ impl Sink for Watched<'_> {
         self.sink.entry(place, entry);
     }
 
-    fn wants(&self) -> Option<Wants> {
-        self.sink.wants()
+    fn gatherer(&self) -> Option<Gatherer> {
+        self.sink.gatherer()
+    }
+
+    fn gathered(&mut self, segment: Box<dyn Any + Send>) {
+        self.sink.gathered(segment);
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
         self.sink.checkpoint(checkpoint);
     }
 
-    fn cosignatures(&mut self, offset: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
-        self.sink.cosignatures(offset, checkpoint, note);
+    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
+        self.sink.cosignatures(at, checkpoint, note);
     }
 
     fn bytes_read(&mut self, bytes: u64) {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`verify`] | every byte against the signed tree |
 //! | [`weakened`] | where less was recorded, or less durably |
+//! | [`withheld`] | parts that are not here |
 //! | [`rows`] | the entries of one exchange put together |
 //! | [`sessions`], [`show`], [`search`] | who, when, what |
 //! | [`echoed`] | was this secret ever seen |
@@ -41,6 +42,7 @@ pub mod since;
 pub mod text;
 pub mod verify;
 pub mod weakened;
+pub mod withheld;
 pub mod witnessed;
 
 /// How a command ended; the number is the exit code.

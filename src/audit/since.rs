@@ -1,16 +1,26 @@
 //! Checkpoints that were kept elsewhere, against the record: whoever holds the log's key can write
-//! another history that is intact by itself, but not one that passes through these.
+//! another history that is intact by itself, but not one that passes through these; and what it leaves of
+//! the history cannot be written anew either, because they hold the chain over its compressed bytes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::record::keys::VerifierKey;
-use crate::record::note::{Note, TreeHead, notes};
+use crate::record::note::{Checkpoint, Note, TreeHead, notes};
 use crate::record::reader::Reading;
 
 /// Largest file with checkpoints: a witness's state.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Segment, offset and value of a point of the chain over the compressed bytes.
+pub type ChainPoint = (u32, u64, [u8; 32]);
+
+/// The point at which a checkpoint stands.
+pub fn chain_point(checkpoint: &Checkpoint) -> ChainPoint {
+    (checkpoint.segment, checkpoint.offset, checkpoint.chain)
+}
 
 /// A checkpoint that was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +71,15 @@ impl Kept {
         self.head.size
     }
 
-    /// Checks it against what was read.
-    pub fn verdict(&self, reading: &Reading) -> Verdict {
+    /// Where its chain ends, when it is a checkpoint of this program.
+    pub fn chain(&self) -> Option<ChainPoint> {
+        let note = Note::parse(self.note.as_bytes())?;
+        Checkpoint::parse(note.text).filter(|kept| kept.size > 0).map(|kept| chain_point(&kept))
+    }
+
+    /// Checks it against what was read. `chains` says of the chain points of all kept checkpoints
+    /// whether they are points of this record.
+    pub fn verdict(&self, reading: &Reading, chains: &BTreeMap<ChainPoint, bool>) -> Verdict {
         let Some(note) = Note::parse(self.note.as_bytes()) else {
             return Verdict::No("the checkpoint is no note".to_owned());
         };
@@ -72,7 +89,16 @@ impl Kept {
         }
         let size = self.head.size;
         match reading.roots.iter().find(|(seen, _)| *seen == size) {
-            Some((_, root)) if *root == self.head.root => Verdict::Holds,
+            Some((_, root)) if *root == self.head.root => {
+                match self.chain().is_none_or(|point| chains.get(&point) == Some(&true)) {
+                    true => Verdict::Holds,
+                    false if reading.damage.is_empty() => Verdict::No(format!(
+                        "written anew: the record's first {size} entries are those of the \
+                         checkpoint, its bytes are not; parts may have been withheld"
+                    )),
+                    false => Verdict::Unknown,
+                }
+            }
             Some(_) => Verdict::No(format!(
                 "forked: the record's first {size} entries are not those of the checkpoint"
             )),

@@ -3,6 +3,8 @@
 //! Trust comes from the key that is given from outside; without one the record can only be consistent
 //! with itself, and the command does not end with 0.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,12 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::bar::{Watched, total_bytes};
-use super::since::{Kept, Verdict};
+use super::since::{ChainPoint, Kept, Verdict, chain_point};
 use super::text::{escape, json_line};
 use super::weakened::{Weakened, Weakening};
+use super::withheld::Withheld;
 use super::witnessed::Witnessed;
 use super::{Exit, no_record};
-use crate::record::Kind;
 use crate::record::cosign::WitnessVerifier;
 use crate::record::disk::Directory;
 use crate::record::entry::EntryView;
@@ -25,8 +27,7 @@ use crate::record::key_files::{KeyFiles, KeyReport};
 use crate::record::keys::VerifierKey;
 use crate::record::note::{Checkpoint, Note, time_text};
 use crate::record::reader::{Checks, Gap, Reading, read_parallel};
-use crate::record::scan::{Place, Sink, Wants};
-use crate::record::seal::sealed_part;
+use crate::record::scan::{Gather, Gatherer, Place, Sink};
 
 /// What nobody can see from the files alone.
 const NOTE: &str = "removal of the newest segments, or a roll-back of the whole directory, can be \
@@ -49,12 +50,31 @@ pub struct VerifyOptions {
     pub threads: NonZeroUsize,
 }
 
-/// What the entries say of more than themselves.
-struct Sees {
+/// What the entries say of more than themselves, in any order of the segments.
+#[derive(Default)]
+struct Gathered {
     weakened: Weakened,
     keys: KeyFiles,
+    withheld: Withheld,
+}
+
+impl Gather for Gathered {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.weakened.add(entry);
+        self.keys.add(place, entry);
+        self.withheld.add(entry);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+struct Sees {
+    gathered: Gathered,
     witnessed: Witnessed,
-    segment: u32,
+    /// What the checkpoints that are looked for say of the chain: true when it is so.
+    chains: BTreeMap<ChainPoint, bool>,
 }
 
 /// What was asked about others who saw the record.
@@ -64,10 +84,15 @@ struct Outside {
 }
 
 impl Outside {
-    fn look(witnessed: Witnessed, kept: &[Kept], reading: &Reading) -> Outside {
+    fn look(
+        witnessed: Witnessed,
+        kept: &[Kept],
+        reading: &Reading,
+        chains: &BTreeMap<ChainPoint, bool>,
+    ) -> Outside {
         // Why only of this log: a witness's state speaks of all logs that it watches.
         let own = |kept: &&Kept| reading.origin.as_deref().is_none_or(|own| own == kept.origin());
-        let told = |kept: &Kept| (kept.clone(), kept.verdict(reading));
+        let told = |kept: &Kept| (kept.clone(), kept.verdict(reading, chains));
         let mut since: Vec<(Kept, Verdict)> = kept.iter().filter(own).map(told).collect();
         if since.is_empty()
             && let Some(kept) = kept.first()
@@ -85,31 +110,33 @@ impl Outside {
 }
 
 impl Sink for Sees {
-    fn wants(&self) -> Option<Wants> {
-        // Why all of them: the time of each says how long it went without a witness.
-        if self.witnessed.asked() {
-            return None;
-        }
-        Some(|entry| {
-            matches!(entry.kind(), Some(Kind::Policy | Kind::Weakening | Kind::SealKey))
-                || sealed_part(entry).is_some()
-        })
+    fn gatherer(&self) -> Option<Gatherer> {
+        // Why none then: the time of each entry says how long it went without a witness.
+        (!self.witnessed.asked()).then_some(|| Box::<Gathered>::default())
+    }
+
+    fn gathered(&mut self, segment: Box<dyn Any + Send>) {
+        let Ok(later) = segment.downcast::<Gathered>() else { return };
+        let Gathered { weakened, keys, withheld } = *later;
+        self.gathered.weakened.join(weakened);
+        self.gathered.keys.join(keys);
+        self.gathered.withheld.join(withheld);
     }
 
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
-        self.segment = place.segment;
-        self.weakened.add(entry);
-        self.keys.add(place, entry);
+        self.gathered.entry(place, entry);
         self.witnessed.entry(entry);
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.segment = checkpoint.segment;
+        if let Some(seen) = self.chains.get_mut(&chain_point(checkpoint)) {
+            *seen = true;
+        }
         self.witnessed.checkpoint(checkpoint);
     }
 
-    fn cosignatures(&mut self, offset: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
-        self.witnessed.cosignatures((self.segment, offset), checkpoint, note);
+    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
+        self.witnessed.cosignatures(at, checkpoint, note);
     }
 }
 
@@ -117,10 +144,9 @@ impl Sink for Sees {
 pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let files = Directory::new(&options.directory);
     let mut sees = Sees {
-        weakened: Weakened::default(),
-        keys: KeyFiles::default(),
+        gathered: Gathered::default(),
         witnessed: Witnessed::new(&options.witnesses),
-        segment: 0,
+        chains: options.since.iter().filter_map(Kept::chain).map(|point| (point, false)).collect(),
     };
     let mut watched = Watched::new(total_bytes(&files), &mut sees);
     let checks = Checks { key: options.key.as_ref(), commitments: true };
@@ -136,7 +162,8 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
             return Ok(Exit::Incomplete);
         }
     };
-    let mut keys = match sees.keys.check(&files, reading.live) {
+    let Gathered { weakened, keys, withheld } = sees.gathered;
+    let mut keys = match keys.check(&files, reading.live) {
         Ok(keys) => keys,
         Err(error) => {
             no_record(&options.directory, &error, err)?;
@@ -153,8 +180,12 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         reading.gaps.push(Gap { segment, offset: 0, what });
     }
     reading.damage.append(&mut sees.witnessed.damage);
-    let outside = Outside::look(sees.witnessed, &options.since, &reading);
-    let told = Told { weakened: sees.weakened.finish(), keys, outside };
+    // What a gateway had signed as it started stands in no checkpoint frame, but a file ends there.
+    for end in &reading.ends {
+        sees.chains.entry(*end).and_modify(|seen| *seen = true);
+    }
+    let outside = Outside::look(sees.witnessed, &options.since, &reading, &sees.chains);
+    let told = Told { weakened: weakened.finish(), keys, withheld, outside };
     let consistent = reading.is_consistent() && told.keys.unreadable.is_empty();
     let consistent = consistent && told.outside.holds();
     let intact = options.key.is_some() && consistent;
@@ -177,11 +208,12 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
 struct Told {
     weakened: Vec<Weakening>,
     keys: KeyReport,
+    withheld: Withheld,
     outside: Outside,
 }
 
 fn report(reading: &Reading, told: &Told, key: Option<&VerifierKey>, intact: bool) -> Value {
-    let Told { weakened, keys, outside } = told;
+    let Told { weakened, keys, withheld, outside } = told;
     let mut damage: Vec<Value> = reading
         .damage
         .iter()
@@ -234,6 +266,7 @@ fn report(reading: &Reading, told: &Told, key: Option<&VerifierKey>, intact: boo
             "erased": keys.erased.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "foreign": keys.foreign,
         },
+        "withheld": withheld.json(),
         "keys": reading.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "since": outside.since.iter().map(|(kept, told)| kept.json(told)).collect::<Vec<_>>(),
         "unwitnessed": outside.witnessed.asked().then(|| outside.witnessed.json()),
@@ -248,7 +281,7 @@ fn print(
     intact: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Told { weakened, keys, outside } = told;
+    let Told { weakened, keys, withheld, outside } = told;
     let verdict = match (intact, reading.is_consistent() && outside.holds()) {
         (true, _) => "intact",
         (false, true) => "consistent with itself only: name the log's key with --key",
@@ -279,6 +312,9 @@ fn print(
     if keys.named > 0 {
         let erased = keys.erased.len();
         writeln!(out, "  sealed       under {} keys, {erased} of them erased", keys.named)?;
+    }
+    for (name, text) in withheld.lines() {
+        writeln!(out, "  {name:<12} {text}")?;
     }
     for id in &keys.erased {
         writeln!(out, "  erased       key {id}: what it sealed cannot be restored any more")?;

@@ -98,20 +98,42 @@ impl Weakened {
         }
     }
 
+    /// Takes what `later` gathered from other entries.
+    pub fn join(&mut self, later: Weakened) {
+        let mut known: Vec<(Arc<Recording>, Arc<Recording>)> = Vec::new();
+        for (text, recording) in later.settings {
+            let own = self.settings.entry(text).or_insert_with(|| recording.clone()).clone();
+            known.push((recording, own));
+        }
+        for (sequence, mut policy) in later.policies {
+            if let Some((_, own)) =
+                known.iter().find(|(one, _)| Arc::ptr_eq(one, &policy.recording))
+            {
+                policy.recording = own.clone();
+            }
+            self.policies.insert(sequence, policy);
+        }
+        self.told.extend(later.told);
+        later.texts.into_values().for_each(|one| self.merge(one));
+    }
+
     fn note(&mut self, what: String, entry: u64, utc_ns: u64) {
+        self.merge(Weakening { what, entry, utc_ns, last: entry, count: 1 });
+    }
+
+    fn merge(&mut self, one: Weakening) {
         let full = self.texts.len() >= TEXTS_MAX;
-        match self.texts.entry(what) {
+        match self.texts.entry(one.what.clone()) {
             Slot::Occupied(mut known) => {
                 let known = known.get_mut();
-                known.count += 1;
-                known.last = known.last.max(entry);
-                if entry < known.entry {
-                    (known.entry, known.utc_ns) = (entry, utc_ns);
+                known.count += one.count;
+                known.last = known.last.max(one.last);
+                if one.entry < known.entry {
+                    (known.entry, known.utc_ns) = (one.entry, one.utc_ns);
                 }
             }
             Slot::Vacant(slot) if !full => {
-                let what = slot.key().clone();
-                slot.insert(Weakening { what, entry, utc_ns, last: entry, count: 1 });
+                slot.insert(one);
             }
             Slot::Vacant(_) => {}
         }
@@ -191,14 +213,19 @@ mod tests {
             (31, Kind::Policy, policy("written")),
             (40, Kind::Policy, json!({ "rules": [] })),
         ];
-        for reversed in [false, true] {
+        // As they come; backwards; gathered in two halves that are put together.
+        for (reversed, at) in [(false, 0), (true, 0), (false, 3), (false, 6)] {
             let mut weakened = Weakened::default();
             let mut entries = entries.to_vec();
             if reversed {
                 entries.reverse();
             }
-            for (sequence, kind, detail) in &entries {
-                add(&mut weakened, *sequence, *kind, detail);
+            for half in [&entries[..at], &entries[at..]] {
+                let mut gathered = Weakened::default();
+                for (sequence, kind, detail) in half {
+                    add(&mut gathered, *sequence, *kind, detail);
+                }
+                weakened.join(gathered);
             }
             let told: Vec<(u64, u64, u64, String)> = weakened
                 .finish()

@@ -28,7 +28,7 @@
 //! | key file | yes: what was sealed under its key is erased for ever, everything else stays as it is; told as erased | no: its digest is in an entry |
 //! | `*.new`, `lock`, `reserve` | yes | yes: nothing is read from them |
 //! | `log.pub` | yes | yes: `verify` takes the key from outside |
-//! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history: keep checkpoints elsewhere, or have witnesses |
+//! | signing key | the log can no longer be continued under this name | whoever holds it can sign another history, or write the bytes of this one anew with parts withheld: keep checkpoints elsewhere, or have witnesses |
 //! | fingerprint key | `echoed` can no longer use fingerprints | yes, fingerprints then match nothing |
 //!
 //! ## A segment file
@@ -317,6 +317,8 @@
 //!   the old key was its predecessor: segments before must be signed by the old key. Somebody with
 //!   the old key alone cannot change them, since the new key's checkpoints then no longer fit.
 //!
+//! In a segment of version 1 such an entry says nothing to a verifier.
+//!
 //! A rotation that does not name the key in force as `old` ends the way; segments behind it are then
 //! signed by another key than the one trusted, which is damage.
 //!
@@ -336,9 +338,16 @@
 //! | anything else | | damaged |
 //!
 //! A checkpoint kept elsewhere is a signed note, whoever else signed it: the record continues it when
-//! the origin is its own, one of the log's keys (along the rotations) signed it, and the tree of as many
-//! entries of this record has the same root. Of a witness that is asked for, at least one cosignature
-//! has to stand in the record. Where either fails, the record is not intact.
+//! the origin is its own, one of the log's keys (along the rotations) signed it, the tree of as many
+//! entries of this record has the same root, and (unless the size is 0, or the text is not that of a
+//! checkpoint frame) its chain line is that of a checkpoint frame of this record, or is the chain over
+//! all kept bytes of that segment, at its kept length: this is what a gateway has cosigned as it
+//! starts. The same root with another chain are the same entries in other bytes, which only the holder
+//! of the log's key can write, and in which parts may have been withheld. Of a witness that is asked
+//! for, at least one cosignature has to stand in the record. Where either fails, the record is not
+//! intact. How many parts are withheld is told: those of presence 0 but originals, tokens and bodies
+//! beside a row of kind sealed; bodies without such a row, which the writer does not keep under
+//! `record = "heads"`, are counted by themselves.
 //!
 //! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
 //! earlier moment: only a checkpoint kept elsewhere shows that.

@@ -1,5 +1,7 @@
 //! What a reader finds in a segment, and what it is asked to read.
 
+use std::any::Any;
+
 use super::earlier::Cosigned;
 use super::entry::EntryView;
 use super::header::Header;
@@ -22,28 +24,35 @@ pub struct Place {
     pub sound: bool,
 }
 
-/// Says which entries a sink wants.
-pub type Wants = fn(&EntryView<'_>) -> bool;
+/// Gathers what a sink needs of the entries of one segment, on whatever thread reads it. Bound: what it
+/// holds must not grow with the number of entries, since several segments are read ahead.
+pub trait Gather: Send {
+    /// One entry, in order of the file.
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
+    /// Itself, for [`Sink::gathered`].
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
 
-/// Bytes of bodies and sealed parts that a sink with [`Sink::wants`] gets at least. Bound: the head of a
-/// sealed part, which names its key.
-pub const PART_KEPT_BYTES: usize = 256;
+/// Makes an empty [`Gather`].
+pub type Gatherer = fn() -> Box<dyn Gather>;
 
 /// Gets what a scan finds.
 pub trait Sink {
     /// One entry, in order of the file.
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>);
-    /// Which entries are wanted. With `Some`, others may be left out, and parts of kind body and sealed
-    /// may be cut behind their first [`PART_KEPT_BYTES`]: that lets several threads read.
-    fn wants(&self) -> Option<Wants> {
+    /// With `Some`, entries may go to what this makes, one for each segment, in place of
+    /// [`Sink::entry`]: that lets several threads read.
+    fn gatherer(&self) -> Option<Gatherer> {
         None
     }
+    /// What was gathered from the next segment.
+    fn gathered(&mut self, _segment: Box<dyn Any + Send>) {}
     /// One checkpoint whose form, and signature where a key was given, is good.
     fn checkpoint(&mut self, _checkpoint: &Checkpoint) {}
-    /// Cosignatures over an earlier checkpoint, whose text and log signature are good. What the
-    /// witnesses' lines are worth is for the sink; whether that checkpoint stands in this record is
-    /// told as damage, which may be after this call.
-    fn cosignatures(&mut self, _place: u64, _checkpoint: &Checkpoint, _note: &Note<'_>) {}
+    /// Cosignatures over an earlier checkpoint, whose text and log signature are good, with segment and
+    /// offset. What the witnesses' lines are worth is for the sink; whether that checkpoint stands in
+    /// this record is told as damage, which may be after this call.
+    fn cosignatures(&mut self, _at: (u32, u64), _checkpoint: &Checkpoint, _note: &Note<'_>) {}
     /// So many bytes of files have been read since the last call.
     fn bytes_read(&mut self, _bytes: u64) {}
 }

@@ -152,6 +152,18 @@ impl KeyFiles {
         }
     }
 
+    /// Takes what `later` collected from entries behind these.
+    pub fn join(&mut self, later: KeyFiles) {
+        self.named.extend(later.named);
+        for (id, use_later) in later.used {
+            let first = self.used.entry(id).or_insert(use_later);
+            if use_later.0 < first.0 {
+                *first = use_later;
+            }
+        }
+        self.damage.extend(later.damage);
+    }
+
     /// Looks at the files. `live`: a writer runs, so a file may be there before its entry is read.
     pub fn check(self, files: &dyn Files, live: bool) -> io::Result<KeyReport> {
         let KeyFiles { named, used, damage: found } = self;

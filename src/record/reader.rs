@@ -57,6 +57,9 @@ pub struct Reading {
     pub unsigned_entries: u64,
     /// Roots of the trees whose sizes were asked for, as far as they are known.
     pub roots: Vec<(u64, [u8; 32])>,
+    /// Where each segment that could be read ends: its number, the last point that is kept, and the
+    /// chain up to there.
+    pub ends: Vec<(u32, u64, [u8; 32])>,
     /// The keys that sign, oldest first: the one that was given and those it was changed to or from.
     pub keys: Vec<VerifierKey>,
     /// Size and root of the tree at the end, when nothing before hides entries.
@@ -288,6 +291,7 @@ impl<'a> Walk<'a> {
         // These stand before whatever damage is in the segment.
         self.reading.damage.extend(strangers);
         self.reading.damage.extend(scanned.damage.iter().cloned());
+        self.reading.ends.push((segment, scanned.point, scanned.chain));
         self.signed = scanned.signed.unwrap_or(self.signed);
         self.next_sequence = match (&scanned.tree, &scanned.header) {
             (Some(tree), _) => tree.size(),

@@ -35,7 +35,7 @@ use super::format::{
     MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, ROTATION_VERSION_MIN,
     SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
-pub use super::found::{Damage, End, Place, Scanned, Sink, Task, Wants};
+pub use super::found::{Damage, End, Gather, Gatherer, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
 use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
@@ -380,7 +380,7 @@ impl Scan<'_> {
         {
             return broken(NO_EARLIER);
         }
-        self.sink.cosignatures(self.offset, &checkpoint, &note);
+        self.sink.cosignatures((self.task.segment, self.offset), &checkpoint, &note);
         self.consume(whole);
         self.cosigned = true;
         Ok(None)

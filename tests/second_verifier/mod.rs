@@ -1,6 +1,7 @@
 //! What puts the gateway's reader and the Python verifier side by side: ways to damage a record that
 //! both can apply, what both say of it, and how that is compared.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -14,13 +15,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stenograph::record::Kind;
 use stenograph::record::entry::EntryView;
 use stenograph::record::key_files::KeyFiles;
 use stenograph::record::keys::LogKey;
 use stenograph::record::reader::{Checks, read, read_parallel};
-use stenograph::record::scan::{Place, Sink, Wants};
-use stenograph::record::seal::sealed_part;
+use stenograph::record::scan::{Gather, Gatherer, Place, Sink};
 
 use crate::record_support::{Image, MemoryDisk, key};
 
@@ -159,12 +158,26 @@ pub fn hex(bytes: &[u8]) -> String {
 struct Keys(KeyFiles);
 
 impl Sink for Keys {
-    fn wants(&self) -> Option<Wants> {
-        Some(|entry| entry.kind() == Some(Kind::SealKey) || sealed_part(entry).is_some())
+    fn gatherer(&self) -> Option<Gatherer> {
+        Some(|| Box::<Keys>::default())
+    }
+
+    fn gathered(&mut self, segment: Box<dyn Any + Send>) {
+        self.0.join(segment.downcast::<Keys>().unwrap().0);
     }
 
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
         self.0.add(place, entry);
+    }
+}
+
+impl Gather for Keys {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        self.0.add(place, entry);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
     }
 }
 

@@ -213,7 +213,8 @@ def read_checkpoint(payload):
 
 
 def read_kept(payload, key):
-    """Size and root of a checkpoint kept elsewhere, whoever else signed it; `key`: the log's or None."""
+    """Origin, size, root and chain point (None: not of this program, or of nothing) of a checkpoint kept
+    elsewhere, whoever else signed it, and whether `key` (None: nobody asks) did."""
     text, signatures = split(payload)
     lines = text[:-1].split("\n")
     if len(lines) < 3 or not all(lines):
@@ -223,7 +224,12 @@ def read_kept(payload, key):
         (name, line[:4]) == (key.name, key.hash) and is_signed(key, line[4:], text)
         for name, line in signatures
     )
-    return lines[0], size, root, signed
+    try:
+        own = read_text(text)
+        chain = (own.segment, own.offset, own.chain) if own.size else None
+    except Fault:
+        chain = None
+    return lines[0], size, root, chain, signed
 
 
 def is_cosigned(witness, line, text):

@@ -38,6 +38,8 @@ class Verdict:
     gaps: list = field(default_factory=list)
     keys: list = field(default_factory=list)
     leaves: list = field(default_factory=list)
+    # Segment, offset and chain of the checkpoints and of the end of each segment.
+    chains: set = field(default_factory=set)
     # For each witness that was asked for: how often it cosigned, and the size that it cosigned last.
     witnessed: dict = field(default_factory=dict)
     # For each checkpoint kept elsewhere: whether the record continues it.
@@ -82,12 +84,13 @@ class Verdict:
 
     def continues(self, kept):
         """Whether the record continues a checkpoint that was kept elsewhere."""
-        origin, size, root, signed = (None, 0, b"", False)
+        origin, size, root, chain, signed = (None, 0, b"", None, False)
         for key in self.keys or [None]:
-            origin, size, root, ours = note.read_kept(kept, key)
+            origin, size, root, chain, ours = note.read_kept(kept, key)
             signed = signed or ours
         is_here = origin == self.origin and size <= len(self.leaves)
-        return signed and is_here and root_of(self.leaves[:size]) == root
+        same_bytes = chain is None or chain in self.chains
+        return signed and is_here and root_of(self.leaves[:size]) == root and same_bytes
 
 
 # Why: what a damage to one file leaves alone need not be read again for each damage.
@@ -159,10 +162,20 @@ def verify(files, key, witnesses=(), key_files=None):
         for witness, size in seen.cosigned:
             verdict.witnessed[witness] = (verdict.witnessed[witness][0] + 1, size)
         verdict.leaves += seen.leaves[: seen.entries]
+        verdict.chains.update(chain_points(number, seen))
         tree, known = judge(verdict, data, seen, number, following, number == newest, tree, known, key)
     if key_files is not None:
         verdict.erased, verdict.foreign = seal.judge(verdict, whole, key_files)
     return verdict
+
+
+def chain_points(number, seen):
+    """Segment, offset and chain of every checkpoint frame, and of the end of what is kept."""
+    for signed in seen.signed:
+        if signed.witnesses is None:
+            yield number, signed.at, note.read_text(signed.text).chain
+    if seen.last_point in seen.points:
+        yield number, seen.last_point, seen.points[seen.last_point][0]
 
 
 def judge(verdict, data, seen, number, following, is_newest, tree, known, key):

@@ -1,13 +1,12 @@
 //! Several segments read at once, each on a thread of its own, and put together in their order.
 //!
 //! A segment can be read by itself: its header states the tree and the chain before it, and whether
-//! that is true is asked when the segments are put together, as in [`super::read`]. What a sink wants
-//! of a segment is kept until the segments before it are done.
+//! that is true is asked when the segments are put together, as in [`super::read`]. What a sink gathers
+//! from a segment, and its checkpoints, are kept until the segments before it are done.
 //!
 //! Invariants: the reading and what the sink gets are those of [`super::read_roots`], in the same order;
 //! at most one segment a thread and [`AHEAD`] more are read before they are put together.
 
-use std::borrow::Cow;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,19 +17,18 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{Checks, Reading, SegmentRead, SegmentTask, Walk, read_roots, with_followers};
 use crate::record::disk::Files;
-use crate::record::entry::{EntryView, PartKind, PartView};
-use crate::record::found::{PART_KEPT_BYTES, Place, Sink, Wants};
+use crate::record::entry::EntryView;
+use crate::record::found::{Gather, Gatherer, Place, Sink};
 use crate::record::note::{Checkpoint, Note};
 use crate::record::rotation::KeyPlan;
-use crate::types::{ExchangeId, Now, SessionId};
 
-/// Segments beside those in work that may wait for the ones before them. Bound: what a sink wants of
-/// them is in memory.
+/// Segments beside those in work that may wait for the ones before them. Bound: what is kept of them is
+/// in memory, some hundred bytes for each checkpoint.
 const AHEAD: usize = 2;
 /// How often the sink hears how much was read.
 const TELL: Duration = Duration::from_millis(100);
 
-/// Reads everything with up to `threads` threads. A sink that wants every entry gets them from one
+/// Reads everything with up to `threads` threads. A sink without a gatherer gets every entry from one
 /// thread, because all of them would have to wait in memory.
 pub fn read_parallel(
     files: &(dyn Files + Sync),
@@ -39,8 +37,8 @@ pub fn read_parallel(
     threads: NonZeroUsize,
     sink: &mut dyn Sink,
 ) -> io::Result<Reading> {
-    let wanted = match sink.wants() {
-        Some(wanted) if threads.get() > 1 => wanted,
+    let gatherer = match sink.gatherer() {
+        Some(gatherer) if threads.get() > 1 => gatherer,
         _ => return read_roots(files, checks, roots_at, sink),
     };
     let (mut walk, numbers) = Walk::begin(files, checks, roots_at)?;
@@ -60,7 +58,7 @@ pub fn read_parallel(
                     let Some(&(segment, follower)) = work.get(index) else { return };
                     gate.wait(index, threads + AHEAD);
                     let one =
-                        read_one(files, plan, checks, roots_at, segment, follower, bytes, wanted);
+                        read_one(files, plan, checks, roots_at, segment, follower, bytes, gatherer);
                     // The other end is gone only when this very scope ends by a panic.
                     if sender.send((index, one)).is_err() {
                         return;
@@ -85,6 +83,7 @@ pub fn read_parallel(
             }
             while let Some(one) = waiting.get_mut(at).and_then(Option::take) {
                 let (segment, follower) = work[at];
+                sink.gathered(one.gathered.into_any());
                 for told in &one.told {
                     told.give(sink);
                 }
@@ -123,6 +122,7 @@ impl Gate {
 
 struct One {
     read: io::Result<SegmentRead>,
+    gathered: Box<dyn Gather>,
     told: Vec<Told>,
 }
 
@@ -135,36 +135,34 @@ fn read_one(
     segment: u32,
     follower: Option<u32>,
     bytes: &AtomicU64,
-    wanted: Wants,
+    gatherer: Gatherer,
 ) -> One {
-    let mut kept = Kept { bytes, wanted, told: Vec::new() };
+    let mut kept = Kept { bytes, gathered: gatherer(), told: Vec::new() };
     let task = SegmentTask { files, plan, checks, roots_at };
     let read = task.read(segment, follower, &mut kept);
-    One { read, told: kept.told }
+    One { read, gathered: kept.gathered, told: kept.told }
 }
 
-/// Keeps what the sink will want.
+/// Keeps what the sink will get.
 struct Kept<'a> {
     bytes: &'a AtomicU64,
-    wanted: Wants,
+    gathered: Box<dyn Gather>,
     told: Vec<Told>,
 }
 
 impl Sink for Kept<'_> {
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
-        if (self.wanted)(entry) {
-            self.told.push(Told::Entry(*place, Box::new(OwnEntry::of(entry))));
-        }
+        self.gathered.entry(place, entry);
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {
         self.told.push(Told::Checkpoint(checkpoint.clone()));
     }
 
-    fn cosignatures(&mut self, place: u64, checkpoint: &Checkpoint, note: &Note<'_>) {
+    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
         let lines = note.signatures.iter().flat_map(|signature| [signature.line, "\n"]);
         let whole = [note.text, "\n"].into_iter().chain(lines).collect();
-        self.told.push(Told::Cosignatures(place, checkpoint.clone(), whole));
+        self.told.push(Told::Cosignatures(at, checkpoint.clone(), whole));
     }
 
     fn bytes_read(&mut self, bytes: u64) {
@@ -174,92 +172,18 @@ impl Sink for Kept<'_> {
 
 /// One thing that was found, kept until its turn.
 enum Told {
-    Entry(Place, Box<OwnEntry>),
     Checkpoint(Checkpoint),
-    Cosignatures(u64, Checkpoint, String),
+    Cosignatures((u32, u64), Checkpoint, String),
 }
 
 impl Told {
     fn give(&self, sink: &mut dyn Sink) {
         match self {
-            Told::Entry(place, entry) => sink.entry(place, &entry.view()),
             Told::Checkpoint(checkpoint) => sink.checkpoint(checkpoint),
-            Told::Cosignatures(place, checkpoint, note) => {
+            Told::Cosignatures(at, checkpoint, note) => {
                 let note = Note::parse(note.as_bytes()).expect("it was opened before");
-                sink.cosignatures(*place, checkpoint, &note);
+                sink.cosignatures(*at, checkpoint, &note);
             }
-        }
-    }
-}
-
-/// What of a part is kept.
-fn kept(kind_number: u8, bytes: &[u8]) -> &[u8] {
-    let large = [PartKind::Body, PartKind::Sealed].iter().any(|kind| *kind as u8 == kind_number);
-    if large { &bytes[..bytes.len().min(PART_KEPT_BYTES)] } else { bytes }
-}
-
-struct OwnPart {
-    kind_number: u8,
-    length: u32,
-    commitment: [u8; 32],
-    bytes: Option<Vec<u8>>,
-}
-
-/// An [`EntryView`] that borrows nothing.
-struct OwnEntry {
-    header: Vec<u8>,
-    kind_number: u8,
-    sequence: u64,
-    exchange: Option<ExchangeId>,
-    session: Option<SessionId>,
-    ordinal: u32,
-    now: Now,
-    worker: u8,
-    status: u16,
-    parts: Vec<OwnPart>,
-}
-
-impl OwnEntry {
-    fn of(view: &EntryView<'_>) -> OwnEntry {
-        let EntryView { kind_number, sequence, exchange, session, ordinal, .. } = *view;
-        let parts = view.parts.iter().map(|part| OwnPart {
-            kind_number: part.kind_number,
-            length: part.length,
-            commitment: part.commitment,
-            bytes: part.bytes.map(|bytes| kept(part.kind_number, bytes).to_vec()),
-        });
-        OwnEntry {
-            header: view.header.to_vec(),
-            kind_number,
-            sequence,
-            exchange,
-            session,
-            ordinal,
-            now: view.now,
-            worker: view.worker,
-            status: view.status,
-            parts: parts.collect(),
-        }
-    }
-
-    fn view(&self) -> EntryView<'_> {
-        let parts = self.parts.iter().map(|part| PartView {
-            kind_number: part.kind_number,
-            length: part.length,
-            commitment: part.commitment,
-            bytes: part.bytes.as_deref(),
-        });
-        EntryView {
-            header: Cow::Borrowed(&self.header),
-            kind_number: self.kind_number,
-            sequence: self.sequence,
-            exchange: self.exchange,
-            session: self.session,
-            ordinal: self.ordinal,
-            now: self.now,
-            worker: self.worker,
-            status: self.status,
-            parts: parts.collect(),
         }
     }
 }

@@ -64,6 +64,10 @@ impl Scan<'_> {
         let window = &self.window[self.used..];
         let Some(head) = window.first_chunk::<SKIPPABLE_HEAD_BYTES>() else { return Ok(false) };
         let bytes = u32::from_le_bytes(head[4..].try_into().expect("4 bytes")) as usize;
+        // Why the bound first: whoever writes this head many times makes nobody read its content often.
+        if bytes > CHECKPOINT_BYTES_MAX {
+            return Ok(false);
+        }
         let Some(note) = window[SKIPPABLE_HEAD_BYTES..].get(..bytes) else { return Ok(false) };
         let Ok(checkpoint) = Checkpoint::open(note, self.task.key) else { return Ok(false) };
         Ok(checkpoint.segment == self.task.segment && checkpoint.offset == self.offset)
