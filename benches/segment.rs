@@ -7,6 +7,7 @@
 //! segments with one thread and with two. `STENOGRAPH_SEGMENT_ROUNDS` (15),
 //! `STENOGRAPH_SEGMENT_CALLS` (1500).
 
+use std::any::Any;
 use std::hint::black_box;
 use std::io::{self, Cursor, Read};
 use std::num::NonZeroUsize;
@@ -15,7 +16,6 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use stenograph::record::Entry;
-use stenograph::record::Kind;
 use stenograph::record::disk::Files;
 use stenograph::record::entry::{
     EntryView, HEADER_FIXED_BYTES, PART_ROW_BYTES, SALT_BYTES, SALT_MESSAGE_BYTES,
@@ -25,7 +25,7 @@ use stenograph::record::hash::{Message, digest_all};
 use stenograph::record::header::{Header, Previous, PreviousEnd};
 use stenograph::record::keys::LogKey;
 use stenograph::record::reader::{Checks, read_parallel};
-use stenograph::record::scan::{Place, Sink, Task, Wants, scan};
+use stenograph::record::scan::{Gather, Gatherer, Place, Sink, Task, scan};
 use stenograph::record::segment::{Builder, Kept, Random};
 use stenograph::record::tree::Tree;
 use stenograph::types::Now;
@@ -274,8 +274,16 @@ fn segments(count: u32, batches: &[&[Entry]], key: &LogKey) -> Memory {
 impl Sink for Threads {
     fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
 
-    fn wants(&self) -> Option<Wants> {
-        Some(|entry| entry.kind() == Some(Kind::Start))
+    fn gatherer(&self) -> Option<Gatherer> {
+        Some(|| Box::new(Threads))
+    }
+}
+
+impl Gather for Threads {
+    fn entry(&mut self, _place: &Place, _entry: &EntryView<'_>) {}
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
     }
 }
 
