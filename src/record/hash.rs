@@ -396,8 +396,8 @@ mod lanes {
 mod tests {
     use super::*;
 
-    // Mutants: a padding of one byte less, a lane that is begun without the initial state, a run that
-    // counts blocks of another lane.
+    // Mutants: a padding of one byte less, a lane that is begun without the initial state, a lane that
+    // takes the place of another without its state.
     #[test]
     fn every_length_beside_every_other_gives_its_own_digest() {
         let bytes: Vec<u8> = (0..6000u32).map(|at| ((at * 131) >> 3) as u8).collect();
