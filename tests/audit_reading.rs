@@ -12,7 +12,7 @@ use stenograph::audit::search::{self, SearchOptions};
 use stenograph::audit::sessions::{self, SessionsOptions};
 use stenograph::audit::show::{self, ShowOptions, Shown};
 use stenograph::audit::verify::{self, VerifyOptions};
-use stenograph::audit::{Exit, text};
+use stenograph::audit::{Exit, Indexes, text};
 use stenograph::limits::Limits;
 use stenograph::record::disk::RealDisk;
 use stenograph::record::{Entry, Kind, Level, PartKind, fingerprint, writer};
@@ -126,7 +126,8 @@ fn objects(out: &[u8]) -> Vec<Value> {
 
 fn search(directory: &Path, filter: Filter) -> (Exit, Vec<Value>) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let options = SearchOptions { directory: directory.into(), filter, json: true };
+    let directory = directory.to_owned();
+    let options = SearchOptions { directory, filter, json: true, ..SearchOptions::default() };
     let exit = search::run(&options, &mut out, &mut err).unwrap();
     (exit, objects(&out))
 }
@@ -205,7 +206,8 @@ fn sessions_are_summed_up() {
 
 fn show(directory: &Path, id: &str, json: bool) -> (Exit, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let options = ShowOptions { directory: directory.into(), id: id.parse().unwrap(), json };
+    let (directory, id) = (directory.to_owned(), id.parse().unwrap());
+    let options = ShowOptions { directory, id, json, indexes: Indexes::default() };
     let exit = show::run(&options, &mut out, &mut err).unwrap();
     (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
@@ -248,7 +250,9 @@ fn echo(directory: &Path, secret: &str, with_key: bool) -> (Exit, Vec<Value>) {
         directory: directory.into(),
         secret: Zeroizing::new(secret.as_bytes().to_vec()),
         fingerprint_key: with_key.then(|| Zeroizing::new(KEY)),
+        fingerprints_only: false,
         json: true,
+        indexes: Indexes::default(),
     };
     let exit = echoed::run(&options, &mut out, &mut err).unwrap();
     let shown = String::from_utf8(out.clone()).unwrap();

@@ -134,8 +134,8 @@ fn an_exchange_that_outlasts_the_drain_is_cut_and_recorded() {
     while stream.some().unwrap_or(0) > 0 {}
     let options = stenograph::audit::search::SearchOptions {
         directory: record,
-        filter: stenograph::audit::filter::Filter::default(),
         json: true,
+        ..Default::default()
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     stenograph::audit::search::run(&options, &mut out, &mut err).unwrap();

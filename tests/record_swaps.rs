@@ -229,11 +229,11 @@ fn write(image: &Image) -> tempfile::TempDir {
 fn read_commands(directory: &Path) -> (usize, Exit, Exit) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let options =
-        SearchOptions { directory: directory.into(), filter: Filter::default(), json: true };
+        SearchOptions { directory: directory.into(), json: true, ..SearchOptions::default() };
     let searched = search::run(&options, &mut out, &mut err).unwrap();
     let lines = out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
     let options =
-        SessionsOptions { directory: directory.into(), filter: Filter::default(), json: true };
+        SessionsOptions { directory: directory.into(), json: true, ..SessionsOptions::default() };
     let listed = sessions::run(&options, &mut Vec::new(), &mut err).unwrap();
     (lines, searched, listed)
 }

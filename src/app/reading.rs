@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 use crate::app::check;
 use crate::app::cli::Exit;
 use crate::app::config::Config;
-use crate::audit;
 use crate::audit::echoed::{self, EchoedOptions};
 use crate::audit::filter::{Filter, parse_time};
 use crate::audit::originals::Opener;
@@ -20,7 +19,8 @@ use crate::audit::sessions::{self, SessionsOptions};
 use crate::audit::show::{self, ShowOptions, Shown};
 use crate::audit::since::Kept;
 use crate::audit::verify::{self, VerifyOptions};
-use crate::record::keys::KeyFault;
+use crate::audit::{self, Indexes};
+use crate::record::keys::{KeyFault, VerifierKey};
 use crate::record::{age, keys};
 use crate::types::SessionId;
 
@@ -42,6 +42,40 @@ pub struct RecordArgs {
     /// JSON Lines for scripts
     #[arg(long)]
     json: bool,
+}
+
+/// What may be left out while reading.
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// The log's verifier key, as text or as a file that holds it: it must have signed the indexes that
+    /// are used [default: next to the signing key of --config, else log.pub of the record, if there]
+    #[arg(long, value_name = "VKEY|FILE", conflicts_with = "no_index")]
+    key: Option<String>,
+    /// Read every segment, also those whose index says that nothing asked for is inside
+    #[arg(long)]
+    no_index: bool,
+}
+
+impl IndexArgs {
+    /// A key that is named has to be one; where others are looked for, one that cannot be read is as
+    /// good as none, and the command says what the indexes are then worth.
+    fn indexes(&self, found: &Found, err: &mut dyn Write) -> io::Result<Result<Indexes, Exit>> {
+        let named = match self.key.as_deref().map(keys::load_verifier_key) {
+            Some(Err(fault)) => {
+                writeln!(err, "stenograph: --key: {fault}")?;
+                return Ok(Err(Exit::Usage));
+            }
+            Some(Ok(key)) => Some(key),
+            None => None,
+        };
+        let read = |path: PathBuf| VerifierKey::parse(&std::fs::read_to_string(path).ok()?).ok();
+        let beside = || {
+            let config = found.config.as_ref()?;
+            read(keys::verifier_path(&config.record.signing_key))
+        };
+        let key = named.or_else(beside).or_else(|| read(found.directory.join("log.pub")));
+        Ok(Ok(Indexes { ignored: self.no_index, key }))
+    }
 }
 
 /// The record's directory and the configuration, if one was named.
@@ -150,6 +184,8 @@ pub struct SessionsArgs {
     #[command(flatten)]
     record: RecordArgs,
     #[command(flatten)]
+    index: IndexArgs,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
@@ -169,6 +205,8 @@ pub struct ShowArgs {
     id: Shown,
     #[command(flatten)]
     record: RecordArgs,
+    #[command(flatten)]
+    index: IndexArgs,
     /// Restore what is sealed, and prove it against the commitments in the record
     #[arg(long, requires = "identity")]
     original: bool,
@@ -188,6 +226,8 @@ pub struct ShowArgs {
 pub struct SearchArgs {
     #[command(flatten)]
     record: RecordArgs,
+    #[command(flatten)]
+    index: IndexArgs,
     #[command(flatten)]
     filter: FilterArgs,
     /// Look for --text in what is sealed too, with this auditor's identity
@@ -209,6 +249,12 @@ pub struct SearchArgs {
 pub struct EchoedArgs {
     #[command(flatten)]
     record: RecordArgs,
+    #[command(flatten)]
+    index: IndexArgs,
+    /// Look for its fingerprint alone, not for its text in heads and bodies: the indexes of sealed
+    /// segments tell which of them need not be read
+    #[arg(long, conflicts_with = "identity")]
+    fingerprints_only: bool,
     /// The record's fingerprint key [default: that of --config]
     #[arg(long, value_name = "FILE")]
     fingerprint_key: Option<PathBuf>,
@@ -260,8 +306,9 @@ impl From<audit::Exit> for Exit {
 
 /// `sessions`.
 pub fn sessions(args: SessionsArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
-    with_filter(&args.record, args.filter, err, |directory, filter, json, err| {
-        let options = SessionsOptions { directory, filter, json };
+    let (record, index) = (&args.record, &args.index);
+    with_filter(record, index, args.filter, err, |directory, filter, json, indexes, err| {
+        let options = SessionsOptions { directory, filter, json, indexes };
         sessions::run(&options, out, err)
     })
 }
@@ -269,28 +316,30 @@ pub fn sessions(args: SessionsArgs, out: &mut dyn Write, err: &mut dyn Write) ->
 /// `search`.
 pub fn search(args: SearchArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let identity = args.identity;
-    with_filter(&args.record, args.filter, err, |directory, filter, json, err| {
+    let (record, index) = (&args.record, &args.index);
+    with_filter(record, index, args.filter, err, |directory, filter, json, indexes, err| {
         let opener = match identity.map(|path| opener(&directory, &path, err)).transpose()? {
             None => None,
             Some(Ok(opener)) => Some(opener),
             Some(Err(_)) => return Ok(audit::Exit::Incomplete),
         };
-        search::run_with(&SearchOptions { directory, filter, json }, opener, out, err)
+        search::run_with(&SearchOptions { directory, filter, json, indexes }, opener, out, err)
     })
 }
 
 fn with_filter(
     record: &RecordArgs,
+    index: &IndexArgs,
     filter: FilterArgs,
     err: &mut dyn Write,
-    run: impl FnOnce(PathBuf, Filter, bool, &mut dyn Write) -> io::Result<audit::Exit>,
+    run: impl FnOnce(PathBuf, Filter, bool, Indexes, &mut dyn Write) -> io::Result<audit::Exit>,
 ) -> io::Result<Exit> {
-    let found = match find(record, err)? {
+    let (found, indexes) = match find_indexed(record, index, err)? {
         Ok(found) => found,
         Err(exit) => return Ok(exit),
     };
     match filter.filter() {
-        Ok(filter) => Ok(run(found.directory, filter, record.json, err)?.into()),
+        Ok(filter) => Ok(run(found.directory, filter, record.json, indexes, err)?.into()),
         Err(text) => {
             writeln!(err, "stenograph: {text}")?;
             Ok(Exit::Usage)
@@ -298,13 +347,26 @@ fn with_filter(
     }
 }
 
+fn find_indexed(
+    record: &RecordArgs,
+    index: &IndexArgs,
+    err: &mut dyn Write,
+) -> io::Result<Result<(Found, Indexes), Exit>> {
+    let found = match find(record, err)? {
+        Ok(found) => found,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    Ok(index.indexes(&found, err)?.map(|indexes| (found, indexes)))
+}
+
 /// `show`.
 pub fn show(args: &ShowArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
-    let found = match find(&args.record, err)? {
+    let (found, indexes) = match find_indexed(&args.record, &args.index, err)? {
         Ok(found) => found,
         Err(exit) => return Ok(exit),
     };
-    let options = ShowOptions { directory: found.directory, id: args.id, json: args.record.json };
+    let (id, json) = (args.id, args.record.json);
+    let options = ShowOptions { directory: found.directory, id, json, indexes };
     match &args.identity {
         None => Ok(show::run(&options, out, err)?.into()),
         Some(path) => match opener(&options.directory, path, err)? {
@@ -332,7 +394,7 @@ fn opener(directory: &Path, path: &Path, err: &mut dyn Write) -> io::Result<Resu
 
 /// `echoed`.
 pub fn echoed(args: &EchoedArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
-    let found = match find(&args.record, err)? {
+    let (found, indexes) = match find_indexed(&args.record, &args.index, err)? {
         Ok(found) => found,
         Err(exit) => return Ok(exit),
     };
@@ -371,7 +433,9 @@ pub fn echoed(args: &EchoedArgs, out: &mut dyn Write, err: &mut dyn Write) -> io
             Err(exit) => return Ok(exit),
         },
     };
-    let options = EchoedOptions { directory, secret, fingerprint_key, json };
+    let fingerprints_only = args.fingerprints_only;
+    let options =
+        EchoedOptions { directory, secret, fingerprint_key, fingerprints_only, json, indexes };
     Ok(echoed::run_with(&options, opener, out, err)?.into())
 }
 

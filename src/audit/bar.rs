@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::record::disk::Files;
 use crate::record::entry::EntryView;
 use crate::record::note::{Checkpoint, Note};
-use crate::record::scan::{Gatherer, Place, Sink};
+use crate::record::scan::{Gatherer, Left, Place, Sink};
 
 /// Work shorter than this shows nothing.
 const QUIET: Duration = Duration::from_secs(1);
@@ -64,6 +64,14 @@ impl Sink for Watched<'_> {
 
     fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
         self.sink.cosignatures(at, checkpoint, note);
+    }
+
+    fn left(&mut self, left: &Left) {
+        self.total_bytes = self.total_bytes.saturating_sub(left.bytes);
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.total_bytes);
+        }
+        self.sink.left(left);
     }
 
     fn bytes_read(&mut self, bytes: u64) {

@@ -4,7 +4,8 @@
 //! Two ways to find it, both over every entry: its fingerprint among the findings (that is how a masked
 //! value is found again), and its text in every stored head, body and detail (that is how a value is
 //! found that no rule knew). With an auditor's identity what is sealed is searched too; without one it
-//! is told what was not. The secret itself is never printed.
+//! is told what was not. On demand the fingerprint alone: then indexes tell which segments need not be
+//! read. The secret itself is never printed.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,13 +16,14 @@ use zeroize::Zeroizing;
 use super::find::Needle;
 use super::originals::Opener;
 use super::text::{escape, json_line};
-use super::{Exit, parts, read};
+use super::{Exit, Indexes, parts, read};
 use crate::record::entry::EntryView;
 use crate::record::fingerprint;
 use crate::record::note::time_text;
 use crate::record::reader::Reading;
-use crate::record::scan::{Place, Sink};
+use crate::record::scan::{Left, Place, Sink};
 use crate::record::seal::sealed_part;
+use crate::record::skip::{Asked, Question};
 use crate::record::{Kind, PartKind};
 
 /// What to look for, and how to say it.
@@ -32,8 +34,13 @@ pub struct EchoedOptions {
     pub secret: Zeroizing<Vec<u8>>,
     /// The record's fingerprint key; without it masked values cannot be found.
     pub fingerprint_key: Option<Zeroizing<[u8; 32]>>,
+    /// Look for the fingerprint alone: not for the text in heads and bodies, and not in what is sealed.
+    /// Only then may segments be left out, because no index says what bodies hold.
+    pub fingerprints_only: bool,
     /// JSON Lines instead of text.
     pub json: bool,
+    /// What may be left out.
+    pub indexes: Indexes,
 }
 
 impl std::fmt::Debug for EchoedOptions {
@@ -45,6 +52,8 @@ impl std::fmt::Debug for EchoedOptions {
 struct Echoed<'a> {
     json: bool,
     needle: Needle,
+    /// Look for the text too.
+    text: bool,
     fingerprint: Option<String>,
     hits: u64,
     entries: u64,
@@ -86,6 +95,11 @@ struct Sealed {
 }
 
 impl Echoed<'_> {
+    fn times(&mut self, first_ns: u64, last_ns: u64) {
+        self.first_ns = Some(self.first_ns.map_or(first_ns, |first| first.min(first_ns)));
+        self.last_ns = Some(self.last_ns.map_or(last_ns, |last| last.max(last_ns)));
+    }
+
     /// The parts whose bytes do not stand in the record: searched where they can be opened, counted
     /// otherwise.
     fn absent(&mut self, place: &Place, entry: &EntryView<'_>) {
@@ -208,11 +222,16 @@ fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str>
 }
 
 impl Sink for Echoed<'_> {
+    fn left(&mut self, left: &Left) {
+        self.entries += left.entries;
+        if let Some((first_ns, last_ns)) = left.times_ns {
+            self.times(first_ns, last_ns);
+        }
+    }
+
     fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
         self.entries += 1;
-        let utc_ns = entry.now.utc_ns;
-        self.first_ns = Some(self.first_ns.map_or(utc_ns, |first| first.min(utc_ns)));
-        self.last_ns = Some(self.last_ns.map_or(utc_ns, |last| last.max(utc_ns)));
+        self.times(entry.now.utc_ns, entry.now.utc_ns);
         let verdict = match &self.fingerprint {
             Some(_) => parts::verdict(entry).unwrap_or_default(),
             None => parts::Verdict::default(),
@@ -236,6 +255,9 @@ impl Sink for Echoed<'_> {
                 part: None,
             });
         }
+        if !self.text {
+            return;
+        }
         self.absent(place, entry);
         for part in &entry.parts {
             let Some(bytes) = part.bytes else { continue };
@@ -255,6 +277,10 @@ impl Sink for Echoed<'_> {
     }
 }
 
+/// Why [`EchoedOptions::fingerprints_only`] cannot be answered.
+const NO_FINGERPRINTS: &str = "looking for fingerprints alone needs the fingerprint key; name it \
+    with --fingerprint-key, or the configuration with --config";
+
 /// [`run_with`], without an auditor's identity.
 pub fn run(options: &EchoedOptions, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     run_with(options, None, out, err)
@@ -271,12 +297,24 @@ pub fn run_with(
         writeln!(err, "stenograph: the secret is empty; give it on stdin")?;
         return Ok(Exit::Usage);
     }
-    let fingerprint = options.fingerprint_key.as_ref().map(|key| {
-        fingerprint(key, &options.secret).iter().map(|byte| format!("{byte:02x}")).collect()
-    });
+    if options.fingerprints_only && options.fingerprint_key.is_none() {
+        writeln!(err, "stenograph: {NO_FINGERPRINTS}")?;
+        return Ok(Exit::Usage);
+    }
+    let own = options.fingerprint_key.as_ref().map(|key| fingerprint(key, &options.secret));
+    let fingerprint = own.map(|own| own.iter().map(|byte| format!("{byte:02x}")).collect());
+    let questions = match own.filter(|_| options.fingerprints_only) {
+        Some(own) => {
+            let asked: Question<'_> = Box::new(move |index| index.fingerprints.may_name(&own));
+            vec![asked]
+        }
+        None => Vec::new(),
+    };
+    let asked = Asked { questions, exchanges: false };
     let mut echoed = Echoed {
         json: options.json,
         needle: Needle::new(&options.secret),
+        text: !options.fingerprints_only,
         fingerprint,
         hits: 0,
         entries: 0,
@@ -289,7 +327,8 @@ pub fn run_with(
         out,
         written: Ok(()),
     };
-    let Some(reading) = read(&options.directory, &mut echoed, err)? else {
+    let (directory, indexes) = (&options.directory, &options.indexes);
+    let Some(reading) = read(directory, indexes, &asked, &mut echoed, err)? else {
         return Ok(Exit::Incomplete);
     };
     echoed.written?;
@@ -300,6 +339,8 @@ pub fn run_with(
     let coverage = json!({
         "entries": echoed.entries,
         "segments": reading.segments,
+        "left_segments": reading.left_segments,
+        "index_key": indexes.key.as_ref().map(ToString::to_string),
         "unsigned_entries": reading.unsigned_entries,
         "withheld_parts": echoed.withheld_parts,
         "withheld_in": echoed.withheld_in,
@@ -312,7 +353,7 @@ pub fn run_with(
         "gaps": reading.gaps.len(),
         "live": reading.live,
         "fingerprints": echoed.fingerprint.is_some(),
-        "text": true,
+        "text": echoed.text,
         "complete": complete,
         "from": echoed.first_ns.map(time_text),
         "to": echoed.last_ns.map(time_text),
@@ -363,8 +404,9 @@ fn print_coverage(out: &mut dyn Write, coverage: &Value, reading: &Reading) -> i
     )?;
     writeln!(
         out,
-        "coverage: {}; fingerprints of masked values: {}; text of heads and bodies: yes",
+        "coverage: {}; fingerprints of masked values: {}; text of heads and bodies: {}",
         if coverage["complete"] == true { "complete" } else { "NOT complete" },
         if coverage["fingerprints"] == true { "yes" } else { "no" },
+        if coverage["text"] == true { "yes" } else { "not asked for" },
     )
 }

@@ -1,6 +1,7 @@
 //! Which exchanges are asked for, and times as people type them.
 
 use super::rows::Row;
+use crate::record::skip::{Asked, Question};
 use crate::types::SessionId;
 
 /// What an exchange must have; `None` asks for nothing. Names match whole; `*` stands for any
@@ -54,6 +55,36 @@ pub fn matches(pattern: &str, value: &str) -> bool {
 }
 
 impl Filter {
+    /// What an index can be asked so that a segment without an answer holds no such exchange. Issuer,
+    /// upstream, method, verdict and text stand in no index.
+    pub fn asked(&self) -> Asked<'_> {
+        let mut questions: Vec<Question<'_>> = Vec::new();
+        if let Some(subject) = &self.subject {
+            let asked = |value: &String| matches(subject, value);
+            questions.push(Box::new(move |index| index.subjects.may_hold(asked)));
+        }
+        if let Some(tool) = &self.tool {
+            let asked = |value: &String| matches(tool, value);
+            questions.push(Box::new(move |index| index.targets.may_hold(asked)));
+        }
+        if let Some(rule) = &self.rule {
+            let asked = |value: &String| matches(rule, value);
+            questions.push(Box::new(move |index| index.rules.may_hold(asked)));
+        }
+        if let Some(since) = self.since_ns {
+            let asked = move |(_, last)| last >= since;
+            questions.push(Box::new(move |index| index.times_ns.is_some_and(asked)));
+        }
+        if let Some(until) = self.until_ns {
+            let asked = move |(first, _)| first < until;
+            questions.push(Box::new(move |index| index.times_ns.is_some_and(asked)));
+        }
+        if let Some(session) = self.session {
+            questions.push(Box::new(move |index| index.sessions.may_name(&session)));
+        }
+        Asked { questions, exchanges: true }
+    }
+
     /// True when `row` is asked for.
     pub fn takes(&self, row: &Row) -> bool {
         asked(&self.subject, row.subject.subject.as_deref())

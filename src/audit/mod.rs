@@ -1,8 +1,10 @@
 //! Reading the record back: verify, sessions, show, search, echoed.
 //!
-//! Every command reads the whole record through [`crate::record::reader`], on a live and on a stopped
+//! Every command reads the record through [`crate::record::reader`], on a live and on a stopped
 //! directory, and prints what can be read even where something is damaged; what is not covered is told
-//! on stderr and by the exit code.
+//! on stderr and by the exit code. All but `verify` leave out sealed segments whose index says that
+//! nothing asked for is inside ([`crate::record::skip`]); the answer is the same, and that they were left
+//! out is told.
 //!
 //! | module | holds |
 //! |---|---|
@@ -25,8 +27,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::record::disk::{Directory, Files};
-use crate::record::reader::{Checks, Reading};
+use crate::record::keys::VerifierKey;
+use crate::record::reader::{Checks, Reading, read_skipping};
 use crate::record::scan::Sink;
+use crate::record::skip::{Asked, Skips};
 
 pub mod bar;
 pub mod echoed;
@@ -59,18 +63,40 @@ pub enum Exit {
     Incomplete = 4,
 }
 
-/// Reads the record in `directory` into `sink`, with a progress bar, and says on `err` what could not
-/// be read. `None` when there is no record to read; that is told too.
-fn read(directory: &Path, sink: &mut dyn Sink, err: &mut dyn Write) -> io::Result<Option<Reading>> {
-    let files = Directory::new(directory);
-    let mut watched = bar::Watched::new(bar::total_bytes(&files), sink);
+/// How far the indexes of sealed segments are believed.
+#[derive(Debug, Clone, Default)]
+pub struct Indexes {
+    /// Not at all: everything is read.
+    pub ignored: bool,
+    /// The log's key, which has to have signed them. Without it they only have to fit the checkpoints
+    /// that stand behind them, as everything else that is read.
+    pub key: Option<VerifierKey>,
+}
+
+/// Reads what may be `asked` for in the record in `directory` into `sink`, with a progress bar, and says
+/// on `err` what could not be read and what was left out. `None` when there is no record to read; that
+/// is told too.
+fn read(
+    directory: &Path,
+    indexes: &Indexes,
+    asked: &Asked<'_>,
+    sink: &mut dyn Sink,
+    err: &mut dyn Write,
+) -> io::Result<Option<Reading>> {
+    let files: &dyn Files = &Directory::new(directory);
+    let mut watched = bar::Watched::new(bar::total_bytes(files), sink);
     // Why: what is printed is what was written, so the commitments are checked here too.
     let checks = Checks { key: None, commitments: true };
-    let reading = crate::record::reader::read(&files as &dyn Files, checks, &mut watched);
+    let skips = match indexes.ignored {
+        true => Ok(Skips::default()),
+        false => Skips::of(files, indexes.key.as_ref(), asked),
+    };
+    let reading = skips.and_then(|skips| read_skipping(files, checks, &skips, &mut watched));
     watched.finish();
     match reading {
         Ok(reading) => {
             complain(&reading, err)?;
+            tell_left(&reading, indexes, err)?;
             Ok(Some(reading))
         }
         Err(error) => {
@@ -78,6 +104,23 @@ fn read(directory: &Path, sink: &mut dyn Sink, err: &mut dyn Write) -> io::Resul
             Ok(None)
         }
     }
+}
+
+/// Says what was not read because of an index, and what that is worth.
+fn tell_left(reading: &Reading, indexes: &Indexes, err: &mut dyn Write) -> io::Result<()> {
+    let Reading { left_segments, segments, .. } = reading;
+    if *left_segments == 0 {
+        return Ok(());
+    }
+    let worth = match &indexes.key {
+        Some(key) => format!("which {} has signed", text::escape(&key.to_string())),
+        None => "whose signatures were not checked (name the log's key with --key)".to_owned(),
+    };
+    writeln!(
+        err,
+        "stenograph: {left_segments} of {segments} segments were not read, because nothing asked for \
+         is in them: so say their indexes, {worth}; --no-index reads all"
+    )
 }
 
 fn no_record(directory: &Path, error: &io::Error, err: &mut dyn Write) -> io::Result<()> {

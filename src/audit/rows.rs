@@ -1,7 +1,7 @@
 //! Entries put together into exchanges, as they stream by.
 //!
-//! A row is given away at the end entry of its exchange. Rows without one (the process was killed, or
-//! the exchange is still open, or a single refusal says all) are given away when the next run of the
+//! A row is given away at the end entry of its exchange, or at a refusal that says that it is all. Other
+//! rows without an end (the process was killed, or the exchange is still open) are given away when the next run of the
 //! gateway begins, at the end of the record, or when too many wait. Memory is bounded by the exchanges
 //! open at once, not by the length of the record.
 
@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::parts::{self, Target};
-use crate::record::Kind;
 use crate::record::entry::EntryView;
+use crate::record::index::closes;
 use crate::record::note::time_text;
 use crate::record::scan::Place;
+use crate::record::{Kind, PartKind};
 use crate::types::{ExchangeId, SessionId};
 
 /// Exchanges that consist of one refusal so far and wait for more. Bound: a flood of refusals must not
@@ -193,7 +194,9 @@ impl Rows {
         row.add(place, entry, matched);
         let mut ready = Vec::new();
         match entry.kind() {
-            Some(Kind::End) => ready.extend(self.open.remove(&exchange)),
+            kind if closes(kind, entry.part(PartKind::Verdict)) => {
+                ready.extend(self.open.remove(&exchange));
+            }
             Some(Kind::Refusal) if row.entries == 1 => {
                 self.refusals.push_back(exchange);
                 while self.refusals.len() > REFUSALS_MAX {

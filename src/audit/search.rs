@@ -8,11 +8,11 @@ use super::find::Needle;
 use super::originals::Opener;
 use super::rows::{Row, Rows};
 use super::text::{escape, json_line};
-use super::{Exit, exit, read};
+use super::{Exit, Indexes, exit, read};
 use crate::record::PartKind;
 use crate::record::entry::EntryView;
 use crate::record::note::time_text;
-use crate::record::scan::{Place, Sink};
+use crate::record::scan::{Left, Place, Sink};
 use crate::record::seal::sealed_part;
 
 /// What to search for, and how to say it.
@@ -24,6 +24,8 @@ pub struct SearchOptions {
     pub filter: Filter,
     /// JSON Lines instead of text.
     pub json: bool,
+    /// What may be left out.
+    pub indexes: Indexes,
 }
 
 /// How many entries have sealed texts that were not searched.
@@ -83,6 +85,13 @@ impl Sink for Search<'_> {
         let ready = self.rows.add(place, entry, matched);
         self.rows(ready);
     }
+
+    fn left(&mut self, left: &Left) {
+        if left.starts {
+            let rest = self.rows.rest();
+            self.rows(rest);
+        }
+    }
 }
 
 /// [`run_with`], without an auditor's identity.
@@ -109,7 +118,9 @@ pub fn run_with(
         out,
         written: Ok(()),
     };
-    let Some(reading) = read(&options.directory, &mut search, err)? else {
+    let (directory, indexes) = (&options.directory, &options.indexes);
+    let asked = options.filter.asked();
+    let Some(reading) = read(directory, indexes, &asked, &mut search, err)? else {
         return Ok(Exit::Incomplete);
     };
     let rest = search.rows.rest();

@@ -11,10 +11,10 @@ use super::find::Needle;
 use super::parts::Subject;
 use super::rows::{Row, Rows};
 use super::text::{escape, json_line};
-use super::{Exit, exit, read};
+use super::{Exit, Indexes, exit, read};
 use crate::record::entry::EntryView;
 use crate::record::note::time_text;
-use crate::record::scan::{Place, Sink};
+use crate::record::scan::{Left, Place, Sink};
 use crate::types::SessionId;
 
 /// Which sessions to list, and how.
@@ -26,6 +26,8 @@ pub struct SessionsOptions {
     pub filter: Filter,
     /// JSON Lines instead of text.
     pub json: bool,
+    /// What may be left out.
+    pub indexes: Indexes,
 }
 
 struct Session {
@@ -67,6 +69,13 @@ impl Sink for Sessions<'_> {
         let ready = self.rows.add(place, entry, matched);
         self.rows(ready);
     }
+
+    fn left(&mut self, left: &Left) {
+        if left.starts {
+            let rest = self.rows.rest();
+            self.rows(rest);
+        }
+    }
 }
 
 /// Lists: 0 found, 1 none in a complete record, 4 not all of it could be read.
@@ -81,7 +90,9 @@ pub fn run(
         rows: Rows::default(),
         sessions: BTreeMap::new(),
     };
-    let Some(reading) = read(&options.directory, &mut sink, err)? else {
+    let (directory, indexes) = (&options.directory, &options.indexes);
+    let asked = options.filter.asked();
+    let Some(reading) = read(directory, indexes, &asked, &mut sink, err)? else {
         return Ok(Exit::Incomplete);
     };
     let rest = sink.rows.rest();

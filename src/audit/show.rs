@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use super::originals::{Closed, Opener};
 use super::parts::{self, Subject, Verdict};
 use super::text::{escape, json_line, lines, pretty};
-use super::{Exit, exit, read};
+use super::{Exit, Indexes, exit, read};
 use crate::record::PartKind;
 use crate::record::entry::{EntryView, PartView};
 use crate::record::note::time_text;
 use crate::record::scan::{Place, Sink};
 use crate::record::seal::{Restored, key_of};
+use crate::record::skip::{Asked, Question};
 use crate::types::{ExchangeId, NotAnId, SessionId};
 
 /// What can be shown.
@@ -51,6 +52,22 @@ pub struct ShowOptions {
     pub id: Shown,
     /// JSON Lines instead of text.
     pub json: bool,
+    /// What may be left out.
+    pub indexes: Indexes,
+}
+
+impl Shown {
+    /// What an index can be asked so that a segment without an answer has no entry of it.
+    fn asked(self) -> Asked<'static> {
+        let question: Question<'static> = match self {
+            Shown::Session(id) => Box::new(move |index| index.sessions.may_name(&id)),
+            Shown::Exchange(id) => Box::new(move |index| {
+                let begun = index.exchanges.is_some_and(|(first, last)| first <= id && id <= last);
+                begun || index.late.may_name(&id)
+            }),
+        };
+        Asked { questions: vec![question], exchanges: false }
+    }
 }
 
 /// What became of the sealed parts that were met.
@@ -164,7 +181,9 @@ fn show(
         out,
         written: Ok(()),
     };
-    let Some(reading) = read(&options.directory, &mut show, err)? else {
+    let (directory, indexes) = (&options.directory, &options.indexes);
+    let asked = options.id.asked();
+    let Some(reading) = read(directory, indexes, &asked, &mut show, err)? else {
         return Ok(Exit::Incomplete);
     };
     show.written?;

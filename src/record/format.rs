@@ -323,8 +323,48 @@
 //! signed by another key than the one trusted, which is damage.
 //!
 //! ### Index frame
-//! JSON (RFC 8259), an object with `"version": 1`, an integer, and what the segment holds
-//! ([`super::index`]). It is a convenience: a reader may build it anew from the entries.
+//! JSON (RFC 8259), an object with `"version": 1`, an integer, and what the segment holds. A reader may
+//! leave a segment out because of it, so it is complete: a function of the entries alone. Members may be
+//! added; an index that lacks one of these, or in which one has another form, promises nothing, as do
+//! those of earlier writers, and a reader looks inside.
+//!
+//! The last entry of an exchange is an end, or a refusal whose verdict has `"only": true`. An exchange
+//! enters a segment with an entry before which the segment has no entry of it, or its last one.
+//!
+//! | member | form | promise |
+//! |---|---|---|
+//! | `entries`, `starts` | integers | entries of the segment; start entries among them |
+//! | `first`, `last` | times, or null without entries | the least and the greatest UTC of an entry |
+//! | `exchanges` | two exchange ids, or null | the least and the greatest id of the exchanges that begin here: they enter with ordinal 0 |
+//! | `late` | exchange ids | those that enter with another ordinal: they began before |
+//! | `open` | exchange ids | those that entered and have no last entry here behind that: they go on, or were never ended |
+//! | `sessions` | session ids | those of entries |
+//! | `subjects` | texts | `subject` of subject parts |
+//! | `targets` | texts | `name` of all `targets` in verdicts |
+//! | `rules`, `fingerprints` | texts; 32 hexadecimal digits each | `rule` and `fingerprint` of all `findings` in verdicts |
+//! | `overflowed` | names of lists above | something was left out of these: they promise nothing, the others do |
+//! | `complete` | boolean | `overflowed` is empty |
+//!
+//! Ids are written as people read them ([`crate::types`]), lists in ascending order. A list has at most 4,096 values,
+//! texts of at most 256 bytes, and of all texts together 524,288 bytes as they are written, quotes not
+//! counted; what comes later is left out. Where more than 65,536 exchanges are open at once, `open` and
+//! `late` are named in `overflowed`. What a verdict says is what a JSON parser finds in it; one that does
+//! not parse says nothing, but a list may hold more than the verdict says when a nested object has a
+//! member of the same name.
+//!
+//! The index is in front of the sealed checkpoint, so it can be proven without reading the segment: the
+//! last chain point in front of it, a mark or a checkpoint, states chain_{k-1}, and SHA-256(that chain ||
+//! bytes from this point to the sealed checkpoint) is the chain that the sealed checkpoint states and
+//! signs. A reader believes it only then, only when size and root of that checkpoint and the chain over
+//! the file are those of the next header, and only when header and checkpoint enclose `entries` entries.
+//! It reads the newest segment always, and reads exchanges that lie in several segments whole or not at
+//! all. Without the log's key an index is worth as much as everything that is read without the key.
+//!
+//! Whoever signs can sign an index that lies, and hide a segment from those who search. `verify` makes
+//! the index again from the entries, and a member that promises what they do not say is damage, at the
+//! index frame. A list that is named in `overflowed` without need is none. A verifier may leave this
+//! check out, and two may differ in that: it is no part of the chain of evidence, which is about entries.
+//! Where parts of kind subject or verdict are withheld it cannot be made.
 //!
 //! ## How a file may end
 //! | the file is | next header says | verdict |

@@ -36,6 +36,21 @@ pub trait Gather: Send {
 /// Makes an empty [`Gather`].
 pub type Gatherer = fn() -> Box<dyn Gather>;
 
+/// A segment that was not read, because its index says that nothing asked for is inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Its number.
+    pub segment: u32,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Its entries.
+    pub entries: u64,
+    /// There is a start entry among them.
+    pub starts: bool,
+    /// Least and greatest time of an entry, UTC ns.
+    pub times_ns: Option<(u64, u64)>,
+}
+
 /// Gets what a scan finds.
 pub trait Sink {
     /// One entry, in order of the file.
@@ -53,6 +68,8 @@ pub trait Sink {
     /// offset. What the witnesses' lines are worth is for the sink; whether that checkpoint stands in
     /// this record is told as damage, which may be after this call.
     fn cosignatures(&mut self, _at: (u32, u64), _checkpoint: &Checkpoint, _note: &Note<'_>) {}
+    /// A segment was left out here.
+    fn left(&mut self, _left: &Left) {}
     /// So many bytes of files have been read since the last call.
     fn bytes_read(&mut self, _bytes: u64) {}
 }
@@ -130,6 +147,6 @@ pub struct Task<'a> {
     pub key: Option<&'a VerifierKey>,
     /// Tree sizes whose roots are wanted, ascending.
     pub roots_at: &'a [u64],
-    /// Check the commitments of all parts.
+    /// Check the commitments of all parts, and what the index promises.
     pub commitments: bool,
 }

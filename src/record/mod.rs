@@ -33,6 +33,7 @@
 //! | [`found`] | what a reader finds: places, damage, ends | no |
 //! | [`scan`] | one segment read and checked, byte by byte | by `Read` |
 //! | [`recovery`] | what the newest segment's end means at start | by `Disk` |
+//! | [`skip`] | segments whose index says that nothing asked for is inside | by `Files` |
 //! | [`reader`] | a whole directory read and checked | by `Files` |
 //!
 //! It does not know HTTP, MCP, rules or grants: parts arrive as bytes, already judged.
@@ -62,6 +63,7 @@ pub mod scan;
 pub mod seal;
 pub mod segment;
 pub mod settings;
+pub mod skip;
 pub mod tree;
 pub mod writer;
 

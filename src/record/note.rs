@@ -167,7 +167,8 @@ pub fn time_text(utc_ns: u64) -> String {
     }
 }
 
-fn time_read(text: &str) -> Option<u64> {
+/// Reads a time, UTC ns.
+pub fn time_read(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()
 }
 

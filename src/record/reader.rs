@@ -17,13 +17,16 @@ use std::io;
 
 use super::disk::Files;
 use super::earlier::Earlier;
+use super::entry::EntryView;
 use super::format::{
     HEADER_BYTES_MAX, NEW_SUFFIX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number,
 };
 use super::header::{Header, HeaderFault, Previous, PreviousEnd};
 use super::keys::VerifierKey;
+use super::note::{Checkpoint, Note};
 use super::rotation::KeyPlan;
-use super::scan::{Damage, End, NO_EARLIER, Scanned, Sink, Task, scan};
+use super::scan::{Damage, End, NO_EARLIER, Place, Scanned, Sink, Task, scan};
+use super::skip::Skips;
 use super::tree::Tree;
 use super::writer::residue;
 
@@ -47,8 +50,10 @@ pub struct Gap {
 pub struct Reading {
     /// Name of the log, from the first good header.
     pub origin: Option<String>,
-    /// Segment files read.
+    /// Segment files read, or left out.
     pub segments: u64,
+    /// Those that were left out, because their index says that nothing asked for is inside.
+    pub left_segments: u64,
     /// Entries read.
     pub entries: u64,
     /// Good checkpoints read.
@@ -90,7 +95,7 @@ impl Reading {
 pub struct Checks<'a> {
     /// Trust in signatures; without it only their form is checked.
     pub key: Option<&'a VerifierKey>,
-    /// Check the commitments of all parts.
+    /// Check the commitments of all parts, and what the indexes promise.
     pub commitments: bool,
 }
 
@@ -128,6 +133,61 @@ pub fn read_roots(
         walk.add(segment, follower, read);
     }
     Ok(walk.finish())
+}
+
+/// Reads everything but the segments and exchanges of `skips`. That the segments which are left out are
+/// links of the record is checked, not what is inside.
+pub fn read_skipping(
+    files: &dyn Files,
+    checks: Checks<'_>,
+    skips: &Skips,
+    sink: &mut dyn Sink,
+) -> io::Result<Reading> {
+    let (mut walk, numbers) = Walk::begin(files, checks, &[])?;
+    let plan = walk.plan(&numbers);
+    let task = SegmentTask { files, plan: plan.as_ref(), checks, roots_at: &[] };
+    for (segment, follower) in with_followers(&numbers) {
+        let read = match skips.sealed(segment) {
+            Some(sealed) => {
+                sink.left(&sealed.left);
+                walk.reading.left_segments += 1;
+                Ok(SegmentRead {
+                    previous: Some(sealed.previous_of_next),
+                    length: sealed.length,
+                    scanned: sealed.scanned(),
+                })
+            }
+            None => task.read(segment, follower, &mut Passing { skips, sink }),
+        };
+        walk.add(segment, follower, read);
+    }
+    Ok(walk.finish())
+}
+
+/// Leaves out the exchanges that are to be passed over.
+struct Passing<'a> {
+    skips: &'a Skips,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Passing<'_> {
+    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
+        if !self.skips.passes_over(entry.exchange) {
+            self.sink.entry(place, entry);
+        }
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
+        self.sink.checkpoint(checkpoint);
+    }
+
+    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
+        self.sink.cosignatures(at, checkpoint, note);
+    }
+
+    fn bytes_read(&mut self, bytes: u64) {
+        self.sink.bytes_read(bytes);
+    }
 }
 
 /// Each segment with the one behind it.
@@ -306,11 +366,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The segment's cosignatures against the checkpoints before it. Behind damage they are not asked:
-    /// it may hide the checkpoint.
+    /// The segment's cosignatures against the checkpoints before it. Behind damage, and behind a segment
+    /// that was left out, they are not asked: it may hold the checkpoint.
     fn cosigned(&mut self, segment: u32, scanned: &Scanned) -> Vec<Damage> {
         let read = self.reading.damage.is_empty() && self.reading.unreadable.is_empty();
-        if !read || self.tree.is_none() {
+        if !read || self.tree.is_none() || self.reading.left_segments > 0 {
             return Vec::new();
         }
         let strangers = scanned.cosigned.strangers(&self.earlier).into_iter().map(|place| Damage {

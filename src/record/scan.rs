@@ -35,8 +35,9 @@ use super::format::{
     MAGIC_COSIGNATURES, MAGIC_INDEX, MARK_BLOCK_HEAD, MARK_BYTES, ROTATION_VERSION_MIN,
     SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
 };
-pub use super::found::{Damage, End, Gather, Gatherer, Place, Scanned, Sink, Task};
+pub use super::found::{Damage, End, Gather, Gatherer, Left, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
+use super::index::{Index, Summary};
 use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
 use super::tree::Tree;
@@ -117,6 +118,8 @@ struct Scan<'a> {
     /// Leaves of the flush that is being handed on.
     leaves: Vec<[u8; 32]>,
     next_sequence: Option<u64>,
+    /// The index as the entries make it, where it is to be compared.
+    index: Option<Index>,
     out: Scanned,
 }
 
@@ -150,6 +153,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         tree: None,
         leaves: Vec::new(),
         next_sequence: None,
+        index: task.commitments.then(Index::default),
         out: Scanned {
             header: None,
             end: End::Broken,
@@ -401,9 +405,11 @@ impl Scan<'_> {
             if !index.is_ok_and(|index| index["version"] == 1) {
                 return broken("index is no JSON object of version 1");
             }
+            let stated = Summary::read(payload);
             if self.indexed {
                 return broken("second index");
             }
+            self.compare_index(stated.as_ref(), whole);
             self.consume(whole);
             self.indexed = true;
             return Ok(None);
@@ -437,6 +443,19 @@ impl Scan<'_> {
             return Ok(Some(End::Sealed));
         }
         broken("bytes follow the sealed checkpoint")
+    }
+
+    /// What the index promises against the entries. Where some were not read nothing can be said.
+    fn compare_index(&mut self, stated: Option<&Summary>, whole: usize) {
+        let (Some(stated), Some(index)) = (stated, self.index.take()) else { return };
+        if self.out.resumed || !self.out.damage.is_empty() || index.is_partial() {
+            return;
+        }
+        if let Some(member) = stated.lie(&index.summary()) {
+            let (offset, entry) = (self.offset, self.next_sequence);
+            let what = format!("index says of {member:?} what the entries do not");
+            self.damage(offset, offset + whole as u64, entry, what);
+        }
     }
 
     /// The checkpoint against what was read. A root that differs is told as damage here, because the
@@ -591,6 +610,9 @@ impl Scan<'_> {
         self.leaves.push(leaf);
         self.out.entries += 1;
         self.out.stopped = view.kind() == Some(Kind::Stop);
+        if let Some(index) = &mut self.index {
+            index.add_view(view);
+        }
         let place = Place { sound: place.sound && fault.is_none(), ..*place };
         self.sink.entry(&place, view);
     }

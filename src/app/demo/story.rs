@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::idp::SigningKey;
 use super::world::{Answer, PlainClient, Plan, World};
 use crate::app::{denyfile, log};
-use crate::audit::{echoed, verify};
+use crate::audit::{Indexes, echoed, verify};
 use crate::auth::keys::Algorithm;
 use crate::record::keys;
 
@@ -227,7 +227,9 @@ fn prove(
         directory: record.clone(),
         secret: Zeroizing::new(world.leak.github_token.clone().into_bytes()),
         fingerprint_key: Some(Zeroizing::new(key)),
+        fingerprints_only: false,
         json: true,
+        indexes: Indexes::default(),
     };
     let mut found = Vec::new();
     let mut noise = Vec::new();
