@@ -18,6 +18,7 @@ use stenograph::audit::sessions::{self, SessionsOptions};
 use stenograph::audit::show::{self, ShowOptions, Shown};
 use stenograph::audit::verify::{self, VerifyOptions};
 use stenograph::audit::{Exit, Indexes};
+use stenograph::record::cosign::WitnessKey;
 use stenograph::record::disk::Files;
 use stenograph::record::format::{
     MAGIC_CHECKPOINT, MAGIC_INDEX, SKIPPABLE_HEAD_BYTES, skippable_head,
@@ -600,6 +601,30 @@ fn what_an_index_does_not_promise_is_looked_for_inside() {
     let honest = forged(&key(), |_| {});
     let (ran, _) = echo(honest.path(), SECRETS[1], &signed());
     assert_eq!((ran.exit, ran.left), (Exit::No, 1));
+}
+
+// Mutant: `cosigned` of the reader that asks behind a segment that was left out.
+#[test]
+fn a_cosignature_over_a_checkpoint_in_what_is_left_out_is_no_damage() {
+    let mut maker = Maker::default();
+    let call = |number: u32| {
+        let subject = format!("subject-{number}");
+        Step::Flush(vec![request(number, &subject, "make", T0), end(number, 1, T0)])
+    };
+    maker.segment(vec![call(0), Step::Seal]);
+    let file = &maker.files["00000000.seg"];
+    let (_, seal) = tail(file);
+    let note = String::from_utf8(file[seal + SKIPPABLE_HEAD_BYTES..].to_vec()).unwrap();
+    let text = &note[..=note.find("\n\n").unwrap()];
+    let line = WitnessKey::from_seed("witness", &[5; 32]).unwrap().cosign(text, 1_795_000_000);
+    maker.segment(vec![call(1), Step::Cosigned(note + line.trim_end() + "\n"), Step::Seal]);
+    maker.segment(vec![call(2)]);
+    let record = write(&maker.files);
+    assert_eq!(verify(record.path()).0, Exit::Done);
+    for (number, left) in [(0, 1), (1, 1), (2, 2)] {
+        let searched = search(record.path(), &of_subject(number), &signed());
+        assert_eq!((searched.exit, searched.left), (Exit::Done, left), "{searched:?}");
+    }
 }
 
 // Mutant: `SealedEnd::read` without the key.

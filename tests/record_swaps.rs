@@ -8,7 +8,6 @@ use std::path::Path;
 
 use record_support::{Image, Kept, Maker, MemoryDisk, Step, key, random, request};
 use stenograph::audit::Exit;
-use stenograph::audit::filter::Filter;
 use stenograph::audit::search::{self, SearchOptions};
 use stenograph::audit::sessions::{self, SessionsOptions};
 use stenograph::record::entry::EntryView;

@@ -276,9 +276,11 @@ impl Index {
         self.starts += u64::from(head.kind == Some(Kind::Start));
         let (first, last) = self.times_ns.unwrap_or((head.utc_ns, head.utc_ns));
         self.times_ns = Some((first.min(head.utc_ns), last.max(head.utc_ns)));
-        if head.session.is_some() && head.session != self.session_last {
+        if let Some(session) = head.session
+            && head.session != self.session_last
+        {
             self.session_last = head.session;
-            self.sessions.keep(head.session.expect("it is there"));
+            self.sessions.keep(session);
         }
         let Some(exchange) = head.exchange else { return };
         let closes = closes(head.kind, verdict);

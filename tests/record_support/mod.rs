@@ -458,6 +458,8 @@ impl Default for Maker {
 pub enum Step {
     Flush(Vec<Entry>),
     Checkpoint,
+    /// A note that witnesses cosigned, in front of a checkpoint.
+    Cosigned(String),
     Seal,
 }
 
@@ -498,6 +500,10 @@ impl Maker {
                     builder.flush().unwrap();
                 }
                 Step::Checkpoint => builder.checkpoint(&key(), utc_ns).unwrap(),
+                Step::Cosigned(note) => {
+                    builder.cosignatures(&note).unwrap();
+                    builder.checkpoint(&key(), utc_ns).unwrap();
+                }
                 Step::Seal => {
                     builder.seal(&key(), utc_ns + 2).unwrap();
                     end = PreviousEnd::Sealed;
