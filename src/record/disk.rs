@@ -111,6 +111,17 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// A file of a record, for reading. A pipe or device in its place is an error: whoever verifies what
+/// others give him must not wait for ever in `open`.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidData, "is no regular file")),
+    }
+}
+
 impl Files for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         names(&self.segments())
@@ -121,7 +132,7 @@ impl Files for Directory {
     }
 
     fn open_at(&self, name: &str, offset: u64) -> io::Result<Box<dyn Read>> {
-        let mut file = File::open(self.file(name))?;
+        let mut file = open_regular(&self.file(name))?;
         if offset > 0 {
             file.seek(SeekFrom::Start(offset))?;
         }
@@ -146,7 +157,8 @@ impl Files for Directory {
 
     fn read_key(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.keys().join(name))?.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        let file = open_regular(&self.keys().join(name))?;
+        file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         match bytes.len() as u64 > KEY_FILE_BYTES_MAX {
             true => Err(io::Error::other(format!("is over {KEY_FILE_BYTES_MAX} bytes"))),
             false => Ok(bytes),
@@ -394,3 +406,27 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 
 /// Unit of `st_blocks` (stat(2)).
 const BLOCK_BYTES: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    // Mutant: files opened by `File::open`; it waits for ever.
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_an_error_and_nobody_waits() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::new(root.path());
+        for name in ["segments", "keys"] {
+            let folder = root.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            mknodat(CWD, folder.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        }
+        let kind = |error: io::Error| error.kind();
+        let opened = directory.open_at("pipe", 0).map(drop).map_err(kind);
+        assert_eq!(opened, Err(io::ErrorKind::InvalidData));
+        let read = directory.read_key("pipe").map_err(kind);
+        assert_eq!(read, Err(io::ErrorKind::InvalidData));
+    }
+}
