@@ -6,14 +6,20 @@ use std::io::{self, Read};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::disk::Files;
 use super::entry::{
-    EntryMeasure, EntryRead, Kind, PartKind, TAG_COMPACT, TAG_ENTRY, measure_entry, read_entry,
+    EntryMeasure, EntryRead, Kind, PartKind, TAG_COMPACT, TAG_ENTRY, TAG_MARK, measure_entry,
+    read_entry,
 };
-use super::format::{ROTATION_VERSION_MIN, SKIPPABLE_HEAD_BYTES, WINDOW_LOG, segment_name};
+use super::format::{
+    DATA_FRAME_HEAD, MARK_BYTES, ROTATION_VERSION_MIN, SKIPPABLE_HEAD_BYTES, WINDOW_LOG,
+    segment_name,
+};
 use super::header::Header;
 use super::keys::{LogKey, VerifierKey, base64_read};
+use super::scan::BLOCK_BYTES_MAX;
 
 /// Plain bytes at the front of a segment in which a rotation is looked for. Bound: the writer's own
 /// first flush, a start entry and what belongs to it.
@@ -135,7 +141,60 @@ impl KeyPlan {
     }
 }
 
-/// The rotation in the first flush of a segment.
+/// The plain bytes of a data frame, block by block: what is broken behind a block hides nothing of it.
+struct Blocks {
+    input: Box<dyn Read>,
+    zstd: DCtx<'static>,
+}
+
+impl Blocks {
+    /// `input` stands at the beginning of the frame.
+    fn begin(mut input: Box<dyn Read>) -> io::Result<Blocks> {
+        let mut zstd = DCtx::create();
+        zstd.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(undecoded)?;
+        let mut head = [0; DATA_FRAME_HEAD.len()];
+        input.read_exact(&mut head)?;
+        let mut blocks = Blocks { input, zstd };
+        blocks.decode(&head, &mut Vec::new())?;
+        Ok(blocks)
+    }
+
+    /// Adds the next block to `plain`; false at the end of the frame.
+    fn next(&mut self, plain: &mut Vec<u8>) -> io::Result<bool> {
+        let mut block = vec![0; 3];
+        self.input.read_exact(&mut block)?;
+        let (last, kind) = (block[0] & 1 == 1, block[0] >> 1 & 3);
+        let size = u32::from_le_bytes([block[0], block[1], block[2], 0]) >> 3;
+        // RFC 8878 §3.1.1.2: a block of one byte repeated holds it once.
+        block.resize(3 + if kind == 1 { 1 } else { size as usize }, 0);
+        if last || size as usize > BLOCK_BYTES_MAX {
+            return Ok(false);
+        }
+        self.input.read_exact(&mut block[3..])?;
+        self.decode(&block, plain)?;
+        Ok(true)
+    }
+
+    fn decode(&mut self, bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        let mut input = InBuffer::around(bytes);
+        loop {
+            plain.reserve(BLOCK_BYTES_MAX + 64);
+            let (at, room) = (plain.len(), plain.capacity());
+            let mut out = OutBuffer::around_pos(plain, at);
+            self.zstd.decompress_stream(&mut out, &mut input).map_err(undecoded)?;
+            if input.pos() == bytes.len() && plain.len() < room {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn undecoded(code: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, zstd::zstd_safe::get_error_name(code))
+}
+
+/// The rotation in the first flush of a segment. A flush that is not whole holds none: the next start
+/// says it again.
 pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
     let mut input = files.open_at(&segment_name(segment), 0)?;
     let mut head = [0; SKIPPABLE_HEAD_BYTES];
@@ -148,24 +207,25 @@ pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
     if Header::version(&frame) < ROTATION_VERSION_MIN {
         return Ok(None);
     }
-    let mut plain = zstd::Decoder::new(input)?.single_frame();
-    plain.window_log_max(WINDOW_LOG)?;
+    let mut blocks = Blocks::begin(input)?;
     let mut flush = Vec::new();
     let (mut at, mut need) = (0, 1);
+    let mut found = None;
     loop {
         while flush.len() < at + need {
-            if flush.len() > FLUSH_BYTES_MAX {
-                return Ok(None);
-            }
-            let before = flush.len();
-            plain.by_ref().take(16 * 1024).read_to_end(&mut flush)?;
-            if flush.len() == before {
+            if flush.len() > FLUSH_BYTES_MAX || !blocks.next(&mut flush)? {
                 return Ok(None);
             }
         }
-        // Why: the mark ends the first flush; anything else that is no entry is told by the scan.
-        if flush[at] != TAG_ENTRY && flush[at] != TAG_COMPACT {
-            return Ok(None);
+        match flush[at] {
+            TAG_ENTRY | TAG_COMPACT => {}
+            TAG_MARK if flush.len() >= at + MARK_BYTES => return Ok(found),
+            TAG_MARK => {
+                need = MARK_BYTES;
+                continue;
+            }
+            // Anything else is told by the scan.
+            _ => return Ok(None),
         }
         match measure_entry(&flush[at..]) {
             EntryMeasure::More(more) => need = more,
@@ -178,9 +238,10 @@ pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
                 if at == 0 && entry.kind() != Some(Kind::Start) {
                     return Ok(None);
                 }
-                if entry.kind() == Some(Kind::Rotation) {
+                if entry.kind() == Some(Kind::Rotation) && found.is_none() {
                     let detail = entry.part(PartKind::Detail).unwrap_or_default();
-                    return Ok(Rotation::read(detail).ok());
+                    let Ok(rotation) = Rotation::read(detail) else { return Ok(None) };
+                    found = Some(rotation);
                 }
                 at += used;
                 need = 1;

@@ -48,7 +48,7 @@ mod resume;
 use extent::Extent;
 
 /// Largest block of a data frame (RFC 8878 §3.1.1.2.4).
-const BLOCK_BYTES_MAX: usize = 128 * 1024;
+pub(super) const BLOCK_BYTES_MAX: usize = 128 * 1024;
 /// Plain bytes of one flush. Bound: one largest entry and a batch in front of it.
 const FLUSH_BYTES_MAX: usize = ENTRY_BYTES_MAX + 8 * 1024 * 1024;
 /// File bytes read at a time.
