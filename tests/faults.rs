@@ -240,8 +240,8 @@ fn a_failing_disk_is_told_within_a_tenth_of_a_second() {
 }
 
 // A disk that is slow and does not fail: calls take longer, none is refused before the bound of waiting
-// (`recorder_ms_max`), and what waits stays within its bounds. Mutants: a full queue is a refusal; whoever waits for room in the
-// queue is woken and does not try again.
+// (`recorder_ms_max`), and what waits stays within its bounds. Mutants: a full queue is a refusal;
+// whoever waits for room in the queue is woken and does not try again.
 #[test]
 fn a_slow_disk_makes_callers_wait_and_refuses_nobody_before_the_bound() {
     let disk = MemoryDisk::new();
@@ -393,8 +393,7 @@ fn call_until_refused(world: &World, round: u64) -> Vec<String> {
     answered
 }
 
-// Mutants this was checked against: the reserve is not freed on a full disk (nothing is sealed then);
-// tickets published before the append.
+// Mutant: the reserve is not freed on a full disk (nothing is sealed then).
 #[test]
 fn a_full_disk_refuses_calls_and_space_lets_them_through_again() {
     let directory = tempfile::tempdir().unwrap();

@@ -14,8 +14,8 @@
 //! about eight minutes each), `STENOGRAPH_KILL_SEED` repeats the moments of an earlier run.
 //!
 //! Checked against the mutants "`record::Held::release` lets go at once" (the ledger then holds marks
-//! that the record lacks), "tickets are published before the append", "the residue is not told in the
-//! next header" (`verify` then finds damage).
+//! that the record lacks) and "tickets are published before the append". A kill rarely cuts an append
+//! short, so torn tails are the matter of `record_recovery.rs` and `record_damage.rs`.
 
 #[expect(dead_code, reason = "each test uses its part of it")]
 mod support;

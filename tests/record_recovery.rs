@@ -114,6 +114,8 @@ fn without(image: &mut Image, leftover: Leftover) -> bool {
     }
 }
 
+// Mutants: the residue is not told in the next header; missing numbers are not told; a torn end is taken
+// for damage; with an order, a lost tree is gone on from.
 #[test]
 fn every_state_of_the_newest_segment_with_everything_beside_it() {
     let mut cases = 0;
@@ -249,7 +251,7 @@ fn the_files_beside_the_segments_may_be_lost_and_rewritten() {
     assert_eq!(intact(), before + 1);
 }
 
-// Mutant: the lock is taken shared.
+// Mutants: the lock is taken shared; a leftover is emptied and used again.
 #[test]
 fn a_second_writer_is_kept_out_as_long_as_the_first_lives() {
     let directory = tempfile::tempdir().unwrap();

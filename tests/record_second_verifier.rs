@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use record_support::{Image, Maker, MemoryDisk, Step, key, random, request};
+use record_support::{Image, Maker, MemoryDisk, Step, key, next_key, random, request};
 use second_verifier::{
     Harm, KEYS, Record, agree, forgeries, gateways_verify, hex, root, second_verify,
 };
@@ -194,6 +194,39 @@ fn both_find_the_same_damage_in_a_small_record() {
     assert!(judged(5, |harm| matches!(harm, Harm::Remove(name) if name.starts_with(KEYS))));
     assert!(judged(5, |harm| matches!(harm, Harm::Copy(_, name) if name.ends_with("notes.txt"))));
     assert!(!judged(5, |harm| matches!(harm, Harm::Swap(one, _) if one.starts_with(KEYS))));
+}
+
+// A cosigned checkpoint, originals sealed under two keys, a change of the log's key; judged by the key
+// before and the key behind the change.
+#[test]
+fn both_find_the_same_damage_in_a_record_that_holds_everything() {
+    let (maker, states) = Maker::full_record();
+    let with_keys = |files: Image| {
+        let keys = maker.keys.iter().map(|(name, file)| (format!("{KEYS}{name}"), file.clone()));
+        files.into_iter().chain(keys).collect::<Image>()
+    };
+    let full = with_keys(maker.files.clone());
+    let by = |key: LogKey, files: &Image| Record { files: files.clone(), key: Some(key) };
+    let mut records = vec![by(key(), &full), by(next_key(), &full)];
+    let mut cases: Vec<(usize, Harm)> = Vec::new();
+    for state in states {
+        for trusted in [key(), next_key()] {
+            cases.push((records.len(), Harm::None));
+            records.push(by(trusted, &with_keys(state.clone())));
+        }
+    }
+    let whole = cases.len();
+    let mut add = |harms: Vec<Harm>| {
+        // By turns, so that each byte is judged by both keys.
+        cases.extend(harms.into_iter().enumerate().map(|(at, harm)| (at % 2, harm)));
+    };
+    for harms in [each_file(&full), each_bit(&full), each_length(&full), each_key_file(&full)] {
+        add(harms);
+    }
+    let intact = agree(&records, &cases);
+    // Where nothing is signed by the next key yet, it is a stranger's.
+    let by_first = intact[..whole].iter().step_by(2);
+    assert!(by_first.clone().all(|intact| *intact), "{:?}", &intact[..whole]);
 }
 
 // Rules that only the holder of the signing key can break unseen. The checks that were taken out of the

@@ -10,20 +10,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stenograph::limits::Limits;
-use stenograph::record::age::Recipient;
+use stenograph::record::age::{Identity, Recipient};
+use stenograph::record::cosign::WitnessKey;
 use stenograph::record::disk::{Disk, Files};
 use stenograph::record::entry::EntryView;
 use stenograph::record::header::{Header, Previous, PreviousEnd};
 use stenograph::record::key_files::seal_key_entry;
 use stenograph::record::keys::LogKey;
 use stenograph::record::reader::{Checks, Reading, read};
+use stenograph::record::rotation::Rotation;
 use stenograph::record::scan::{Place, Sink};
 use stenograph::record::seal::DataKey;
 use stenograph::record::segment::{Builder, Random};
 use stenograph::record::tree::Tree;
 use stenograph::record::writer::Settings;
-use stenograph::record::{Entry, Kind, PartKind};
+use stenograph::record::{Entry, Keep, Kind, PartKind};
 use stenograph::types::{ExchangeId, Now, SessionId};
+use zeroize::Zeroizing;
 
 pub type Image = BTreeMap<String, Vec<u8>>;
 
@@ -436,6 +439,8 @@ pub struct Maker {
     /// What originals are sealed under; [`Maker::seal_to`] makes one.
     pub data_key: Option<DataKey>,
     pub keys: Image,
+    /// Signs from here on.
+    pub signer: LogKey,
 }
 
 impl Default for Maker {
@@ -450,6 +455,7 @@ impl Default for Maker {
             late_ns: 0,
             data_key: None,
             keys: Image::new(),
+            signer: key(),
         }
     }
 }
@@ -460,7 +466,30 @@ pub enum Step {
     Checkpoint,
     /// A note that witnesses cosigned, in front of a checkpoint.
     Cosigned(String),
+    /// The last checkpoint of the segment with a witness's cosignature, and a checkpoint behind it.
+    Witnessed,
     Seal,
+}
+
+/// The key that the log of [`Maker::full_record`] changes to.
+pub fn next_key() -> LogKey {
+    LogKey::from_seed("log.example", &[17; 32]).unwrap()
+}
+
+/// Whom the originals of [`Maker::full_record`] are sealed to.
+pub fn auditor() -> Identity {
+    Identity::from_seed(&[0xa1; 32])
+}
+
+/// Cosigns the checkpoints of [`Maker::full_record`].
+pub fn witness() -> WitnessKey {
+    WitnessKey::from_seed("w.example", &[5; 32]).unwrap()
+}
+
+/// A request in which a part of the body was masked; what stood there is sealed.
+fn masked(number: u32) -> Entry {
+    let original = Zeroizing::new(format!("secret {number}").into_bytes());
+    request(number, format!("****** {number}").as_bytes()).original(PartKind::Original, original)
 }
 
 impl Maker {
@@ -499,13 +528,20 @@ impl Maker {
                     }
                     builder.flush().unwrap();
                 }
-                Step::Checkpoint => builder.checkpoint(&key(), utc_ns).unwrap(),
+                Step::Checkpoint => builder.checkpoint(&self.signer, utc_ns).unwrap(),
                 Step::Cosigned(note) => {
                     builder.cosignatures(&note).unwrap();
-                    builder.checkpoint(&key(), utc_ns).unwrap();
+                    builder.checkpoint(&self.signer, utc_ns).unwrap();
+                }
+                Step::Witnessed => {
+                    let (note, ..) = builder.signed().expect("a checkpoint was signed").clone();
+                    let (text, _) = note.split_once("\n\n").expect("a signed note");
+                    let line = witness().cosign(&format!("{text}\n"), 1_795_000_001);
+                    builder.cosignatures(&format!("{note}{line}")).unwrap();
+                    builder.checkpoint(&self.signer, utc_ns + 1).unwrap();
                 }
                 Step::Seal => {
-                    builder.seal(&key(), utc_ns + 2).unwrap();
+                    builder.seal(&self.signer, utc_ns + 2).unwrap();
                     end = PreviousEnd::Sealed;
                 }
             }
@@ -526,6 +562,48 @@ impl Maker {
         self.tree = kept.tree;
         self.number += 1;
         points
+    }
+
+    /// Everything that a record can hold: a cosigned checkpoint, originals sealed under two keys, a
+    /// change of the log's key. Two sealed segments, and one that was killed. Gives each state of the
+    /// record as it grew, one for each point.
+    pub fn full_record() -> (Maker, Vec<Image>) {
+        let mut maker = Maker::default();
+        let mut states = Vec::new();
+        let start = || Entry::new(Kind::Start, Now::default());
+        let first_key = maker.seal_to(&[auditor().recipient().clone()]);
+        let mut grow = |maker: &mut Maker, steps: Vec<Step>| {
+            let name = format!("{:08}.seg", maker.number);
+            for point in maker.segment(steps) {
+                let mut state = maker.files.clone();
+                state.get_mut(&name).unwrap().truncate(point as usize);
+                states.push(state);
+            }
+        };
+        let first = vec![start(), first_key, masked(1)];
+        grow(&mut maker, vec![Step::Flush(first), Step::Seal]);
+        let (size, root) = (maker.tree.size(), maker.tree.root());
+        let rotation = Rotation::sign(&key(), &next_key(), size, root).to_string();
+        let rotation = Entry::new(Kind::Rotation, Now::default()).part(PartKind::Detail, rotation);
+        maker.signer = next_key();
+        let second_key = maker.seal_to(&[auditor().recipient().clone()]);
+        let mut sealed = request(3, b"nobody but an auditor reads this");
+        sealed.keep = Keep::Sealed;
+        grow(
+            &mut maker,
+            vec![
+                Step::Flush(vec![start(), rotation, second_key, masked(2)]),
+                Step::Checkpoint,
+                Step::Flush(vec![sealed]),
+                Step::Witnessed,
+                Step::Seal,
+            ],
+        );
+        grow(
+            &mut maker,
+            vec![Step::Flush(vec![masked(4)]), Step::Checkpoint, Step::Flush(vec![masked(5)])],
+        );
+        (maker, states)
     }
 
     /// Two sealed segments and one that was killed.
