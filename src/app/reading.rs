@@ -58,7 +58,7 @@ pub struct IndexArgs {
 
 impl IndexArgs {
     /// A key that is named has to be one; where others are looked for, one that cannot be read is as
-    /// good as none, and the command says what the indexes are then worth.
+    /// good as none, and then every segment is read.
     fn indexes(&self, found: &Found, err: &mut dyn Write) -> io::Result<Result<Indexes, Exit>> {
         let named = match self.key.as_deref().map(keys::load_verifier_key) {
             Some(Err(fault)) => {

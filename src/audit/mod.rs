@@ -68,8 +68,8 @@ pub enum Exit {
 pub struct Indexes {
     /// Not at all: everything is read.
     pub ignored: bool,
-    /// The log's key, which has to have signed them. Without it they only have to fit the checkpoints
-    /// that stand behind them, as everything else that is read.
+    /// The log's key, which has to have signed them. Without it none is believed: whoever can write the
+    /// files could hide a segment behind an index.
     pub key: Option<VerifierKey>,
 }
 
@@ -87,9 +87,9 @@ fn read(
     let mut watched = bar::Watched::new(bar::total_bytes(files), sink);
     // Why: what is printed is what was written, so the commitments are checked here too.
     let checks = Checks { key: None, commitments: true };
-    let skips = match indexes.ignored {
-        true => Ok(Skips::default()),
-        false => Skips::of(files, indexes.key.as_ref(), asked),
+    let skips = match indexes.key.as_ref().filter(|_| !indexes.ignored) {
+        None => Ok(Skips::default()),
+        Some(key) => Skips::of(files, Some(key), asked),
     };
     let reading = skips.and_then(|skips| read_skipping(files, checks, &skips, &mut watched));
     watched.finish();
@@ -112,14 +112,12 @@ fn tell_left(reading: &Reading, indexes: &Indexes, err: &mut dyn Write) -> io::R
     if *left_segments == 0 {
         return Ok(());
     }
-    let worth = match &indexes.key {
-        Some(key) => format!("which {} has signed", text::escape(&key.to_string())),
-        None => "whose signatures were not checked (name the log's key with --key)".to_owned(),
-    };
+    let key = indexes.key.as_ref().map(ToString::to_string).unwrap_or_default();
     writeln!(
         err,
         "stenograph: {left_segments} of {segments} segments were not read, because nothing asked for \
-         is in them: so say their indexes, {worth}; --no-index reads all"
+         is in them: so say their indexes, which {} has signed; --no-index reads all",
+        text::escape(&key)
     )
 }
 

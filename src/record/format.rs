@@ -358,7 +358,7 @@
 //! signs. A reader believes it only then, only when size and root of that checkpoint and the chain over
 //! the file are those of the next header, and only when header and checkpoint enclose `entries` entries.
 //! It reads the newest segment always, and reads exchanges that lie in several segments whole or not at
-//! all. Without the log's key an index is worth as much as everything that is read without the key.
+//! all. Without the log's key no index is believed.
 //!
 //! Whoever signs can sign an index that lies, and hide a segment from those who search. `verify` makes
 //! the index again from the entries, and a member that promises what they do not say is damage, at the

@@ -43,6 +43,8 @@ const LAST_MS_MAX: u64 = 2_000;
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 /// Pause between two lines about the same witness.
 const NOTICE_PAUSE: Duration = Duration::from_secs(30);
+/// Least time between two readings of the record for one witness.
+const REREAD_PAUSE: Duration = Duration::from_secs(60);
 
 /// A witness to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,6 +276,7 @@ impl Asker {
         let mut known = self.known.unwrap_or(base.end());
         let mut latest: Option<Arc<Signed>> = None;
         let mut told: Option<Instant> = None;
+        let mut reread: Option<Instant> = None;
         loop {
             let mut last = false;
             match self.mailbox.take(RETRY_PAUSE) {
@@ -295,7 +298,7 @@ impl Asker {
                 continue;
             };
             let ms_max = if last { LAST_MS_MAX } else { ASK_MS_MAX };
-            match self.cosign(&signed, &mut base, &mut grown, &mut known, ms_max) {
+            match self.cosign(&signed, &mut base, &mut grown, &mut known, &mut reread, ms_max) {
                 Ok(()) => {
                     latest = None;
                     if told.take().is_some() {
@@ -326,15 +329,26 @@ impl Asker {
         base: &mut Range,
         grown: &mut Range,
         known: &mut u64,
+        reread: &mut Option<Instant>,
         ms_max: u64,
     ) -> Result<(), (&'static str, String)> {
         // Bound: one answer may name the size to ask from, the next one decides.
         for _ in 0..2 {
-            if base.end() != *known || grown.begin() != *known || grown.end() != signed.size {
+            // A proof from the empty tree is empty (RFC 9162 §2.1.4.1): nothing has to be read for it.
+            let held =
+                base.end() == *known && grown.begin() == *known && grown.end() == signed.size;
+            if !held && *known > 0 {
+                // Bound: a witness that names another size each time makes the gateway read its record
+                // once in this time, not at each answer.
+                if reread.is_some_and(|at| at.elapsed() < REREAD_PAUSE) {
+                    let what = format!("it is at {known}, a size that nothing is held for");
+                    return Err(("proof", what));
+                }
+                *reread = Some(Instant::now());
                 (*base, *grown) = ranges(&self.directory, *known, signed.size)
                     .map_err(|error| ("proof", error.to_string()))?;
             }
-            let proof = match *known == signed.size {
+            let proof = match *known == signed.size || *known == 0 {
                 true => Vec::new(),
                 false => proof::consistency(base, grown)
                     .ok_or_else(|| ("proof", "no proof can be made".to_owned()))?,
@@ -342,6 +356,7 @@ impl Asker {
             match self.witness.ask(*known, proof, &signed.note, ms_max) {
                 Said::Cosigned(line) => {
                     *known = signed.size;
+                    // False from the empty tree, for which nothing was read: then the next proof is.
                     base.join(grown);
                     *grown = Range::new(base.end());
                     self.cosigned.store(format!("{}{line}", signed.note));
