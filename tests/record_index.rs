@@ -278,9 +278,9 @@ fn filters(dice: &mut Dice, last_ns: u64) -> Filter {
     filter
 }
 
-// Mutants: `whole_exchanges` that gives nothing needed; nothing passed over; questions that have to be
-// answered within one segment; `unseen` false; `closes` false for ends; `left` that gives no rows away at
-// a start entry; an index without its late list.
+// Mutants: `whole_exchanges` that gives nothing needed, or only what one segment alone has all answers
+// to; `unseen` false; `left` of `search` that gives no rows away at a start entry; an index without its
+// late list.
 #[test]
 fn answers_are_the_same_with_and_without_indexes() {
     let (mut left, mut found) = ([0; 4], 0);
@@ -442,8 +442,7 @@ fn damage_in_what_is_left_out_is_for_verify() {
     assert_eq!((exit, &report["damage"][0]["segment"]), (Exit::No, &json!(2)));
 }
 
-// Mutants: without the comparison of the chain (an index with another byte is believed); without that
-// of the length; without that of the next header's chain.
+// Mutant: without the comparison of the chain with the seal an index with another byte is believed.
 #[test]
 fn an_index_that_is_not_as_it_was_signed_is_not_believed() {
     let mut maker = Maker::default();

@@ -48,7 +48,7 @@ pub struct RecordArgs {
 #[derive(Debug, Args)]
 pub struct IndexArgs {
     /// The log's verifier key, as text or as a file that holds it: it must have signed the indexes that
-    /// are used [default: next to the signing key of --config, else log.pub of the record, if there]
+    /// are used; without one every segment is read [default: next to the signing key of --config]
     #[arg(long, value_name = "VKEY|FILE", conflicts_with = "no_index")]
     key: Option<String>,
     /// Read every segment, also those whose index says that nothing asked for is inside
@@ -57,7 +57,7 @@ pub struct IndexArgs {
 }
 
 impl IndexArgs {
-    /// A key that is named has to be one; where others are looked for, one that cannot be read is as
+    /// A key that is named has to be one; where one is looked for, one that cannot be read is as
     /// good as none, and then every segment is read.
     fn indexes(&self, found: &Found, err: &mut dyn Write) -> io::Result<Result<Indexes, Exit>> {
         let named = match self.key.as_deref().map(keys::load_verifier_key) {
@@ -68,13 +68,12 @@ impl IndexArgs {
             Some(Ok(key)) => Some(key),
             None => None,
         };
-        let read = |path: PathBuf| VerifierKey::parse(&std::fs::read_to_string(path).ok()?).ok();
+        // Why not the log.pub of the record: who can write its segments can write that too.
         let beside = || {
-            let config = found.config.as_ref()?;
-            read(keys::verifier_path(&config.record.signing_key))
+            let path = keys::verifier_path(&found.config.as_ref()?.record.signing_key);
+            VerifierKey::parse(&std::fs::read_to_string(path).ok()?).ok()
         };
-        let key = named.or_else(beside).or_else(|| read(found.directory.join("log.pub")));
-        Ok(Ok(Indexes { ignored: self.no_index, key }))
+        Ok(Ok(Indexes { ignored: self.no_index, key: named.or_else(beside) }))
     }
 }
 

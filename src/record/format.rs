@@ -357,8 +357,8 @@
 //! bytes from this point to the sealed checkpoint) is the chain that the sealed checkpoint states and
 //! signs. A reader believes it only then, only when size and root of that checkpoint and the chain over
 //! the file are those of the next header, and only when header and checkpoint enclose `entries` entries.
-//! It reads the newest segment always, and reads exchanges that lie in several segments whole or not at
-//! all. Without the log's key no index is believed.
+//! It reads the newest segment always, and of an exchange that lies in several segments all of them as
+//! soon as they together may hold what is asked for. Without the log's key no index is believed.
 //!
 //! Whoever signs can sign an index that lies, and hide a segment from those who search. `verify` makes
 //! the index again from the entries, and a member that promises what they do not say is damage, at the

@@ -17,15 +17,13 @@ use std::io;
 
 use super::disk::Files;
 use super::earlier::Earlier;
-use super::entry::EntryView;
 use super::format::{
     HEADER_BYTES_MAX, NEW_SUFFIX, SKIPPABLE_HEAD_BYTES, segment_name, segment_number,
 };
 use super::header::{Header, HeaderFault, Previous, PreviousEnd};
 use super::keys::VerifierKey;
-use super::note::{Checkpoint, Note};
 use super::rotation::KeyPlan;
-use super::scan::{Damage, End, NO_EARLIER, Place, Scanned, Sink, Task, scan};
+use super::scan::{Damage, End, NO_EARLIER, Scanned, Sink, Task, scan};
 use super::skip::Skips;
 use super::tree::Tree;
 use super::writer::residue;
@@ -135,7 +133,7 @@ pub fn read_roots(
     Ok(walk.finish())
 }
 
-/// Reads everything but the segments and exchanges of `skips`. That the segments which are left out are
+/// Reads everything but the segments of `skips`. That the segments which are left out are
 /// links of the record is checked, not what is inside.
 pub fn read_skipping(
     files: &dyn Files,
@@ -157,37 +155,11 @@ pub fn read_skipping(
                     scanned: sealed.scanned(),
                 })
             }
-            None => task.read(segment, follower, &mut Passing { skips, sink }),
+            None => task.read(segment, follower, sink),
         };
         walk.add(segment, follower, read);
     }
     Ok(walk.finish())
-}
-
-/// Leaves out the exchanges that are to be passed over.
-struct Passing<'a> {
-    skips: &'a Skips,
-    sink: &'a mut dyn Sink,
-}
-
-impl Sink for Passing<'_> {
-    fn entry(&mut self, place: &Place, entry: &EntryView<'_>) {
-        if !self.skips.passes_over(entry.exchange) {
-            self.sink.entry(place, entry);
-        }
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
-        self.sink.checkpoint(checkpoint);
-    }
-
-    fn cosignatures(&mut self, at: (u32, u64), checkpoint: &Checkpoint, note: &Note<'_>) {
-        self.sink.cosignatures(at, checkpoint, note);
-    }
-
-    fn bytes_read(&mut self, bytes: u64) {
-        self.sink.bytes_read(bytes);
-    }
 }
 
 /// Each segment with the one behind it.

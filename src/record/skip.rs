@@ -13,10 +13,10 @@
 //! * an exchange of which one segment says that it is open there or came from before may lie in all
 //!   segments that name it, that began exchanges around its id, or that have no index;
 //! * it may be asked for when each question may be answered by one of them; then all of them are read;
-//! * else, if one of them is left out, what is read of it is left out too, so that half an exchange is
-//!   never taken for a whole one.
+//! * else some question has no answer in any of them, nor in those of its entries that are read, so half
+//!   an exchange is never taken for one that was asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
 use memchr::memmem;
@@ -56,11 +56,10 @@ pub struct Asked<'a> {
     pub exchanges: bool,
 }
 
-/// Segments that are left out, and what else must be for that reason.
+/// Segments that are left out.
 #[derive(Default)]
 pub struct Skips {
     segments: BTreeMap<u32, Sealed>,
-    passed_over: HashSet<ExchangeId>,
 }
 
 impl Skips {
@@ -91,9 +90,9 @@ impl Skips {
         }
         unknown.extend(numbers.last());
         let all = (1_u64 << asked.questions.len()) - 1;
-        let (needed, passed_over) = match asked.exchanges {
+        let needed = match asked.exchanges {
             true => whole_exchanges(&known, &unknown, all as u32),
-            false => (vec![false; known.len()], HashSet::new()),
+            false => vec![false; known.len()],
         };
         let left = known
             .into_iter()
@@ -101,17 +100,12 @@ impl Skips {
             .filter(|(known, needed)| !needed && u64::from(known.answers) != all);
         let segments: BTreeMap<u32, Sealed> =
             left.map(|(known, _)| (known.sealed.left.segment, known.sealed)).collect();
-        Ok(Skips { segments, passed_over })
+        Ok(Skips { segments })
     }
 
     /// The segment, when it is left out.
     pub(super) fn sealed(&self, segment: u32) -> Option<&Sealed> {
         self.segments.get(&segment)
-    }
-
-    /// Entries of this exchange are left out: it is not asked for, and not all of it is read.
-    pub fn passes_over(&self, exchange: Option<ExchangeId>) -> bool {
-        exchange.is_some_and(|exchange| self.passed_over.contains(&exchange))
     }
 }
 
@@ -307,9 +301,9 @@ struct Crossing {
     ended: bool,
 }
 
-/// Which of the known segments have to be read for an exchange that lies in several, and the exchanges
-/// that have to be passed over. `all` has a bit for each question.
-fn whole_exchanges(known: &[Known], unknown: &[u32], all: u32) -> (Vec<bool>, HashSet<ExchangeId>) {
+/// Which of the known segments have to be read for an exchange that lies in several. `all` has a bit for
+/// each question.
+fn whole_exchanges(known: &[Known], unknown: &[u32], all: u32) -> Vec<bool> {
     let mut needed: Vec<bool> = known.iter().map(|known| !known.whole).collect();
     let mut blind: Vec<u32> = unknown.to_vec();
     blind.extend(known.iter().filter(|known| !known.whole).map(Known::number));
@@ -326,7 +320,6 @@ fn whole_exchanges(known: &[Known], unknown: &[u32], all: u32) -> (Vec<bool>, Ha
         }
     }
     let ranges = Ranges::new(known);
-    let mut pending = Vec::new();
     for (exchange, crossing) in crossings {
         let (first, last) = match (crossing.named.first(), crossing.named.last()) {
             (Some(&first), Some(&last)) => (known[first].number(), known[last].number()),
@@ -343,14 +336,9 @@ fn whole_exchanges(known: &[Known], unknown: &[u32], all: u32) -> (Vec<bool>, Ha
         let answers = places.iter().fold(0, |answers, &place| answers | known[place].answers);
         if unseen || answers == all {
             places.iter().for_each(|&place| needed[place] = true);
-        } else {
-            pending.push((exchange, places));
         }
     }
-    let read = |place: usize| needed[place] || known[place].answers == all;
-    let partly = |(_, places): &(ExchangeId, Vec<usize>)| !places.iter().all(|&at| read(at));
-    let passed_over = pending.into_iter().filter(partly).map(|(exchange, _)| exchange).collect();
-    (needed, passed_over)
+    needed
 }
 
 /// The ranges of exchanges that began in the known segments, to be asked which hold an id.
