@@ -83,7 +83,7 @@ impl Range {
     }
 }
 
-/// Hash of the leaves `from..to` of the tree that `ranges` cover: RFC 6962 §2.1, MTH(D[from:to]).
+/// Hash of the leaves `from..to` of the tree that `ranges` cover: RFC 6962 §2.1, `MTH(D[from:to])`.
 /// `None` when the ranges do not have a border at both.
 fn hash_of(ranges: &[&Range], from: u64, to: u64) -> Option<[u8; 32]> {
     let mut roots = Vec::new();
@@ -103,7 +103,7 @@ fn hash_of(ranges: &[&Range], from: u64, to: u64) -> Option<[u8; 32]> {
     Some(roots.iter().rev().fold(last, |right, left| node_hash(left, &right)))
 }
 
-/// RFC 6962 §2.1.2, PROOF(m, D[n]): that the tree of `old.end()` leaves begins the tree that `new`
+/// RFC 6962 §2.1.2, `PROOF(m, D[n])`: that the tree of `old.end()` leaves begins the tree that `new`
 /// completes. `None` when `old` does not begin with the first leaf, is empty, or `new` does not
 /// continue it.
 pub(super) fn consistency(old: &Range, new: &Range) -> Option<Vec<[u8; 32]>> {
@@ -132,7 +132,7 @@ pub(super) fn consistency(old: &Range, new: &Range) -> Option<Vec<[u8; 32]>> {
     Some(proof)
 }
 
-/// RFC 6962 §2.1.1, PATH(m, D[n]): that the leaf between `before` and `after` is in the tree of all
+/// RFC 6962 §2.1.1, `PATH(m, D[n])`: that the leaf between `before` and `after` is in the tree of all
 /// three. `None` when they do not fit together around one leaf.
 pub(super) fn inclusion(before: &Range, leaf: [u8; 32], after: &Range) -> Option<Vec<[u8; 32]>> {
     let index = before.end;
