@@ -298,6 +298,11 @@ pub struct Finding {
     pub level: u8,
 }
 
+/// Two lower-case digits for each byte. Allocates for each of them: for texts, not for the hot path.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,14 +103,9 @@ fn close_record(gateway: &mut Gateway, ledger: &Ledger, release: &str, counts: &
 
 fn kill_over_and_over(release: &str) {
     let cycles = setting("STENOGRAPH_KILL_CYCLES").unwrap_or(6);
-    let seed = setting("STENOGRAPH_KILL_SEED").unwrap_or_else(|| {
-        let mut bytes = [0u8; 8];
-        getrandom::fill(&mut bytes).expect("randomness");
-        u64::from_le_bytes(bytes)
-    });
+    let (mut dice, seed) = Dice::of_setting();
     println!("STENOGRAPH_KILL_SEED={seed} STENOGRAPH_KILL_CYCLES={cycles}");
     let begun = Instant::now();
-    let mut dice = Dice(seed);
     let directory = tempfile::tempdir().expect("directory");
     let provider = IdentityProvider::start();
     let ledger = Ledger::default();

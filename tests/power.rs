@@ -116,14 +116,9 @@ fn cut_over_and_over(kind: &str) {
         return;
     }
     let cuts = setting("STENOGRAPH_POWER_CUTS").unwrap_or(3);
-    let seed = setting("STENOGRAPH_KILL_SEED").unwrap_or_else(|| {
-        let mut bytes = [0u8; 8];
-        getrandom::fill(&mut bytes).expect("randomness");
-        u64::from_le_bytes(bytes)
-    });
+    let (mut dice, seed) = Dice::of_setting();
     println!("STENOGRAPH_KILL_SEED={seed} STENOGRAPH_POWER_CUTS={cuts}");
     let begun = Instant::now();
-    let mut dice = Dice(seed);
     let directory = tempfile::tempdir().expect("directory");
     let provider = IdentityProvider::start();
     let ledger = Ledger::default();

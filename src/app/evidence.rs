@@ -25,7 +25,7 @@ use crate::gateway::recording::{GrantRecording, Recording};
 use crate::guard::rules::{BUILTIN, BUILTIN_NAME};
 use crate::record::writer;
 use crate::record::{Entry, Kind, PartKind, Recorder};
-use crate::types::Now;
+use crate::types::{Now, hex};
 
 /// Hexadecimal digits of a policy's id. Bound: two policies of one record with one id would take about
 /// 2^24 reloads.
@@ -60,10 +60,6 @@ pub struct PolicyText {
     packs: Vec<(String, String, String)>,
     rules: Vec<String>,
     recording: Recording,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn release(release: Release) -> String {

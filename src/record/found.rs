@@ -137,6 +137,29 @@ pub struct Scanned {
     pub damage: Vec<Damage>,
 }
 
+impl Scanned {
+    /// What it is before the first byte is read.
+    pub(super) fn nothing() -> Scanned {
+        Scanned {
+            header: None,
+            end: End::Broken,
+            point: 0,
+            chain: [0; 32],
+            tree: None,
+            signed: None,
+            entries: 0,
+            checkpoints: 0,
+            cosigned: Cosigned::default(),
+            roots: Vec::new(),
+            stopped: false,
+            resumed: false,
+            other_key: false,
+            tail_zero: false,
+            damage: Vec::new(),
+        }
+    }
+}
+
 /// What is to be read.
 pub struct Task<'a> {
     /// The number in the file's name.

@@ -22,7 +22,7 @@ use super::entry::{Entry, EntryView, Kind, PartKind};
 use super::format::SEALED_VERSION_MIN;
 use super::found::{Damage, Place};
 use super::seal::{DataKey, KeyId, key_of, sealed_part};
-use crate::types::{Now, SessionId};
+use crate::types::{Now, SessionId, hex};
 
 /// The detail of a seal-key entry.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -88,10 +88,6 @@ pub struct KeyReport {
     pub unreadable: Vec<(String, String)>,
     /// Changed files, and sealed parts without a key.
     pub damage: Vec<Damage>,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn digest_of(text: &str) -> Option<[u8; 32]> {

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::cosign::{WitnessKey, WitnessVerifier};
+use crate::types::hex;
 
 /// Algorithm byte of Ed25519 in C2SP signed-note.
 pub(super) const ALGORITHM_ED25519: u8 = 1;
@@ -249,10 +250,6 @@ impl fmt::Display for VerifierKey {
 /// The one encoding of its point: RFC 8032 §5.1.3 takes no other.
 fn is_canonical(public: &VerifyingKey) -> bool {
     public.to_edwards().compress().as_bytes() == public.as_bytes()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A fresh signing key from 32 random bytes given by `random`.

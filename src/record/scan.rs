@@ -24,7 +24,7 @@ use std::io::{self, Read};
 
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::earlier::{Cosigned, text_digest};
+use super::earlier::text_digest;
 use super::entry::{
     ENTRY_BYTES_MAX, EntryFault, EntryMeasure, EntryView, Kind, PartKind, TAG_COMPACT, TAG_ENTRY,
     TAG_MARK, measure_entry, read_entries,
@@ -154,23 +154,7 @@ pub fn scan(task: &Task<'_>, input: &mut dyn Read, sink: &mut dyn Sink) -> io::R
         leaves: Vec::new(),
         next_sequence: None,
         index: task.commitments.then(Index::default),
-        out: Scanned {
-            header: None,
-            end: End::Broken,
-            point: 0,
-            chain: [0; 32],
-            tree: None,
-            signed: None,
-            entries: 0,
-            checkpoints: 0,
-            cosigned: Cosigned::default(),
-            roots: Vec::new(),
-            stopped: false,
-            resumed: false,
-            other_key: false,
-            tail_zero: false,
-            damage: Vec::new(),
-        },
+        out: Scanned::nothing(),
     };
     scan.run()?;
     Ok(scan.out)

@@ -23,7 +23,6 @@ use memchr::memmem;
 use sha2::{Digest, Sha256};
 
 use super::disk::Files;
-use super::earlier::Cosigned;
 use super::entry::TAG_MARK;
 use super::format::{
     CHECKPOINT_BYTES_MAX, COSIGNATURES_BYTES_MAX, FRAME_END, INDEX_BYTES_MAX, MAGIC_CHECKPOINT,
@@ -131,15 +130,7 @@ impl Sealed {
             chain: self.chain,
             tree: Some(self.next.tree.clone()),
             signed: Some(self.size),
-            entries: 0,
-            checkpoints: 0,
-            cosigned: Cosigned::default(),
-            roots: Vec::new(),
-            stopped: false,
-            resumed: false,
-            other_key: false,
-            tail_zero: false,
-            damage: Vec::new(),
+            ..Scanned::nothing()
         }
     }
 

@@ -120,10 +120,6 @@ mod tests {
         }
     }
 
-    fn hex(bytes: [u8; 32]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     // Mutants: the peak not put in front; the peaks of the new levels in the order they came.
     #[test]
     fn many_leaves_at_once_grow_the_same_tree() {
@@ -183,7 +179,7 @@ mod tests {
         ];
         let mut tree = Tree::new();
         for (size, expected) in roots.iter().enumerate() {
-            assert_eq!(hex(tree.root()), *expected, "size {size}");
+            assert_eq!(crate::types::hex(&tree.root()), *expected, "size {size}");
             if let Some(leaf) = leaves.get(size) {
                 tree.append(leaf_hash(leaf));
             }

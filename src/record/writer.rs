@@ -52,7 +52,7 @@ pub use super::settings::{
     Clock, EndFault, Report, Sealing, Settings, StartFault, WORKER_NONE, system_boot_id, system_now,
 };
 use crate::limits::Limits;
-use crate::types::Now;
+use crate::types::{Now, hex};
 
 mod data_keys;
 mod down;
@@ -627,8 +627,4 @@ fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
         "time": time_text(checkpoint.utc_ns),
         "sealed": checkpoint.sealed,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -173,6 +173,16 @@ pub fn recorded(directory: &Path) -> BTreeSet<String> {
 pub struct Dice(pub u64);
 
 impl Dice {
+    /// Seeded by `STENOGRAPH_KILL_SEED`, else by chance; gives the seed too, to be told.
+    pub fn of_setting() -> (Dice, u64) {
+        let seed = setting("STENOGRAPH_KILL_SEED").unwrap_or_else(|| {
+            let mut bytes = [0u8; 8];
+            getrandom::fill(&mut bytes).expect("randomness");
+            u64::from_le_bytes(bytes)
+        });
+        (Dice(seed), seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

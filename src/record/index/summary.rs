@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{TERMS_MAX, VERSION};
 use crate::record::note::{time_read, time_text};
-use crate::types::{ExchangeId, SessionId};
+use crate::types::{ExchangeId, SessionId, hex};
 
 /// Bytes of a fingerprint.
 pub const FINGERPRINT_BYTES: usize = 16;
@@ -103,10 +103,6 @@ pub(super) fn fingerprint_read(text: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn texts<T: Display>(values: &Listed<T>) -> Vec<String> {
