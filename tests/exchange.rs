@@ -25,6 +25,8 @@ mod exact;
 mod failing;
 #[path = "exchange/handles.rs"]
 mod handles;
+#[path = "exchange/idle.rs"]
+mod idle;
 #[path = "exchange/recorder.rs"]
 mod recorder;
 #[path = "exchange/streams.rs"]

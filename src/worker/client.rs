@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
-use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
 use super::core::Worker;
+use super::receive::receive;
 use super::socket;
 use super::upstream::Upstream;
 use crate::gateway::connection::{Action, Connection, Event, ToClient};
@@ -29,12 +29,6 @@ const JOIN_BYTES_MAX: usize = 4096;
 
 /// Bound: pieces of one vectored operation. The kernel refuses more (UIO_MAXIOV, uio.h).
 const PIECES_MAX: usize = 1024;
-
-async fn read(stream: Rc<TcpStream>, buffer: BytesMut) -> (io::Result<usize>, BytesMut) {
-    let at = buffer.len();
-    let (result, slice) = stream.read(buffer.slice(at..)).await;
-    (result, slice.into_inner())
-}
 
 /// Sends all pieces; gives the bytes sent.
 async fn send(stream: Rc<TcpStream>, mut pieces: Vec<Bytes>) -> (io::Result<()>, u64) {
@@ -116,8 +110,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
         let mut measured = None;
         for action in actions.drain(..) {
             match action {
-                Action::ReadClient(buffer) => {
-                    client_read.set(Some(read(stream.clone(), buffer)));
+                Action::ReadClient(into) => {
+                    client_read.set(Some(receive(stream.clone(), into)));
                 }
                 Action::SendClient(released) => {
                     let mut pieces = Vec::with_capacity(released.len() * 3);
@@ -146,9 +140,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     pieces_of(payload.into_inner().into_inner(), &mut pieces);
                     upstream_send.set(Some(send(link.stream.clone(), pieces)));
                 }
-                Action::ReadUpstream(buffer) => {
+                Action::ReadUpstream(into) => {
                     let link = upstream.as_ref().expect("the machine reads from an open upstream");
-                    upstream_read.set(Some(read(link.stream.clone(), buffer)));
+                    upstream_read.set(Some(receive(link.stream.clone(), into)));
                 }
                 Action::DropUpstream { reusable } => {
                     upstream_open.set(None);

@@ -10,6 +10,7 @@
 //! | [`shared`] | what all workers and the control threads share |
 //! | [`core`] | the worker thread: accept, drain, ticks |
 //! | [`client`] | the task of one client connection: performs actions, reports events |
+//! | [`receive`] | receiving without holding a buffer meanwhile |
 //! | [`receipts`] | who waits for the record; handing entries over turn by turn |
 //! | [`upstream`] | pools of kept upstream connections |
 //! | [`socket`] | the few socket calls that the ring does not do |
@@ -17,6 +18,7 @@
 pub mod client;
 pub mod core;
 pub mod receipts;
+pub mod receive;
 pub mod ring;
 pub mod shared;
 pub mod socket;

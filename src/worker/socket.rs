@@ -1,13 +1,15 @@
 //! The few socket calls that the ring does not do.
 //!
 //! tokio-uring 0.5 gives its sockets out as raw descriptors only; [`borrow`] turns one into a borrowed
-//! one, which is what safe wrappers take, and one question to the kernel has no safe wrapper. This is the
-//! only unsafe code of the worker.
+//! one, which is what safe wrappers take. One question to the kernel has no safe wrapper, and a buffer is
+//! told what was received into its spare room. This is the only unsafe code of the worker.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use bytes::{BufMut, BytesMut};
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 /// The descriptor of `socket`, for as long as `socket` is borrowed.
@@ -22,7 +24,19 @@ fn borrow<S: AsRawFd>(socket: &S) -> BorrowedFd<'_> {
 pub fn is_quiet<S: AsRawFd>(socket: &S) -> bool {
     let mut byte = [0u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(rustix::net::recv(borrow(socket), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+    matches!(rustix::net::recv(borrow(socket), &mut byte[..], flags), Err(Errno::AGAIN))
+}
+
+/// Receives into the spare room of `buffer` what has arrived, without waiting: the bytes, 0 at the
+/// peer's end (or without any room), `AGAIN` when nothing has.
+pub fn receive<S: AsRawFd>(socket: &S, buffer: &mut BytesMut) -> Result<usize, Errno> {
+    let ((received, _), _) =
+        rustix::net::recv(borrow(socket), buffer.spare_capacity_mut(), RecvFlags::DONTWAIT)?;
+    let bytes = received.len();
+    // SAFETY: recv(2) has written that many bytes at the begin of the spare room; rustix gives them
+    // out as initialised.
+    unsafe { buffer.advance_mut(bytes) };
+    Ok(bytes)
 }
 
 /// The address that `socket` was accepted on.

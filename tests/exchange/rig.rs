@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use stenograph::gateway::connection::{Action, Connection, Event, ToClient};
+use stenograph::gateway::connection::{Action, Connection, Event, Receive, ToClient};
 use stenograph::gateway::fault::Fault;
 
 use super::stage::{Stage, until};
@@ -25,28 +25,35 @@ pub struct Served {
 struct Inlet {
     pieces: VecDeque<Vec<u8>>,
     ends: bool,
-    buffer: Option<BytesMut>,
+    receive: Option<Receive>,
 }
 
 impl Inlet {
     /// The next delivery: the buffer with more in it, or with the end.
     fn deliver(&mut self) -> Option<(BytesMut, bool)> {
-        let buffer = self.buffer.as_mut()?;
+        self.receive.as_ref()?;
         if self.pieces.front().is_some_and(Vec::is_empty) {
             self.pieces.pop_front();
         }
         let Some(piece) = self.pieces.front_mut() else {
-            return self.ends.then(|| (self.buffer.take().expect("it is there"), true));
+            return self.ends.then(|| (self.room(), true));
         };
+        let piece = std::mem::take(piece);
+        let mut buffer = self.room();
         for slot in buffer.spare_capacity_mut() {
             slot.write(POISON);
         }
         let room = buffer.capacity() - buffer.len();
         assert!(room > 0, "a receive into no room would look like the peer's end");
-        let rest = piece.split_off(piece.len().min(room));
-        buffer.extend_from_slice(piece);
-        *piece = rest;
-        Some((self.buffer.take().expect("it is there"), false))
+        let (taken, rest) = piece.split_at(piece.len().min(room));
+        buffer.extend_from_slice(taken);
+        self.pieces[0] = rest.to_vec();
+        Some((buffer, false))
+    }
+
+    /// As the worker: something has come, so there is room.
+    fn room(&mut self) -> BytesMut {
+        self.receive.take().expect("it is there").room()
     }
 }
 
@@ -127,10 +134,9 @@ impl Rig {
     fn perform(&mut self, action: Action) {
         assert!(!self.closed, "an action behind the close: {action:?}");
         match action {
-            Action::ReadClient(buffer) => {
-                assert!(self.client.buffer.is_none(), "two receives from the client at once");
-                assert!(buffer.capacity() > buffer.len());
-                self.client.buffer = Some(buffer);
+            Action::ReadClient(receive) => {
+                assert!(self.client.receive.is_none(), "two receives from the client at once");
+                self.client.receive = Some(receive);
             }
             Action::SendClient(pieces) => {
                 assert!(self.sending.is_none(), "two sends to the client at once");
@@ -165,14 +171,14 @@ impl Rig {
                     self.upstream.ends = served.ends;
                 }
             }
-            Action::ReadUpstream(buffer) => {
-                assert!(self.linked && self.upstream.buffer.is_none(), "two receives at once");
-                self.upstream.buffer = Some(buffer);
+            Action::ReadUpstream(receive) => {
+                assert!(self.linked && self.upstream.receive.is_none(), "two receives at once");
+                self.upstream.receive = Some(receive);
             }
             Action::DropUpstream { reusable } => {
                 assert!(self.linked || self.asked, "nothing to give back");
                 // As in the worker: an operation under way keeps the connection from being kept.
-                let quiet = self.upstream.buffer.is_none() && !self.sending_upstream;
+                let quiet = self.upstream.receive.is_none() && !self.sending_upstream;
                 if self.linked {
                     self.drops.push_back(reusable && quiet);
                 }
@@ -183,9 +189,10 @@ impl Rig {
         }
     }
 
-    /// Room of the receive buffer that the connection holds while it waits.
-    pub fn receive_capacity(&self) -> usize {
-        self.client.buffer.as_ref().map_or(0, BytesMut::capacity)
+    /// Memory of the receives from both sides while they wait.
+    pub fn receives_hold_bytes(&self) -> usize {
+        let both = [&self.client.receive, &self.upstream.receive];
+        both.into_iter().flatten().map(Receive::held_bytes).sum()
     }
 
     pub fn client(&mut self, bytes: &[u8]) {
@@ -207,7 +214,7 @@ impl Rig {
     }
 
     pub fn upstream_breaks(&mut self, stage: &mut Stage) {
-        self.upstream.buffer = None;
+        self.upstream.receive = None;
         self.sending_upstream = false;
         self.event(stage, Event::UpstreamBroken);
     }

@@ -39,6 +39,7 @@ mod judge;
 mod life;
 mod outbox;
 mod own;
+mod receive;
 mod request;
 mod routing;
 mod stream;
@@ -52,6 +53,7 @@ use bytes::BytesMut;
 use self::exchange::{Exchange, Measure};
 use self::life::Life;
 use self::outbox::{Emission, HeldOut};
+pub use self::receive::Receive;
 use super::env::Env;
 use super::fault::{Fault, UpstreamFault};
 use super::metrics::{self, Leg};
@@ -110,8 +112,8 @@ pub enum ToClient {
 /// What the worker shall do.
 #[derive(Debug)]
 pub enum Action {
-    /// Receive from the client into the spare capacity.
-    ReadClient(BytesMut),
+    /// Receive from the client, once something has arrived.
+    ReadClient(Receive),
     /// Send all of this, then report [`Event::ClientSent`].
     SendClient(Vec<ToClient>),
     /// Send no more to the client (FIN), keep receiving.
@@ -131,8 +133,8 @@ pub enum Action {
     },
     /// Send this upstream, then report [`Event::UpstreamSent`].
     SendUpstream(Released<Judged<Payload>>),
-    /// Receive from the upstream into the spare capacity.
-    ReadUpstream(BytesMut),
+    /// Receive from the upstream, once something has arrived.
+    ReadUpstream(Receive),
     /// The exchange is done with the upstream connection (or with waiting for one).
     DropUpstream {
         /// It may serve another exchange: the answer was whole and nothing else arrived.
@@ -371,7 +373,7 @@ impl Connection {
             Event::UpstreamReady => match self.link {
                 Link::Asked => {
                     self.link = Link::Open {
-                        rx: Some(BytesMut::with_capacity(RECEIVE_BYTES)),
+                        rx: Some(BytesMut::new()),
                         sending: false,
                         ended: false,
                         broken: false,
@@ -727,22 +729,9 @@ impl Connection {
             let reads_on =
                 matches!(self.phase, Phase::Head | Phase::Body { .. } | Phase::Linger { .. });
             let own = !reads_on && self.rx.as_ref().is_some_and(|rx| !rx.is_empty());
-            let mut buffer = if own { BytesMut::new() } else { self.rx.take().unwrap_or_default() };
-            if buffer.capacity() - buffer.len() < wanted.clamp(1, RECEIVE_BYTES / 4) {
-                buffer.reserve(wanted);
-            }
-            // Bound: a connection that waits holds one receive buffer, and not the memory of a body
-            // that was refused.
-            if wanted <= RECEIVE_BYTES
-                && buffer.len() <= RECEIVE_BYTES
-                && buffer.capacity() > 8 * RECEIVE_BYTES
-            {
-                let mut small = BytesMut::with_capacity(buffer.len() + wanted);
-                small.extend_from_slice(&buffer);
-                buffer = small;
-            }
+            let buffer = if own { BytesMut::new() } else { self.rx.take().unwrap_or_default() };
             self.life.receiving_from = buffer.len();
-            turn.out.push(Action::ReadClient(buffer));
+            turn.out.push(Action::ReadClient(Receive::new(buffer, wanted)));
         }
 
         let wanted = match &self.phase {
@@ -755,12 +744,9 @@ impl Connection {
         };
         if let Some(wanted) = wanted
             && let Link::Open { rx, ended: false, .. } = &mut self.link
-            && let Some(mut buffer) = rx.take()
+            && let Some(buffer) = rx.take()
         {
-            if buffer.capacity() - buffer.len() < wanted.clamp(1, RECEIVE_BYTES / 4) {
-                buffer.reserve(wanted);
-            }
-            turn.out.push(Action::ReadUpstream(buffer));
+            turn.out.push(Action::ReadUpstream(Receive::new(buffer, wanted)));
         }
     }
 
