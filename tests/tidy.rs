@@ -47,7 +47,6 @@ const TOP_LEVEL: &[&str] = &[
     "LICENSE",
     "README.md",
     "benches",
-    "build.rs",
     "fuzz",
     "src",
     "target",

@@ -11,7 +11,7 @@ fn git(words: &[&str]) -> Option<String> {
 
 fn main() {
     println!("cargo::rerun-if-env-changed=STENOGRAPH_COMMIT");
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=tuning/build.rs");
     let given = std::env::var("STENOGRAPH_COMMIT").ok().filter(|given| !given.is_empty());
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let found = || {
