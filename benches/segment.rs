@@ -198,8 +198,14 @@ impl Sink for Nothing {
 }
 
 fn verify(file: &[u8]) -> u64 {
-    let task =
-        Task { segment: 0, length: file.len() as u64, key: None, roots_at: &[], commitments: true };
+    let task = Task {
+        segment: 0,
+        length: file.len() as u64,
+        key: None,
+        key_sure: true,
+        roots_at: &[],
+        commitments: true,
+    };
     let mut sink = Nothing(0);
     let scanned = scan(&task, &mut black_box(file), &mut sink).expect("memory");
     assert!(scanned.damage.is_empty(), "{:?}", scanned.damage);

@@ -168,6 +168,9 @@ pub struct Task<'a> {
     pub length: u64,
     /// Trust in signatures: the key that signs this segment. Without it only their form is checked.
     pub key: Option<&'a VerifierKey>,
+    /// It is known that no other key signs this segment. Where it is not, what another key signed is
+    /// read as without trust, and told by [`Scanned::other_key`] alone.
+    pub key_sure: bool,
     /// Tree sizes whose roots are wanted, ascending.
     pub roots_at: &'a [u64],
     /// Check the commitments of all parts, and what the index promises.

@@ -63,7 +63,8 @@ pub fn ranges(files: &dyn Files, middle: u64, size: u64) -> io::Result<(Range, R
             }
         }
         let mut input = files.open_at(&name, 0)?;
-        let task = Task { segment, length, key: None, roots_at: &[], commitments: false };
+        let task =
+            Task { segment, length, key: None, key_sure: true, roots_at: &[], commitments: false };
         scan(&task, &mut *input, &mut leaves)?;
     }
     match (leaves.old.end(), leaves.new.end()) {

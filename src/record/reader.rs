@@ -32,6 +32,10 @@ mod parallel;
 
 pub use parallel::read_parallel;
 
+/// Why a segment that can be read counts as not covered.
+const KEY_UNKNOWN: &str = "signed by a key that does not follow from the one that is trusted; a file \
+    that may hold the change of keys could not be read";
+
 /// A place where the record says itself that something is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -153,6 +157,7 @@ pub fn read_skipping(
                     previous: Some(sealed.previous_of_next),
                     length: sealed.length,
                     scanned: sealed.scanned(),
+                    key_unknown: false,
                 })
             }
             None => task.read(segment, follower, sink),
@@ -181,6 +186,9 @@ struct SegmentRead {
     previous: Option<Previous>,
     length: u64,
     scanned: Scanned,
+    /// Another key than the one that is trusted signed here, and where that may be said could not be
+    /// read.
+    key_unknown: bool,
 }
 
 impl SegmentTask<'_> {
@@ -206,9 +214,12 @@ impl SegmentTask<'_> {
         let mut input = self.files.open_at(&name, 0)?;
         let key = self.plan.map(|plan| plan.of(segment));
         let commitments = self.checks.commitments;
-        let task = Task { segment, length: counts, key, roots_at: self.roots_at, commitments };
+        let key_sure = self.plan.is_none_or(|plan| plan.is_sure(segment));
+        let roots_at = self.roots_at;
+        let task = Task { segment, length: counts, key, key_sure, roots_at, commitments };
         let scanned = scan(&task, &mut *input, sink)?;
-        Ok(SegmentRead { previous, length, scanned })
+        let key_unknown = scanned.other_key && !key_sure;
+        Ok(SegmentRead { previous, length, scanned, key_unknown })
     }
 }
 
@@ -312,7 +323,10 @@ impl<'a> Walk<'a> {
     }
 
     fn join(&mut self, segment: u32, newest: bool, read: &SegmentRead) -> io::Result<()> {
-        let SegmentRead { previous, length, scanned } = read;
+        let SegmentRead { previous, length, scanned, key_unknown } = read;
+        if *key_unknown {
+            self.reading.unreadable.push((segment, KEY_UNKNOWN.to_owned()));
+        }
         self.joins(segment, scanned);
         let strangers = self.cosigned(segment, scanned);
         self.reading.entries += scanned.entries;

@@ -230,7 +230,14 @@ fn checkpoint_before(disk: &dyn Disk, key: &VerifierKey, end: u32) -> Option<Che
         let length = disk.len(&name).ok()?;
         let mut input = disk.open_at(&name, 0).ok()?;
         let mut last = Last::default();
-        let task = Task { segment, length, key: Some(key), roots_at: &[], commitments: false };
+        let task = Task {
+            segment,
+            length,
+            key: Some(key),
+            key_sure: true,
+            roots_at: &[],
+            commitments: false,
+        };
         scan(&task, &mut *input, &mut last).ok()?;
         last.0
     })
@@ -280,17 +287,19 @@ pub fn recover_after(
     };
     let scan_with = |key| {
         let mut input = disk.open_at(&name, 0).map_err(StartFault::Io)?;
-        let task = Task { segment, length, key: Some(key), roots_at: &[], commitments: false };
+        let task = Task {
+            segment,
+            length,
+            key: Some(key),
+            key_sure: true,
+            roots_at: &[],
+            commitments: false,
+        };
         let mut last = Last::default();
         let scanned = scan(&task, &mut *input, &mut last).map_err(StartFault::Io)?;
         Ok::<_, StartFault>((scanned, last))
     };
-    let rotation = match rotation::find(disk, segment) {
-        Ok(rotation) => rotation,
-        Err(error) if error.raw_os_error().is_some() => return Err(StartFault::Io(error)),
-        // The scan tells what is wrong with the file.
-        Err(_) => None,
-    };
+    let rotation = rotation::find(disk, segment).map_err(StartFault::Io)?;
     let (mut by_previous, (mut scanned, mut last)) = match (&rotation, previous_key) {
         (Some(rotation), Some(old)) if rotation.new == *old => (true, scan_with(old)?),
         _ => (false, scan_with(key)?),

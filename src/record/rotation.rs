@@ -99,40 +99,64 @@ impl Rotation {
 pub struct KeyPlan {
     /// (first segment, key), in order; never empty.
     keys: Vec<(u32, VerifierKey)>,
+    /// Segments before this one may be signed by an earlier key.
+    sure_from: u32,
+    /// This segment and those behind it may be signed by a later key.
+    sure_before: Option<u32>,
 }
 
 impl KeyPlan {
     /// One key for all segments.
     pub fn one(key: VerifierKey) -> KeyPlan {
-        KeyPlan { keys: vec![(0, key)] }
+        KeyPlan { keys: vec![(0, key)], sure_from: 0, sure_before: None }
     }
 
     /// Follows the rotations of a record from `trusted`, forwards and backwards. A rotation that is
-    /// not signed by both keys, or does not follow the one before it, ends the way; so does one that
-    /// cannot be read. Where `trusted` does not occur, it stands for all segments.
+    /// not signed by both keys, or does not follow the one before it, ends the way. Where `trusted` does
+    /// not occur, it stands for all segments. A file that cannot be read may hold a rotation: what is
+    /// behind it, up to a rotation that goes on from the same key, is not [`KeyPlan::is_sure`].
     pub fn follow(files: &dyn Files, segments: &[u32], trusted: &VerifierKey) -> KeyPlan {
-        let mut keys: Vec<(u32, VerifierKey)> = Vec::new();
+        let mut plan = KeyPlan { keys: Vec::new(), sure_from: 0, sure_before: None };
+        let mut unread = false;
         for &segment in segments {
-            // Why errors are passed over: what cannot be read is told by whoever reads the segment.
-            let Ok(Some(rotation)) = find(files, segment) else { continue };
-            match keys.last() {
+            let rotation = match find(files, segment) {
+                Ok(Some(rotation)) => rotation,
+                Ok(None) => continue,
+                // That it cannot be read is told by whoever reads the segment.
+                Err(_) => {
+                    unread = true;
+                    plan.sure_before.get_or_insert(segment);
+                    continue;
+                }
+            };
+            match plan.keys.last() {
                 // Said again after a start that was cut off.
                 Some((_, key)) if *key == rotation.new => {}
                 Some((_, key)) if *key != rotation.old => break,
-                Some(_) => keys.push((segment, rotation.new)),
-                None => keys.extend([(0, rotation.old), (segment, rotation.new)]),
+                Some(_) => plan.keys.push((segment, rotation.new)),
+                None => {
+                    plan.sure_from = if unread { segment } else { 0 };
+                    plan.keys.extend([(0, rotation.old), (segment, rotation.new)]);
+                }
             }
+            plan.sure_before = None;
         }
-        match keys.iter().any(|(_, key)| key == trusted) {
-            true => KeyPlan { keys },
-            false => KeyPlan::one(trusted.clone()),
+        if plan.keys.iter().any(|(_, key)| key == trusted) {
+            return plan;
         }
+        let sure_before = unread.then_some(0);
+        KeyPlan { sure_before, ..KeyPlan::one(trusted.clone()) }
     }
 
     /// The key that signs this segment.
     pub fn of(&self, segment: u32) -> &VerifierKey {
         let after = self.keys.partition_point(|(first, _)| *first <= segment);
         &self.keys[after.saturating_sub(1)].1
+    }
+
+    /// No file that may say otherwise was left unread.
+    pub fn is_sure(&self, segment: u32) -> bool {
+        segment >= self.sure_from && self.sure_before.is_none_or(|before| segment < before)
     }
 
     /// All keys, oldest first.
@@ -194,9 +218,18 @@ fn undecoded(code: usize) -> io::Error {
 }
 
 /// The rotation in the first flush of a segment. A flush that is not whole holds none: the next start
-/// says it again.
+/// says it again; nor does one that is not as the format lays down, which the scan tells. An error is
+/// one of the disk.
 pub fn find(files: &dyn Files, segment: u32) -> io::Result<Option<Rotation>> {
-    let mut input = files.open_at(&segment_name(segment), 0)?;
+    let input = files.open_at(&segment_name(segment), 0)?;
+    let of_bytes = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    match find_in(input) {
+        Err(error) if of_bytes.contains(&error.kind()) => Ok(None),
+        found => found,
+    }
+}
+
+fn find_in(mut input: Box<dyn Read>) -> io::Result<Option<Rotation>> {
     let mut head = [0; SKIPPABLE_HEAD_BYTES];
     input.read_exact(&mut head)?;
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);

@@ -38,6 +38,7 @@ use super::format::{
 pub use super::found::{Damage, End, Gather, Gatherer, Left, Place, Scanned, Sink, Task};
 use super::header::{Header, HeaderFault};
 use super::index::{Index, Summary};
+use super::keys::VerifierKey;
 use super::note::{Checkpoint, Note, NoteFault};
 use super::rotation::Rotation;
 use super::tree::Tree;
@@ -76,6 +77,17 @@ impl From<io::Error> for Fault {
 
 fn broken<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Broken(what.into()))
+}
+
+/// A checkpoint by the key of the task, and whether another key signed it.
+fn open(task: &Task<'_>, note: &[u8]) -> (Result<Checkpoint, NoteFault>, bool) {
+    match Checkpoint::open(note, task.key) {
+        Err(NoteFault::OtherKey) if !task.key_sure => (Checkpoint::open(note, None), true),
+        opened => {
+            let other_key = opened == Err(NoteFault::OtherKey);
+            (opened, other_key)
+        }
+    }
 }
 
 struct Scan<'a> {
@@ -343,7 +355,10 @@ impl Scan<'_> {
         let Some(checkpoint) = Checkpoint::parse(note.text) else {
             return broken(NoteFault::Form.to_string());
         };
-        if self.task.key.is_some_and(|key| !note.signatures[0].is_by(key, note.text))
+        let is_signed = |key: &VerifierKey| note.signatures[0].is_by(key, note.text);
+        let other =
+            |key: &VerifierKey| !self.task.key_sure && note.signatures[0].hash != key.hash();
+        if self.task.key.is_some_and(|key| !is_signed(key) && !other(key))
             || note.signatures[0].name != checkpoint.origin
         {
             return broken("cosigned checkpoint is not signed by the log's key");
@@ -382,7 +397,7 @@ impl Scan<'_> {
             return broken(format!("frame of {bytes} bytes, limit {bytes_max}"));
         }
         let whole = SKIPPABLE_HEAD_BYTES + bytes;
-        let key = self.task.key;
+        let task = self.task;
         let payload = &self.need(whole)?[SKIPPABLE_HEAD_BYTES..];
         if magic == MAGIC_INDEX {
             let index = serde_json::from_slice::<serde_json::Value>(payload);
@@ -398,12 +413,11 @@ impl Scan<'_> {
             self.indexed = true;
             return Ok(None);
         }
-        let checkpoint = match Checkpoint::open(payload, key) {
+        let (checkpoint, other_key) = open(task, payload);
+        self.out.other_key |= other_key;
+        let checkpoint = match checkpoint {
             Ok(checkpoint) => checkpoint,
-            Err(fault) => {
-                self.out.other_key |= fault == NoteFault::OtherKey;
-                return broken(fault.to_string());
-            }
+            Err(fault) => return broken(fault.to_string()),
         };
         self.check(&checkpoint)?;
         if checkpoint.sealed != self.indexed {
@@ -614,7 +628,7 @@ impl Scan<'_> {
         if !fits {
             return Err("key rotation speaks of another tree than the one before it");
         }
-        if self.task.key.is_some_and(|key| *key != rotation.new) {
+        if self.task.key_sure && self.task.key.is_some_and(|key| *key != rotation.new) {
             return Err("key rotation does not follow from the key that is trusted");
         }
         Ok(())

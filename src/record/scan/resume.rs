@@ -4,10 +4,9 @@ use std::io;
 
 use memchr::memmem;
 
-use super::{Fault, Scan, broken};
+use super::{Fault, Scan, broken, open};
 use crate::record::format::{CHECKPOINT_BYTES_MAX, MAGIC_CHECKPOINT, SKIPPABLE_HEAD_BYTES};
 use crate::record::found::End;
-use crate::record::note::Checkpoint;
 use crate::record::tree::Tree;
 
 /// What stands behind a place that cannot be read.
@@ -69,7 +68,7 @@ impl Scan<'_> {
             return Ok(false);
         }
         let Some(note) = window[SKIPPABLE_HEAD_BYTES..].get(..bytes) else { return Ok(false) };
-        let Ok(checkpoint) = Checkpoint::open(note, self.task.key) else { return Ok(false) };
+        let (Ok(checkpoint), _) = open(self.task, note) else { return Ok(false) };
         Ok(checkpoint.segment == self.task.segment && checkpoint.offset == self.offset)
     }
 
@@ -78,8 +77,9 @@ impl Scan<'_> {
         let window = &self.window[self.used..];
         let bytes = u32::from_le_bytes(window[4..8].try_into().expect("looked at")) as usize;
         let note = &window[SKIPPABLE_HEAD_BYTES..SKIPPABLE_HEAD_BYTES + bytes];
-        let checkpoint = Checkpoint::open(note, self.task.key)
-            .map_err(|fault| Fault::Broken(fault.to_string()))?;
+        let (checkpoint, other_key) = open(self.task, note);
+        let checkpoint = checkpoint.map_err(|fault| Fault::Broken(fault.to_string()))?;
+        self.out.other_key |= other_key;
         self.plain.clear();
         self.entry_ends.clear();
         self.entry_need = 1;
