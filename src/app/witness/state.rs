@@ -233,8 +233,8 @@ mod tests {
     }
 
     // Mutants: `add` without the proof check; without the comparison of roots at one size; with the
-    // state written after the answer (the file is looked at); `open` that begins with an empty state
-    // when it cannot read it.
+    // state written after the answer (the file is looked at); `open` that goes on with what it could
+    // read; `open` that does not ask whether the file was here before.
     #[test]
     fn a_witness_cosigns_what_continues_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
@@ -276,6 +276,8 @@ mod tests {
         drop(state);
 
         let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&good[..], b"\n", &good].concat()).unwrap();
+        assert!(State::open(&path, &logs, &own).is_err(), "one log twice");
         std::fs::write(&path, &good[..good.len() / 2]).unwrap();
         assert!(State::open(&path, &logs, &own).is_err());
         std::fs::write(&path, "").unwrap();

@@ -185,6 +185,9 @@ mod tests {
                     assert!(!continues(other, old_root, size, root, &proof), "{other} to {size}");
                 }
                 assert!(!continues(old, root, size, old_root, &proof));
+                let mut other = *old_root;
+                other[7] ^= 1;
+                assert!(!continues(old, &other, size, root, &proof), "{old} to {size}");
             }
         }
         assert!(refused > 1_000);
