@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use record_support::{Maker, Step, key, next_key, request};
+use serde_json::Value;
 use stenograph::audit::Exit;
 use stenograph::audit::verify::{self, VerifyOptions};
 use stenograph::record::keys::{LogKey, VerifierKey};
@@ -38,12 +39,18 @@ fn change(maker: &mut Maker, new: LogKey) {
 }
 
 fn call(maker: &mut Maker) {
-    maker.segment(vec![Step::Flush(vec![start(), request(1, b"a call")]), Step::Seal]);
+    let calls = Step::Flush(vec![start(), request(1, b"a call")]);
+    maker.segment(vec![calls, Step::Checkpoint, Step::Witnessed, Step::Seal]);
 }
 
-/// `verify` of the record with directories in the place of the segments `unread`: their exit code for
-/// each key.
+/// `verify` of the record with directories in the place of the segments `unread`, for each key: its exit
+/// code.
 fn exits(maker: &Maker, unread: &[u32], keys: &[&LogKey]) -> Vec<Exit> {
+    told(maker, unread, keys).into_iter().map(|(exit, _)| exit).collect()
+}
+
+/// The same, with the segments that it says are not covered.
+fn told(maker: &Maker, unread: &[u32], keys: &[&LogKey]) -> Vec<(Exit, Vec<u64>)> {
     let directory = tempfile::tempdir().unwrap();
     let segments = directory.path().join("segments");
     fs::create_dir(&segments).unwrap();
@@ -58,7 +65,7 @@ fn exits(maker: &Maker, unread: &[u32], keys: &[&LogKey]) -> Vec<Exit> {
     keys.iter().map(|key| verified(directory.path(), key.verifier())).collect()
 }
 
-fn verified(directory: &Path, key: &VerifierKey) -> Exit {
+fn verified(directory: &Path, key: &VerifierKey) -> (Exit, Vec<u64>) {
     let threads = [1, 2].map(|threads| {
         let options = VerifyOptions {
             directory: directory.to_owned(),
@@ -68,10 +75,15 @@ fn verified(directory: &Path, key: &VerifierKey) -> Exit {
             json: true,
             threads: NonZeroUsize::new(threads).unwrap(),
         };
-        verify::run(&options, &mut std::io::sink(), &mut std::io::sink()).unwrap()
+        let mut out = Vec::new();
+        let exit = verify::run(&options, &mut out, &mut std::io::sink()).unwrap();
+        let said: Value = serde_json::from_slice(&out).unwrap();
+        let unread = said["unreadable"].as_array().unwrap().iter();
+        (exit, unread.map(|one| one["segment"].as_u64().unwrap()).collect::<Vec<_>>())
     });
     assert_eq!(threads[0], threads[1], "one thread and two");
-    threads[0]
+    let [one, _] = threads;
+    one
 }
 
 /// Segments: call, change, call, change, call.
@@ -86,8 +98,8 @@ fn two_changes() -> Maker {
 }
 
 // Mutants: `KeyPlan::follow` that passes over a file that cannot be read; `is_sure` without its lower
-// bound, without its upper one; `scan::open`, and the check of the rotation's key, without `key_sure`;
-// `key_unknown` not told.
+// bound, without its upper one; `scan::open`, and the checks of a cosigned checkpoint and of a rotation,
+// without `key_sure`; a key that does not occur held for sure; `key_unknown` not told.
 #[test]
 fn what_follows_from_a_file_that_cannot_be_read_is_not_covered_and_not_damaged() {
     let maker = two_changes();
@@ -97,11 +109,15 @@ fn what_follows_from_a_file_that_cannot_be_read_is_not_covered_and_not_damaged()
     for unread in [&[0][..], &[1], &[2], &[3], &[4], &[0, 3], &[1, 3], &[1, 2, 3]] {
         assert_eq!(exits(&maker, unread, &all), [Exit::Incomplete; 3], "{unread:?}");
     }
+    // What another key signed is named, and nothing else.
+    let named = [&[1, 2, 3, 4][..], &[0, 1], &[0, 1]];
+    let expected = named.map(|segments| (Exit::Incomplete, segments.to_vec()));
+    assert_eq!(told(&maker, &[1], &all), expected);
+    assert_eq!(told(&maker, &[2], &all), [2, 2, 2].map(|one| (Exit::Incomplete, vec![one])));
 }
 
-// Mutants: nothing is sure once a file could not be read; a rotation that goes on from the same key does
-// not make it sure again; a bad signature by the right key taken for another key's; with `key_sure` never
-// set the last two loops fail.
+// Mutants: nothing is sure, ever or once a file could not be read; a rotation that goes on from the same
+// key does not make it sure again; a bad signature by the right key taken for another key's.
 #[test]
 fn what_can_be_read_is_damaged_as_ever() {
     let mut maker = two_changes();
@@ -130,7 +146,12 @@ fn what_can_be_read_is_damaged_as_ever() {
     let middle = file.len() / 2;
     file[middle] ^= 1;
     assert_eq!(exits(&maker, &[1], &[&key()]), [Exit::No]);
-    assert_eq!(exits(&two_changes(), &[], &[&maker.signer]), [Exit::Done]);
+    // A signature that does not fit, by the key that is trusted, there too.
+    let mut maker = two_changes();
+    let file = maker.files.get_mut("00000000.seg").unwrap();
+    let near_end = file.len() - 20;
+    file[near_end] = if file[near_end] == b'A' { b'B' } else { b'A' };
+    assert_eq!(exits(&maker, &[1], &[&key()]), [Exit::No]);
 }
 
 // Mutants: each of the three conditions of the place taken out of `Scan::rotation`.
@@ -151,5 +172,7 @@ fn a_rotation_stands_in_the_first_flush_behind_the_start_and_nowhere_else() {
     let later = |said| {
         vec![Step::Flush(vec![start()]), Step::Checkpoint, Step::Flush(vec![said]), Step::Seal]
     };
-    assert_eq!(sound(&later), Exit::No, "behind a checkpoint");
+    assert_eq!(sound(&later), Exit::No, "in a later frame");
+    let behind = |said| vec![Step::Checkpoint, Step::Flush(vec![start(), said]), Step::Seal];
+    assert_eq!(sound(&behind), Exit::No, "behind a checkpoint");
 }
