@@ -144,8 +144,19 @@ fn verify(directory: &Path, image: &Image, since: Option<&Path>) -> (audit::Exit
     said.remove(0)
 }
 
-// Mutants: `Kept::verdict` that asks for the root alone; `Withheld::add` that takes every body for one
-// that was not kept; `Withheld::join` without the first.
+/// What `verify` says of that many parts of that many entries, and of (bodies not kept, of them untold).
+fn withheld(parts: u64, entries: u64, first: Option<u64>, bodies: (u64, u64)) -> Value {
+    serde_json::json!({
+        "parts": parts,
+        "entries": entries,
+        "first": first,
+        "bodies_not_kept": bodies.0,
+        "bodies_untold": bodies.1,
+    })
+}
+
+// Mutants: `Kept::verdict` that asks for the root alone; `Withholding::add` that takes every body for one
+// that was not kept; `Withholding::join` without the first.
 #[test]
 fn a_part_that_the_holder_of_the_key_hides_is_told_and_does_not_fit_a_kept_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
@@ -155,7 +166,7 @@ fn a_part_that_the_holder_of_the_key_hides_is_told_and_does_not_fit_a_kept_check
     std::fs::write(&kept, last_checkpoint(&honest).sign(&key())).unwrap();
     let (exit, said) = verify(here, &honest, Some(&kept));
     assert_eq!((exit, &said["since"][0]["holds"]), (audit::Exit::Done, &true.into()), "{said}");
-    let none = serde_json::json!({ "parts": 0, "entries": 0, "first": null, "bodies_not_kept": 1 });
+    let none = withheld(0, 0, None, (1, 1));
     assert_eq!(said["withheld"], none);
 
     for (kind, parts, bodies) in [(PartKind::Subject, 1, 1), (PartKind::Body, 0, 2)] {
@@ -179,6 +190,82 @@ fn a_part_that_the_holder_of_the_key_hides_is_told_and_does_not_fit_a_kept_check
     let same = written_anew(&honest, |_, item| item.to_vec());
     assert_eq!(verify(here, &same, None).0, audit::Exit::Done);
     assert_eq!(verify(here, &same, Some(&kept)).0, audit::Exit::No);
+}
+
+/// Entries: start, two policies, and requests whose verdicts name policy and grant.
+fn under_policies() -> Image {
+    let detail = |kind, detail: Value| {
+        Entry::new(kind, Now::default()).part(PartKind::Detail, detail.to_string())
+    };
+    let grants = |words: &[&str]| -> Vec<Value> {
+        words.iter().map(|word| serde_json::json!({ "record": word })).collect()
+    };
+    let policy = |id: &str, words: &[&str]| {
+        let recording = serde_json::json!({ "grants": grants(words) });
+        detail(Kind::Policy, serde_json::json!({ "policy": id, "recording": recording }))
+    };
+    let judged = |number: u32, keep: Keep, verdict: Value| {
+        let mut entry = request(number, format!("the body of call {number}").as_bytes());
+        entry.keep = keep;
+        entry.part(PartKind::Verdict, verdict.to_string())
+    };
+    let mut maker = Maker::default();
+    maker.segment(vec![
+        Step::Flush(vec![
+            Entry::new(Kind::Start, Now::default()),
+            policy("both", &["full", "heads"]),
+            policy("full", &["full"]),
+        ]),
+        Step::Flush(vec![
+            judged(3, Keep::Full, serde_json::json!({ "policy": "both", "grant": 0 })),
+            judged(4, Keep::Heads, serde_json::json!({ "policy": "both", "grant": 1 })),
+            judged(5, Keep::Full, serde_json::json!({ "policy": "both" })),
+            judged(6, Keep::Full, serde_json::json!({ "policy": "full" })),
+            judged(7, Keep::Full, serde_json::json!({ "policy": "none", "grant": 0 })),
+            judged(8, Keep::Full, serde_json::json!({ "policy": "full", "grant": 3 })),
+        ]),
+        Step::Checkpoint,
+    ]);
+    maker.files
+}
+
+// Mutants: the policy not asked; that of another grant asked; an entry without a grant taken for one that
+// was stored, or for one that was not, whatever the grants say; a policy that is not here taken for one
+// that keeps nothing; an entry counted twice of which two parts are not here.
+#[test]
+fn a_body_that_the_policy_in_force_had_stored_is_withheld_and_not_one_that_was_never_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let honest = under_policies();
+    let hide = |hidden: &[(usize, PartKind)]| {
+        let anew = written_anew(&honest, |number, item| {
+            let mut item = item.to_vec();
+            for (_, kind) in hidden.iter().filter(|(hidden, _)| *hidden == number) {
+                item = without(&item, *kind);
+            }
+            item
+        });
+        let (exit, said) = verify(here, &anew, None);
+        assert_eq!(exit, audit::Exit::Done, "{said}");
+        said["withheld"].clone()
+    };
+    let body = PartKind::Body;
+    assert_eq!(hide(&[]), withheld(0, 0, None, (1, 0)), "what the grant does not keep");
+    assert_eq!(hide(&[(3, body)]), withheld(1, 1, Some(3), (1, 0)), "what it keeps");
+    assert_eq!(hide(&[(6, body)]), withheld(1, 1, Some(6), (1, 0)), "what every grant keeps");
+    assert_eq!(hide(&[(5, body)]), withheld(0, 0, None, (2, 1)), "what one grant keeps");
+    assert_eq!(
+        hide(&[(7, body), (8, body)]),
+        withheld(0, 0, None, (3, 2)),
+        "no such policy, grant"
+    );
+    let two = [(3, body), (3, PartKind::Subject), (6, body)];
+    assert_eq!(hide(&two), withheld(3, 2, Some(3), (1, 0)), "two parts of one entry");
+    // Whoever hides the policy or the verdict as well cannot say that it was not kept.
+    let policy = [(1, PartKind::Detail), (3, body)];
+    assert_eq!(hide(&policy), withheld(1, 1, Some(1), (2, 2)), "the policy too");
+    let verdict = [(3, PartKind::Verdict), (3, body)];
+    assert_eq!(hide(&verdict), withheld(1, 1, Some(3), (2, 1)), "the verdict too");
 }
 
 fn root_text(image: &Image) -> String {

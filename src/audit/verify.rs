@@ -17,7 +17,7 @@ use super::bar::{Watched, total_bytes};
 use super::since::{ChainPoint, Kept, Verdict, chain_point};
 use super::text::{escape, json_line};
 use super::weakened::{Weakened, Weakening};
-use super::withheld::Withheld;
+use super::withheld::{Withheld, Withholding};
 use super::witnessed::Witnessed;
 use super::{Exit, no_record};
 use crate::record::cosign::WitnessVerifier;
@@ -55,7 +55,7 @@ pub struct VerifyOptions {
 struct Gathered {
     weakened: Weakened,
     keys: KeyFiles,
-    withheld: Withheld,
+    withheld: Withholding,
 }
 
 impl Gather for Gathered {
@@ -185,6 +185,7 @@ pub fn run(options: &VerifyOptions, out: &mut dyn Write, err: &mut dyn Write) ->
         sees.chains.entry(*end).and_modify(|seen| *seen = true);
     }
     let outside = Outside::look(sees.witnessed, &options.since, &reading, &sees.chains);
+    let withheld = withheld.finish();
     let told = Told { weakened: weakened.finish(), keys, withheld, outside };
     let consistent = reading.is_consistent() && told.keys.unreadable.is_empty();
     let consistent = consistent && told.outside.holds();

@@ -386,8 +386,10 @@
 //! of the log's key can write, and in which parts may have been withheld. Of a witness that is asked
 //! for, at least one cosignature has to stand in the record. Where either fails, the record is not
 //! intact. How many parts are withheld is told: those of presence 0 but originals, tokens and bodies
-//! beside a row of kind sealed; bodies without such a row, which the writer does not keep under
-//! `record = "heads"`, are counted by themselves.
+//! beside a row of kind sealed. A body without such a row is withheld when the policy that its verdict
+//! names keeps the bodies of its grant in full (of every grant, where the verdict names none). Other
+//! bodies are counted by themselves: the writer does not keep them under `record = "heads"`; so are
+//! those of which no policy that is here says how they are kept.
 //!
 //! Cutting the newest file exactly at a point, or removing the newest files, gives the record of an
 //! earlier moment: only a checkpoint kept elsewhere shows that.
