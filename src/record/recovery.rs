@@ -27,6 +27,11 @@
 //! signature, or that have a good checkpoint behind them, are damaged. `Gap:` a length damaged in the
 //! last flush behind the last checkpoint reads as torn, and that flush is then dropped and told as
 //! residue; at most `checkpoint_ms_max` of entries stand there.
+//!
+//! `Gap:` cosignatures in segments before the newest are not looked at, and those in the newest one over a
+//! checkpoint that stands before it are checked for the log's signature alone: whether the tree agrees is
+//! asked of the witnesses themselves at the start, which know the largest tree they ever cosigned, and of
+//! the record by `verify`. Reading every segment for it would make a start as long as the record.
 
 use std::io;
 
