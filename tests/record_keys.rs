@@ -128,8 +128,8 @@ fn what_can_be_read_is_damaged_as_ever() {
         assert_eq!(exits(&maker, unread, &[&last_key()]), [Exit::No], "{unread:?}");
     }
     // The same where the change is behind it.
-    let mut maker = Maker::default();
-    maker.signer = LogKey::from_seed("log.example", &[99; 32]).unwrap();
+    let stranger = LogKey::from_seed("log.example", &[99; 32]).unwrap();
+    let mut maker = Maker { signer: stranger, ..Maker::default() };
     call(&mut maker);
     maker.signer = key();
     call(&mut maker);
