@@ -229,9 +229,6 @@ fn under_policies() -> Image {
     maker.files
 }
 
-// Mutants: the policy not asked; that of another grant asked; an entry without a grant taken for one that
-// was stored, or for one that was not, whatever the grants say; a policy that is not here taken for one
-// that keeps nothing; an entry counted twice of which two parts are not here.
 #[test]
 fn a_body_that_the_policy_in_force_had_stored_is_withheld_and_not_one_that_was_never_kept() {
     let directory = tempfile::tempdir().unwrap();

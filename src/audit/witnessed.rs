@@ -344,7 +344,6 @@ mod tests {
         (json!([one["early"]["count"], one["backwards"]["count"]]), clocks)
     }
 
-    // Mutants: `EARLY_S_MAX` of 299 or 301; `backwards` that takes an equal time; neither told.
     #[test]
     fn a_cosignature_before_its_checkpoint_or_before_the_last_one_is_told_and_is_no_damage() {
         assert_eq!(told(&[0, 5, 900]), (json!([0, 0]), vec![]));

@@ -5,6 +5,12 @@
 //! before the entry that names it is written, at every release level: a sealed part whose key is gone
 //! would be lost.
 //!
+//! So the first call of a session that has something to seal waits for two syncs. Measured with file,
+//! rename and folder on ext4 on a virtual disk that others were busy on, 150 times: median 12 ms, p99
+//! 20 ms; in a gateway, eight starts, that call took 8 to 45 ms, on a memory file system 2 to 46 ms: the
+//! syncs are a part of it. No key is made ahead: it would be a file that no entry names after each crash,
+//! which `verify` has to tell, and it would spare one session at each start and none of those after it.
+//!
 //! Crash after each step: an unfinished `*.new`, or a key file that no entry names. Neither holds
 //! anything that was sealed.
 
