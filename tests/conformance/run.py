@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""The official conformance suite, straight at MCP servers and through the gateway: the same results.
+
+Usage: python3 tests/conformance/run.py [--keep] [--failing] [--only WORD] [--scenario NAME]
+`STENOGRAPH_BIN` is the gateway's binary (default: target/debug/stenograph). tests/sdk/setup.sh must
+have run. For every server, line of the suite and protocol version the suite runs twice, against two
+fresh instances of the server: one directly, one behind the gateway, each through a relay that adds a
+token. Every check of every scenario must come out alike; what differs is run a second time alone (the
+suite has windows of a second) and is printed and counted when it differs again. The last line counts.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sdk"))
+import parts  # noqa: E402
+from parts import NODE, PY2, ROOT, Checks, Process  # noqa: E402
+from tokenproxy import TokenProxy  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+MODULES = ROOT / ".local/sdk/node_modules"
+# The two lines of the suite: what is released, and what comes next.
+SUITES = {
+    "stable": MODULES / "conformance-v0/dist/index.js",
+    "newest": MODULES / "@modelcontextprotocol/conformance/dist/index.js",
+}
+HANDSHAKE = ["2025-03-26", "2025-06-18", "2025-11-25"]
+MODERN = ["2026-07-28"]
+# What belongs to no version: the scenarios of extensions, each at the version that the suite chooses.
+EXTENSIONS = "extensions"
+SERVERS = {
+    # name: (command, environment, path, versions that it serves)
+    "python": (lambda port: [PY2, HERE / "server_py.py", port], lambda port: {}, HANDSHAKE + MODERN + [EXTENSIONS]),
+    "everything": (
+        lambda port: [NODE, "node_modules/@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"],
+        lambda port: {"PORT": str(port)},
+        HANDSHAKE + MODERN + [EXTENSIONS],
+    ),
+}
+SUITE_S_MAX = 240
+
+
+@functools.cache
+def extensions(suite):
+    """Names of the scenarios that the suite has for extensions."""
+    listed = subprocess.run([NODE, SUITES[suite], "list", "--server"], capture_output=True, text=True, check=True)
+    return re.findall(r"- (\S+) \[extension\]", listed.stdout)
+
+
+class Leg:
+    """One instance of a server, with the relay before it: directly, or with the gateway between."""
+
+    def __init__(self, world, server, gateway):
+        self.world = world
+        command, env, _ = SERVERS[server]
+        port = parts.free_port()
+        name = f"{server}-{'gateway' if gateway else 'direct'}"
+        self.process = Process(name, command(port), world.directory, env(port))
+        self.process.wait_port(port)
+        self.server_port = port
+        self.proxy = TokenProxy()
+        self.route = name if gateway else None
+        self.url = f"http://127.0.0.1:{self.proxy.port}/{self.route or 'mcp'}"
+
+    def run(self, suite, version, scenario=None):
+        """{scenario: [(check, status, message)]} of one run of the suite."""
+        out = tempfile.mkdtemp(dir=self.world.directory)
+        words = [NODE, SUITES[suite], "server", "--url", self.url, "-o", out]
+        if version == EXTENSIONS:
+            wanted = [["--scenario", name] for name in ([scenario] if scenario else extensions(suite))]
+        else:
+            words += ["--spec-version", version]
+            wanted = [["--scenario", scenario] if scenario else ["--suite", "all"]]
+        with open(Path(out) / "log", "wb") as log:
+            for which in wanted:
+                command = [str(word) for word in words + which]
+                subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_S_MAX, cwd=out)
+        found = {}
+        for place in sorted(Path(out).glob("**/checks.json")):
+            name = re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", place.parent.name)
+            checks = json.loads(place.read_text())
+            found[name] = [(one["id"], one["status"], one.get("errorMessage") or "") for one in checks]
+        return found
+
+
+class World:
+    """Identity provider, servers, gateway."""
+
+    def __init__(self, directory, binary):
+        self.directory = Path(directory)
+        self.binary = binary
+        self.processes = []
+        self.legs = {}
+
+    def leg(self, server, gateway):
+        return self.legs[server, gateway]
+
+    def start(self, servers):
+        for server in servers:
+            for gateway in (False, True):
+                leg = Leg(self, server, gateway)
+                self.legs[server, gateway] = leg
+                self.processes.append(leg.process)
+        urls = [leg.url for leg in self.legs.values()]
+        client = {"id": "suite", "secret": "suite-pass", "groups": ["everybody"], "alg": "ES256"}
+        plan = {"port": 0, "clients": [client], "resources": urls}
+        idp = Process("idp", [NODE, "idp.mjs", json.dumps(plan)], self.directory)
+        self.processes.append(idp)
+        self.issuer = idp.wait_for(r"ready (\S+)")[1]
+        self.start_gateway()
+        for leg in self.legs.values():
+            leg.proxy.token = self.token(leg.url)
+            leg.proxy.target_port = self.gateway_port if leg.route else leg.server_port
+
+    def token(self, url):
+        body = f"grant_type=client_credentials&resource={url}".encode()
+        basic = parts.base64.b64encode(b"suite:suite-pass").decode()
+        fields = {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"}
+        return json.loads(parts.request("POST", f"{self.issuer}/token", fields, body).body)["access_token"]
+
+    def start_gateway(self):
+        self.gateway_port = parts.free_port()
+        (self.directory / "deny.toml").write_text("")
+        (self.directory / "deny.toml").chmod(0o600)
+        key = self.directory / "log.key"
+        subprocess.run([self.binary, "keygen", "log", "--out", key], check=True, capture_output=True)
+        blocks = []
+        for leg in self.legs.values():
+            if not leg.route:
+                continue
+            blocks.append(f"""
+[[upstream]]
+name = "{leg.route}"
+path = "/{leg.route}"
+url = "http://127.0.0.1:{leg.server_port}/mcp"
+resource = "{leg.url}"
+
+[[grant]]
+upstream = "{leg.route}"
+groups = ["everybody"]
+tools = ["**"]
+prompts = ["**"]
+resources = ["**"]
+methods = ["**"]
+""")
+        config = self.directory / "stenograph.toml"
+        config.write_text(f"""
+[[listen]]
+address = "127.0.0.1:{self.gateway_port}"
+
+[[issuer]]
+url = "{self.issuer}"
+algorithms = ["ES256"]
+{''.join(blocks)}
+[deny]
+file = "{self.directory}/deny.toml"
+
+[record]
+directory = "{self.directory}/record"
+signing_key = "{key}"
+fingerprint_key = "{self.directory}/fingerprint.key"
+
+[admin]
+address = "127.0.0.1:0"
+""")
+        gateway = Process("gateway", [self.binary, "serve", "--config", config], self.directory)
+        self.processes.append(gateway)
+        gateway.wait_for(r'"event":\s*"ready"')
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.stop()
+
+
+def statuses(checks):
+    return collections.Counter((check, status) for check, status, _ in checks)
+
+
+def differs(direct, through):
+    """What one of two runs of a scenario has and the other has not."""
+    return statuses(direct) != statuses(through)
+
+
+def told(direct, through):
+    only = statuses(direct) - statuses(through), statuses(through) - statuses(direct)
+    lines = []
+    for side, which, found in (("direct", only[0], direct), ("gateway", only[1], through)):
+        for check, status, message in found:
+            if (check, status) in which:
+                lines.append(f"{side}: {check} {status} {message[:300]}")
+    return " | ".join(lines)
+
+
+def compare(world, checks, server, suite, version, scenario=None):
+    direct_leg, gateway_leg = world.leg(server, False), world.leg(server, True)
+    begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(leg.run, suite, version, scenario) for leg in (direct_leg, gateway_leg)]
+        direct, through = (future.result() for future in both)
+    label = f"{server}, {suite} suite, {version}"
+    passed = sum(status == "SUCCESS" for found in direct.values() for _, status, _ in found)
+    total = sum(len(found) for found in direct.values())
+    checks.check(f"{label}: the suite ran", direct.keys() == through.keys(), f"{sorted(direct)} {sorted(through)}")
+    for name in sorted(direct.keys() & through.keys()):
+        one, two = direct[name], through[name]
+        # Why once more: checks with a window of a second come out by the load of the machine.
+        for _ in range(2):
+            if not differs(one, two):
+                break
+            one, two = (leg.run(suite, version, name).get(name, []) for leg in (direct_leg, gateway_leg))
+        checks.check(f"{label}: {name}", not differs(one, two), told(one, two))
+    if world.failing:
+        for name, found in sorted(direct.items()):
+            for check, status, message in found:
+                if status not in ("SUCCESS", "INFO"):
+                    print(f"#     direct: {name}: {check} {status} {message[:400]}")
+    print(f"#     {label}: {passed} of {total} checks pass directly, {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--keep", action="store_true", help="keep the working directory")
+    parser.add_argument("--only", default="", help="runs whose label has this word")
+    parser.add_argument("--failing", action="store_true", help="also print what fails at the server itself")
+    parser.add_argument("--scenario", help="one scenario")
+    options = parser.parse_args()
+    binary = os.environ.get("STENOGRAPH_BIN", str(ROOT / "target/debug/stenograph"))
+    directory = tempfile.mkdtemp(prefix="stenograph-conformance-")
+    world, checks = World(directory, binary), Checks()
+    world.failing = options.failing
+    runs = [
+        (server, suite, version)
+        for server, (_, _, versions) in SERVERS.items()
+        for suite in SUITES
+        for version in versions
+        # The released line knows none newer than 2025-11-25, and no scenario of it is older than 2025-06-18.
+        if suite != "stable" or version in HANDSHAKE[1:]
+        if options.only in f"{server}, {suite} suite, {version}"
+    ]
+    try:
+        world.start(sorted({server for server, _, _ in runs}))
+        for run in runs:
+            compare(world, checks, *run, options.scenario)
+    finally:
+        world.stop()
+        if options.keep:
+            print(f"kept: {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return checks.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
