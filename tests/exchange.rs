@@ -13,6 +13,8 @@ mod stage;
 
 #[path = "exchange/access.rs"]
 mod access;
+#[path = "exchange/browsers.rs"]
+mod browsers;
 #[path = "exchange/calls.rs"]
 mod calls;
 #[path = "exchange/cuts.rs"]

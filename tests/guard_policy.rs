@@ -120,6 +120,30 @@ fn every_target_needs_a_grant_of_its_kind() {
     );
 }
 
+// MCP 2026-07-28 has no `resources/subscribe`: servers say so (-32601) to whatever carries the name. The
+// mutant "without a target everything passes" (`untargeted` takes the first grant) fails here.
+#[test]
+fn a_method_without_its_target_needs_all_targets_granted_or_its_name() {
+    let bare = |method: &str| request(method, json!({"_meta": {}}));
+    let of = |grant: Grant, method: &str| {
+        let policy = Policy::new(vec![grant]);
+        let access = policy.access(&identity("https://idp", "bob", &["engineering"]), 0);
+        let bytes = bare(method).into_bytes();
+        let message = read(&bytes, Direction::Request);
+        let judged = policy.judge_message(&access, &message, &bytes);
+        judged.map(|permit| permit.grant()).map_err(|denial| denial.reason)
+    };
+    let missing = Err(DenialReason::TargetMissing);
+    let all = || Grant { resources: globs(&["**"]), ..Grant::default() };
+    let some = || Grant { resources: globs(&["file:///**"]), ..Grant::default() };
+    let named = || Grant { methods: globs(&["resources/*"]), ..Grant::default() };
+    assert_eq!(of(all(), "resources/subscribe"), Ok(Some(0)));
+    assert_eq!(of(all(), "tools/call"), missing);
+    assert_eq!(of(some(), "resources/subscribe"), missing);
+    assert_eq!(of(named(), "resources/subscribe"), Ok(Some(0)));
+    assert_eq!(of(named(), "prompts/get"), missing);
+}
+
 #[test]
 fn the_handshake_is_implied_and_nothing_else_is() {
     for method in IMPLIED {

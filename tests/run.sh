@@ -80,6 +80,8 @@ if [ -z "$quick" ]; then
     step "demo" target/debug/stenograph demo
     step "end to end with the MCP SDKs" env STENOGRAPH_BIN="$root/target/debug/stenograph" \
         python3 tests/sdk/run.py
+    step "conformance, direct and through the gateway" \
+        env STENOGRAPH_BIN="$root/target/debug/stenograph" python3 tests/conformance/run.py
 fi
 
 # Cargo says "test result: ok. 3 passed; 0 failed; 0 ignored; …", the end-to-end run "3 passed, 0 failed".

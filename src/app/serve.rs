@@ -312,6 +312,7 @@ fn settings(
         policy: Policy::new(grants),
         grant_terms,
         origins: config.listens.iter().map(|listen| listen.origins.clone()).collect(),
+        hosts: config.listens.iter().map(|listen| hosts(config, listen)).collect(),
         level: level(config.record.release),
         mask: mask(config.guard.mask),
         handle_key: secrets.handle_key.clone(),
@@ -321,6 +322,17 @@ fn settings(
             tokens: config.record.seal_tokens,
         },
     })
+}
+
+/// Names of the gateway at one listener: the hosts of its public URLs, and what the configuration adds.
+fn hosts(config: &Config, listen: &config::Listen) -> Vec<String> {
+    let resources = config.upstreams.iter().filter_map(|upstream| {
+        config::HttpUrl::parse(&upstream.resource).ok().map(|url| url.host.to_ascii_lowercase())
+    });
+    let mut names: Vec<String> = resources.chain(listen.hosts.iter().cloned()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Reads the log's key and the fingerprint key; makes the latter when there is none.

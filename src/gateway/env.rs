@@ -80,6 +80,8 @@ pub struct Settings {
     pub grant_terms: Vec<Terms>,
     /// Browser origins let in, per listener.
     pub origins: Vec<Vec<String>>,
+    /// Names that a request may be sent to, per listener, in lower case without port.
+    pub hosts: Vec<Vec<String>>,
     /// How far the record must be before bytes go on.
     pub level: Level,
     /// Masking style.

@@ -101,6 +101,8 @@ pub enum Fault {
     PathUnknown,
     /// The Origin is not in the listener's list.
     OriginForeign,
+    /// The Host is no name of the gateway.
+    HostForeign,
     /// The method does not fit this path.
     MethodUnfit,
     /// The token is missing or not good.
@@ -215,6 +217,8 @@ impl Fault {
             Fault::BodyTimeout => d(Client, 408, -32600, true, Quiet, "body-timeout"),
             Fault::PathUnknown => d(Client, 404, -32600, false, Quiet, "path-unknown"),
             Fault::OriginForeign => d(Client, 403, CODE_NOT_GRANTED, false, Notice, "origin"),
+            // RFC 9110 §15.5.20: a request for a name that is not served here.
+            Fault::HostForeign => d(Client, 421, CODE_NOT_GRANTED, false, Notice, "host"),
             Fault::MethodUnfit => d(Client, 405, -32600, false, Quiet, "method"),
             Fault::Token(fault) => d(Client, 401, CODE_NOT_GRANTED, false, Quiet, fault.as_str()),
             Fault::Denied(reason) => {
@@ -321,6 +325,10 @@ impl Fault {
             Fault::PathUnknown => "no MCP server is served at this path".into(),
             Fault::OriginForeign => {
                 "this browser origin is not allowed; the gateway's operator can add it to `origins`"
+                    .into()
+            }
+            Fault::HostForeign => {
+                "this is not the Host of any server here; the gateway's operator can add it to `hosts`"
                     .into()
             }
             Fault::MethodUnfit => "this method is not served here".into(),
@@ -460,6 +468,7 @@ pub const LABELS: &[&str] = &[
     "body-timeout",
     "path-unknown",
     "origin",
+    "host",
     "method",
     "keys-unavailable",
     "handle-foreign",

@@ -22,7 +22,7 @@ use super::glob::{Glob, uri_is_plain};
 use super::lists;
 use super::mask::Mask;
 use crate::types::Identity;
-use crate::wire::mcp::{Class, Message, TargetKind};
+use crate::wire::mcp::{Class, Message, TargetKind, TargetRule};
 
 /// One `[[grant]]` of the configuration.
 #[derive(Debug, Clone, Default)]
@@ -299,7 +299,10 @@ impl Policy {
             return Ok(any);
         }
         if message.targets_unclear {
-            return deny(DenialReason::TargetMissing);
+            // Why not refused outright: a later version drops methods and tells so (-32601), whatever
+            // they carry. No target is named, so whatever the server takes for one must be granted.
+            let known = message.known.map(|known| known.target);
+            return self.untargeted(access, known, method.as_bytes());
         }
         let mut permit = None;
         if !BY_TARGET.contains(&&*method) {
@@ -318,6 +321,25 @@ impl Policy {
             Some(permit) => Ok(permit),
             None => deny(DenialReason::TargetMissing),
         }
+    }
+
+    /// A method that names a target, without one: granted by its name, or where all targets are.
+    fn untargeted(
+        &self,
+        access: &Access,
+        rule: Option<TargetRule>,
+        method: &[u8],
+    ) -> Result<Permit, Denial> {
+        let kind = match rule {
+            Some(TargetRule::Name(kind)) => Some(kind),
+            Some(TargetRule::Uri) => Some(TargetKind::Resource),
+            _ => None,
+        };
+        let found = self.granted(access).find(|(_, grant)| {
+            kind.is_some_and(|kind| grant.globs(kind).iter().any(|glob| glob.as_str() == "**"))
+                || grant.methods.iter().any(|glob| glob.matches(method))
+        });
+        found.map_or(deny(DenialReason::TargetMissing), |(number, grant)| Ok(permit(number, grant)))
     }
 
     fn method(&self, access: &Access, method: &[u8]) -> Result<Permit, Denial> {

@@ -85,6 +85,8 @@ pub struct Plan {
     pub limits: Limits,
     pub tools: Vec<&'static str>,
     pub groups: Vec<&'static str>,
+    /// Browser origins let in.
+    pub origins: Vec<String>,
     pub level: Level,
     pub mask: Mask,
     pub terms: Terms,
@@ -104,6 +106,7 @@ impl Default for Plan {
             limits: Limits::default(),
             tools: vec!["generate_*", "echo"],
             groups: vec!["engineering"],
+            origins: Vec::new(),
             level: Level::Written,
             mask: Mask::Fill,
             terms: Terms::default(),
@@ -338,7 +341,9 @@ fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
         issuers: vec![issuer],
         policy: Policy::new(vec![grant]),
         grant_terms: vec![plan.terms],
-        origins: vec![Vec::new()],
+        origins: vec![plan.origins.clone()],
+        // What the requests of these tests are sent to.
+        hosts: vec![vec!["g".to_owned(), "mcp.example.com".to_owned()]],
         level: plan.level,
         mask: plan.mask,
         handle_key: HandleKey::new(&[1; 32]),

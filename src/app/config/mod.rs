@@ -92,6 +92,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Browser origins let in, byte for byte; others get 403.
     pub origins: Vec<String>,
+    /// Names beside those of the resources that a request may be sent to; others get 421.
+    pub hosts: Vec<String>,
 }
 
 /// `[[upstream]]`.

@@ -296,7 +296,13 @@ fn listens(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Option<List
                 origins.push(at.value.to_owned());
             }
         }
-        listens.push(address.map(|address| Listen { address, origins }));
+        let mut hosts = Vec::new();
+        for at in section.strings("hosts", problems).unwrap_or_default() {
+            if accept(&at, value::host_name, problems).is_some() {
+                hosts.push(at.value.to_owned());
+            }
+        }
+        listens.push(address.map(|address| Listen { address, origins, hosts }));
         section.finish(problems);
     }
     distinct(&addresses, problems);

@@ -168,6 +168,14 @@ pub fn name(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// A name that callers write into Host: without port, in lower case.
+pub fn host_name(text: &str) -> Result<(), &'static str> {
+    const ALLOWED: &str = "a host name such as gateway.internal, in lower case, without port";
+    let symbol = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let label = |label: &str| !label.is_empty() && label.bytes().all(symbol);
+    if text.split('.').all(label) { Ok(()) } else { Err(ALLOWED) }
+}
+
 /// A browser origin: scheme, host and port only (RFC 6454 §6.2), in lower case.
 pub fn origin(text: &str) -> Result<(), &'static str> {
     const ALLOWED: &str = "an origin such as https://ide.example.com, in lower case, without path";
@@ -287,6 +295,10 @@ mod tests {
         assert_eq!(origin("https://ide.example.com:8443"), Ok(()));
         for bad in ["https://ide.example.com/", "null", "*", "https://IDE.example.com"] {
             assert!(origin(bad).is_err(), "{bad}");
+        }
+        assert_eq!(host_name("gateway-1.internal"), Ok(()));
+        for bad in ["", "Gateway", "gateway:8080", "a..b", "*.example.com", "http://a"] {
+            assert!(host_name(bad).is_err(), "{bad}");
         }
         assert_eq!(credential_header("x-api-key"), Ok(()));
         for bad in ["", "Authorization", "host", "mcp-session-id", "a b", "a:"] {

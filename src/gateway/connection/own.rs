@@ -16,7 +16,7 @@ use crate::auth::{metadata, token};
 use crate::guard::{Judged, Original, Payload};
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Finding};
-use crate::wire::head::{Framing, Method};
+use crate::wire::head::{Fields, Framing, Method};
 
 impl Connection {
     /// Answers with what the fault says, and records it.
@@ -76,6 +76,7 @@ impl Connection {
             | Fault::Denied(_)
             | Fault::NotGranted(_)
             | Fault::OriginForeign
+            | Fault::HostForeign
             | Fault::HandleForeign
             | Fault::AccessEnded => Decision::Denied,
             Fault::RequestBlocked | Fault::AnswerBlocked => Decision::Blocked,
@@ -195,14 +196,11 @@ impl Connection {
         let exchange = self.exchange.as_ref().expect("an exchange has begun");
         let preflight = exchange.origin.is_some();
         let allow: (&'static str, &[u8]) = ("Allow", b"POST, GET, DELETE, OPTIONS");
+        let headers = allowed_headers(&self.fields, &exchange.head);
         let with: &[(&'static str, &[u8])] = &[
             allow,
             ("Access-Control-Allow-Methods", b"POST, GET, DELETE"),
-            (
-                "Access-Control-Allow-Headers",
-                b"Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, \
-                  Last-Event-ID, Mcp-Method, Mcp-Name",
-            ),
+            ("Access-Control-Allow-Headers", &headers),
             ("Access-Control-Max-Age", b"600"),
         ];
         let fields = if preflight { with } else { &with[..1] };
@@ -253,6 +251,36 @@ impl Connection {
         let held = turn.env.recorder.hold_behind_all(payload);
         self.hold_client(held, turn);
     }
+}
+
+/// Fields that a page may send, beyond those that every page may (Fetch standard, CORS-safelisted).
+const PAGE_FIELDS: &[u8] = b"Authorization, Content-Type, Accept, Mcp-Session-Id, \
+    MCP-Protocol-Version, Last-Event-ID, Mcp-Method, Mcp-Name";
+/// Bound: mirrored arguments that one preflight names; a tool has a handful.
+const PAGE_PARAMS_MAX: usize = 32;
+
+/// The value of `Access-Control-Allow-Headers`: the fields of MCP, and the mirrored arguments
+/// (`Mcp-Param-*`, MCP 2026-07-28) that the preflight names. Why by name: in an answer to a request with
+/// credentials a browser takes no pattern for a name.
+fn allowed_headers(fields: &Fields, head: &[u8]) -> Vec<u8> {
+    let mut allowed = PAGE_FIELDS.to_vec();
+    let asked = fields
+        .iter(head)
+        .filter(|field| field.name.eq_ignore_ascii_case(b"Access-Control-Request-Headers"))
+        .flat_map(|field| field.value.split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let symbol = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let param = |name: &&[u8]| {
+        const PREFIX: &[u8] = b"mcp-param-";
+        name.len() > PREFIX.len()
+            && name[..PREFIX.len()].eq_ignore_ascii_case(PREFIX)
+            && name.iter().all(symbol)
+    };
+    for name in asked.filter(param).take(PAGE_PARAMS_MAX) {
+        allowed.extend_from_slice(b", ");
+        allowed.extend_from_slice(name);
+    }
+    allowed
 }
 
 pub(super) fn own_payload(head: Bytes, body: Bytes) -> Judged<Payload> {

@@ -10,6 +10,7 @@ use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
 use super::agreement::agree;
 use super::exchange::{Call, Exchange, Measure};
+use super::hosts::{host_is_ours, origin_is_let_in};
 use super::outbox::Emission;
 use super::routing::{metadata_at, names_a_session, route_at, suffix_target};
 use super::upstream_head::{count_findings, record_head};
@@ -134,6 +135,10 @@ impl Connection {
         let head = &exchange.head;
         let path = exchange.request.path.of(head);
         let origin = self.fields.get(head, Name::Origin).map(Bytes::copy_from_slice);
+        let host = self.fields.get(head, Name::Host);
+        if !host.is_some_and(|host| host_is_ours(&exchange.settings, self.listener, host)) {
+            return Err(Fault::HostForeign);
+        }
 
         if let Some(document) = metadata_at(&exchange.settings, path) {
             if !is_empty(exchange.request.framing) {
@@ -156,8 +161,7 @@ impl Connection {
         }
 
         if let Some(origin) = origin {
-            let listed = exchange.settings.origins.get(usize::from(self.listener));
-            if !listed.is_some_and(|list| list.iter().any(|one| one.as_bytes() == &origin[..])) {
+            if !origin_is_let_in(&exchange.settings, self.listener, &origin, host) {
                 return Err(Fault::OriginForeign);
             }
             exchange.origin = Some(origin);
