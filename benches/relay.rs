@@ -400,7 +400,7 @@ async fn run(directory: &Path) {
             )
         });
         format!(
-            "POST /tools HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\
+            "POST /tools HTTP/1.1\r\nHost: mcp.example.test\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
              MCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()

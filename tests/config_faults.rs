@@ -53,6 +53,7 @@ fn every_key_is_read() {
     assert_eq!(config.workers.ring_depth, 2048);
     assert_eq!(config.listens.len(), 2);
     assert_eq!(config.listens[0].origins, ["https://ide.example.com"]);
+    assert_eq!(config.listens[0].hosts, ["gateway.internal"]);
     assert_eq!(config.issuers[0].groups_claim, "realm_access.roles");
     let codegen = &config.upstreams[0];
     assert_eq!((codegen.name.as_str(), codegen.connections), ("codegen", 16));
@@ -117,6 +118,12 @@ fn each_fault_is_one_problem_at_its_place() {
             "address = \"127.0.0.1:8080\"\norigins = [\"https://x\",\n\"https://y/\"]",
             4,
             "listen[0].origins[1]",
+        ),
+        (
+            "address = \"127.0.0.1:8080\"",
+            "address = \"127.0.0.1:8080\"\nhosts = [\"gateway.internal:8080\"]",
+            3,
+            "listen[0].hosts[0]",
         ),
         ("https://login.example.com", "https://login.example.com?x", 5, "issuer[0].url"),
         ("https://login.example.com", "login.example.com", 5, "issuer[0].url"),

@@ -32,7 +32,7 @@ fn prepare(directory: &Path) -> Gateway {
 fn call(address: SocketAddr) {
     let mut stream = TcpStream::connect(address).expect("the gateway listens");
     stream
-        .write_all(b"POST /tools HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .write_all(b"POST /tools HTTP/1.1\r\nHost: mcp.example.test\r\nContent-Length: 0\r\n\r\n")
         .expect("sent");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("answered");

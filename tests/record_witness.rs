@@ -118,7 +118,7 @@ impl Drop for Witness {
 fn call(address: SocketAddr, times: usize) {
     for _ in 0..times {
         let mut stream = TcpStream::connect(address).expect("the gateway listens");
-        let request = "POST /tools HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+        let request = "POST /tools HTTP/1.1\r\nHost: mcp.example.test\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).expect("answered");
@@ -377,7 +377,7 @@ fn good_call(address: SocketAddr, token: &str) -> u16 {
     let mut stream = TcpStream::connect(address).expect("the gateway listens");
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"call-1-end"}}}"#;
     let request = format!(
-        "POST /tools HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+        "POST /tools HTTP/1.1\r\nHost: mcp.example.test\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
          MCP-Protocol-Version: 2025-06-18\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -220,7 +220,7 @@ pub fn call(path: &str, token: &str, id: u64, text: &str) -> Vec<u8> {
         r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{"text":"{text}"}}}}}}"#
     );
     format!(
-        "POST {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: mcp.example.test\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
          MCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
