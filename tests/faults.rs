@@ -79,7 +79,7 @@ fn a_thousand_maximal_bodies_at_once_end_in_refusals() {
     let (_directory, world) = world(Plan { more: more.to_owned(), ..Plan::default() });
     let token = world.engineer();
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\
+        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: 4194304\r\n\r\n"
     );
     let piece = vec![b' '; 64 * 1024];

@@ -37,13 +37,13 @@ fn an_engineers_call_is_masked_and_the_callers_token_stays_here() {
 fn no_token_is_a_followable_challenge_and_reaches_no_upstream() {
     let (_directory, world) = world(Plan::default());
     let mut client = PlainClient::connect(world.address()).unwrap();
-    client.send(b"POST /codegen HTTP/1.1\r\nHost: g\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    client.send(b"POST /codegen HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}").unwrap();
     let answer = client.answer().unwrap();
     assert_eq!(answer.status, 401);
     let challenge = answer.field("www-authenticate").unwrap();
     let url = challenge.split("resource_metadata=\"").nth(1).unwrap().split('"').next().unwrap();
     let path = url.split_once("//").unwrap().1.split_once('/').unwrap().1;
-    client.send(format!("GET /{path} HTTP/1.1\r\nHost: g\r\n\r\n").as_bytes()).unwrap();
+    client.send(format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     let document = client.answer().unwrap();
     assert_eq!(document.status, 200, "{document:?}");
     assert_eq!(document.json()["resource"], json!(world.resource));

@@ -97,7 +97,7 @@ fn post(world: &World, path: &str, more: &str, body: &str) -> Answer {
     client
         .send(
             format!(
-                "POST {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
                  Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
                  {more}Content-Length: {}\r\n\r\n{body}",
                 body.len()
@@ -264,7 +264,7 @@ fn an_exchange_of_a_client_that_does_not_read_had_no_end() {
     client
         .send(
             format!(
-                "POST /codegen HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\
+                "POST /codegen HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
                  Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             )

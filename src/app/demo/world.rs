@@ -309,7 +309,7 @@ impl PlainClient {
     pub fn post(&mut self, token: &str, more: &str, message: &Value) -> io::Result<Answer> {
         let body = message.to_string();
         let head = format!(
-            "POST {PATH} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\
+            "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
              {more}Content-Length: {}\r\n\r\n",
             body.len()
@@ -331,7 +331,7 @@ impl PlainClient {
     /// [`PlainClient::some`].
     pub fn open_stream(&mut self, token: &str) -> io::Result<()> {
         let head = format!(
-            "GET {PATH} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\
+            "GET {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
              Accept: text/event-stream\r\n\r\n"
         );
         self.send(head.as_bytes())
