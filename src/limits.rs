@@ -110,8 +110,8 @@ limits! {
     keys_wait_ms_max: Milliseconds = 5_000, least 100;
     /// Key set or discovery document.
     keys_bytes_max: Bytes = MIB, least KIB;
-    /// Client connections of the whole process.
-    connections_max: Count = 10_000, least 1;
+    /// Client connections of the whole process: 10,000 that wait, and room for those that do not.
+    connections_max: Count = 12_000, least 1;
     /// Payload bytes held at once by the whole process, in both directions: bodies being gathered,
     /// judged, waiting for the record or for a slow reader.
     inflight_bytes_max: Bytes = 256 * MIB, least MIB;

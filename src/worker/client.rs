@@ -4,9 +4,10 @@
 //! side are under way; each owns its buffer until it completes. The task ends when the machine is
 //! closed and every operation has come back, so that no buffer outlives its connection in the kernel.
 
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::receive::receive;
 use super::socket;
 use super::upstream::Upstream;
 use crate::gateway::connection::{Action, Connection, Event, ToClient};
+use crate::gateway::fault::Fault;
 use crate::gateway::metrics::Leg;
 use crate::guard::Payload;
 
@@ -29,6 +31,17 @@ const JOIN_BYTES_MAX: usize = 4096;
 
 /// Bound: pieces of one vectored operation. The kernel refuses more (UIO_MAXIOV, uio.h).
 const PIECES_MAX: usize = 1024;
+
+/// An operation that only an exchange has under way. Boxed, so that a connection that waits does not
+/// keep room for it; that costs 20 ns for each.
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
+
+/// Completes with the operation, which is then gone. Only to be polled when there is one.
+async fn done<T>(pending: &mut Pending<T>) -> T {
+    let output = pending.as_mut().expect("an operation is under way").await;
+    *pending = None;
+    output
+}
 
 /// Sends all pieces; gives the bytes sent.
 async fn send(stream: Rc<TcpStream>, mut pieces: Vec<Bytes>) -> (io::Result<()>, u64) {
@@ -87,20 +100,21 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     let mut connection = Connection::new(source, listener, worker.now()).on(local);
     let mut unacknowledged = None;
     let mut upstream: Option<Upstream> = None;
-    let mut actions: Vec<Action> = Vec::with_capacity(8);
     let mut event = Event::Wake;
 
     let mut client_read = pin!(None);
-    let mut client_send = pin!(None);
-    let mut upstream_open = pin!(None);
-    let mut upstream_read = pin!(None);
-    let mut upstream_send = pin!(None);
+    let mut client_send: Pending<(io::Result<()>, u64)> = None;
+    let mut upstream_open: Pending<Result<Upstream, Fault>> = None;
+    let mut upstream_read: Pending<(io::Result<usize>, BytesMut)> = None;
+    let mut upstream_send: Pending<(io::Result<()>, u64)> = None;
     let mut timer = pin!(tokio::time::sleep(Duration::from_secs(3600)));
 
     loop {
         // Why before the machine runs: what is signalled from here on is seen by the wait below.
         let mut changed = pin!(worker.signals().changed.notified());
         let now = worker.now();
+        // Lent by the worker for this turn, so that connections that wait need none of their own.
+        let mut actions = worker.actions();
         let deadline_ns = {
             let mut env = worker.env(now);
             connection.input(now, event, &mut env, &mut actions);
@@ -123,7 +137,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                             ToClient::Unavailable(text) => pieces.push(text.into_inner()),
                         }
                     }
-                    client_send.set(Some(send(stream.clone(), pieces)));
+                    client_send = Some(Box::pin(send(stream.clone(), pieces)));
                 }
                 Action::ShutdownClient => socket::shutdown(&*stream, Shutdown::Write),
                 Action::MeasureClient => measured = Some(socket::unacknowledged(&*stream)),
@@ -132,31 +146,32 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     socket::shutdown(&*stream, Shutdown::Both);
                 }
                 Action::OpenUpstream { route, stream } => {
-                    upstream_open.set(Some(worker.open_upstream(route, stream)));
+                    upstream_open = Some(Box::pin(worker.open_upstream(route, stream)));
                 }
                 Action::SendUpstream(payload) => {
                     let link = upstream.as_ref().expect("the machine sends on an open upstream");
                     let mut pieces = Vec::with_capacity(3);
                     pieces_of(payload.into_inner().into_inner(), &mut pieces);
-                    upstream_send.set(Some(send(link.stream.clone(), pieces)));
+                    upstream_send = Some(Box::pin(send(link.stream.clone(), pieces)));
                 }
                 Action::ReadUpstream(into) => {
                     let link = upstream.as_ref().expect("the machine reads from an open upstream");
-                    upstream_read.set(Some(receive(link.stream.clone(), into)));
+                    upstream_read = Some(Box::pin(receive(link.stream.clone(), into)));
                 }
                 Action::DropUpstream { reusable } => {
-                    upstream_open.set(None);
+                    upstream_open = None;
                     if let Some(link) = upstream.take() {
                         let quiet = upstream_read.is_none() && upstream_send.is_none();
                         worker.pools().put(link, reusable && quiet);
                     }
                     // Why it is safe to let go: the connection was shut down, so the kernel completes
                     // the operations; until then the runtime keeps their buffers and the descriptor.
-                    upstream_read.set(None);
-                    upstream_send.set(None);
+                    upstream_read = None;
+                    upstream_send = None;
                 }
             }
         }
+        worker.actions_back(actions);
         if connection.is_closed() {
             break;
         }
@@ -180,29 +195,26 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
             // upstream connection only when it has heard so. Nothing starves: with every event the
             // machine looks at the time, the snapshot and the record.
             biased;
-            (result, bytes) = async { upstream_send.as_mut().as_pin_mut().unwrap().await },
+            (result, bytes) = done(&mut upstream_send),
                 if upstream_send.is_some() =>
             {
-                upstream_send.set(None);
                 worker.counters().bytes(Leg::UpstreamOut, bytes);
                 match result {
                     Ok(()) => Event::UpstreamSent,
                     Err(_) => Event::UpstreamUnsent,
                 }
             }
-            (result, bytes) = async { client_send.as_mut().as_pin_mut().unwrap().await },
+            (result, bytes) = done(&mut client_send),
                 if client_send.is_some() =>
             {
-                client_send.set(None);
                 match result {
                     Ok(()) => Event::ClientSent(bytes),
                     Err(_) => Event::ClientSendBroken(bytes),
                 }
             }
-            result = async { upstream_open.as_mut().as_pin_mut().unwrap().await },
+            result = done(&mut upstream_open),
                 if upstream_open.is_some() =>
             {
-                upstream_open.set(None);
                 match result {
                     Ok(link) => {
                         upstream = Some(link);
@@ -211,10 +223,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     Err(fault) => Event::UpstreamRefused(fault),
                 }
             }
-            (result, buffer) = async { upstream_read.as_mut().as_pin_mut().unwrap().await },
+            (result, buffer) = done(&mut upstream_read),
                 if upstream_read.is_some() =>
             {
-                upstream_read.set(None);
                 match result {
                     Ok(0) => Event::UpstreamEnd(buffer),
                     Ok(bytes) => {
@@ -259,13 +270,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
 
     worker.receipts().forget(number);
     socket::shutdown(&*stream, Shutdown::Both);
-    if let Some(operation) = client_send.as_mut().as_pin_mut() {
+    if let Some(operation) = &mut client_send {
         let _ = operation.await;
     }
     if let Some(operation) = client_read.as_mut().as_pin_mut() {
         let _ = operation.await;
     }
-    part(&worker, &connection, unacknowledged).await;
+    Box::pin(part(&worker, &connection, unacknowledged)).await;
 }
 
 /// Pause between two tries of a last entry that finds the writer's queue full.

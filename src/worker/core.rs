@@ -18,6 +18,7 @@ use super::shared::{Shared, Signals};
 use super::upstream::{Pools, Upstream};
 use super::{client, socket};
 use crate::auth::cache::Cache;
+use crate::gateway::connection::Action;
 use crate::gateway::entries;
 use crate::gateway::env::{Env, Ids, Pseudonyms, WorkerCounters};
 use crate::gateway::fault::Fault;
@@ -63,6 +64,7 @@ pub struct Worker {
     receipts: Receipts,
     progress: Arc<Progress>,
     connections: Cell<u64>,
+    actions: Cell<Vec<Action>>,
     counters: WorkerCounters,
     fingerprint_key: [u8; 32],
     workers: usize,
@@ -122,6 +124,17 @@ impl Worker {
     pub fn number(&self) -> u64 {
         self.connections.set(self.connections.get() + 1);
         self.connections.get()
+    }
+
+    /// An empty list of actions, for one turn of one connection.
+    pub fn actions(&self) -> Vec<Action> {
+        self.actions.take()
+    }
+
+    /// Takes the list back, empty.
+    pub fn actions_back(&self, actions: Vec<Action>) {
+        debug_assert!(actions.is_empty(), "an action was not performed");
+        self.actions.set(actions);
     }
 
     /// Entries are gathered, and nobody waits for any of them.
@@ -242,6 +255,7 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
         receipts: Receipts::default(),
         progress,
         connections: Cell::new(0),
+        actions: Cell::default(),
         counters,
         fingerprint_key: start.fingerprint_key,
         shared: shared.clone(),

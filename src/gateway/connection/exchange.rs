@@ -67,7 +67,7 @@ pub(super) struct Exchange {
     pub(super) rpc_method: Option<String>,
     pub(super) targets: Vec<TargetText>,
     pub(super) initialize: bool,
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<Box<Call>>,
     pub(super) grant: Option<u16>,
     pub(super) level: Level,
     /// How bodies are kept.

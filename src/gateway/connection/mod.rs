@@ -49,7 +49,7 @@ mod upstream_head;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 
 use self::exchange::{Exchange, Measure};
 use self::life::Life;
@@ -329,6 +329,13 @@ impl Connection {
             while self.step(&mut turn) {}
         }
         self.read_on(&mut turn);
+        // What waits for the record is seldom there while a connection waits for a peer.
+        if self.unsubmitted.is_empty() {
+            self.unsubmitted = VecDeque::new();
+        }
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
+        }
         self.invariants();
     }
 
@@ -622,7 +629,10 @@ impl Connection {
         let limits = &turn.env.snapshot.settings.limits;
         match head::read_request(rx, limits, &mut self.fields) {
             Read::Done { value, used } => {
-                let head = rx.split_to(used);
+                // Why a copy: what is kept of the head while the body or the upstream takes its time would
+                // keep the whole receive buffer.
+                let head = BytesMut::from(&rx[..used]);
+                rx.advance(used);
                 self.head_first_ns = self.head_since_ns.take();
                 self.requests += 1;
                 self.begin(head, value, turn);
@@ -685,6 +695,7 @@ impl Connection {
         self.exchange = None;
         self.record_since_ns = None;
         self.idle_since_ns = turn.now.mono_ns;
+        self.rest();
         if self.client_broken || (close && self.client_ended) {
             self.close(turn);
             return false;
@@ -705,6 +716,14 @@ impl Connection {
             self.head_since_ns = Some(turn.now.mono_ns);
         }
         true
+    }
+
+    /// No exchange is under way, perhaps for long: what the next one needs it takes anew.
+    fn rest(&mut self) {
+        self.to_client_ordinals = Vec::new();
+        self.sending_ordinals = Vec::new();
+        self.fields = Fields::new();
+        self.answer_fields = Fields::new();
     }
 
     /// Starts the reads that the state allows.

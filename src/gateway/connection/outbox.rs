@@ -88,6 +88,8 @@ fn payload_bytes(waiting: &[ToClient]) -> u64 {
 impl Connection {
     /// Hands an emission to the record, behind those that still wait.
     pub(super) fn emit(&mut self, emission: Emission, turn: &mut Turn<'_>) {
+        // Room for one, not for four: mostly it leaves at once.
+        self.unsubmitted.reserve_exact(1);
         self.unsubmitted.push_back(emission);
         self.record_since_ns.get_or_insert(turn.now.mono_ns);
     }

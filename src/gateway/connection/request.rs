@@ -535,7 +535,8 @@ impl Connection {
                 let verdict = verdict.part();
                 exchange.chunks = Chunks::default();
                 let body: Bytes = (*judgement.bytes).clone();
-                exchange.call = Some(Call { message: judgement.message, bytes: body.clone() });
+                exchange.call =
+                    Some(Box::new(Call { message: judgement.message, bytes: body.clone() }));
                 exchange.asked = true;
                 let entry = exchange.entry(Kind::Request, turn.now);
                 let entry = exchange

@@ -17,7 +17,7 @@ use crate::guard::{self, Judged, Original, Outcome, Payload};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
-use crate::wire::head::{self, Method};
+use crate::wire::head::{self, Fields, Method};
 use crate::wire::mcp::Class;
 use crate::wire::sse::{self, Item, SseRule};
 
@@ -44,6 +44,13 @@ impl Connection {
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.streaming = true;
+        if let Some(call) = &mut exchange.call {
+            // Why a copy: it is kept as long as the stream, and so is the buffer that it came in.
+            call.bytes = Bytes::copy_from_slice(&call.bytes);
+        }
+        // Both heads are recorded.
+        self.fields = Fields::new();
+        self.answer_fields = Fields::new();
         let mut verdict =
             exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;

@@ -204,6 +204,10 @@ impl Fields {
     }
 
     pub(super) fn push(&mut self, slot: Slot) {
+        if self.slots.capacity() == 0 {
+            // As many as clients send; growing by doubling would allocate three times.
+            self.slots.reserve_exact(16);
+        }
         self.slots.push(slot);
         if let Some(name) = slot.known {
             let first = &mut self.first[name as usize];
