@@ -219,7 +219,8 @@ fn lives(disk: &MemoryDisk, at: &str) -> bool {
     seen
 }
 
-// Mutants this was checked against: tickets published before the append; a short append taken as
+// Mutants this was checked against: tickets published before the append; a file whose sync failed synced
+// again by its name; a short append taken as
 // whole; the batch dropped on a fault; the failed file synced and written on; of key files: the sync of
 // the file or of the folder left out, a short write taken as whole, a failed rename passed over.
 #[test]
@@ -235,6 +236,7 @@ fn the_nth_call_to_the_disk_fails_for_every_n() {
         "create",
         "append",
         "sync",
+        "sync_closed",
         "rename",
         "sync_names",
         "reserve",
@@ -426,6 +428,23 @@ fn a_disk_that_never_recovers_ends_closed() {
     let fault = writer.stop().unwrap_err();
     assert!(matches!(fault, EndFault::Unstored(entries) if entries >= 1), "{fault}");
     assert!(!held.ready(recorder.progress()) && recorder.progress().ended());
+}
+
+// The simulator found it (seed 21). Mutant: the tries before the stop count, too.
+#[test]
+fn a_stop_behind_a_long_failure_tries_the_disk_once_more() {
+    let disk = MemoryDisk::new();
+    let mut short = limits();
+    short.drain_ms_max = 300;
+    let (writer, mut recorders) =
+        writer::start(Box::new(disk.clone()), settings(1, short)).unwrap();
+    let from = disk.calls() as usize;
+    disk.fail(disk.calls()..u64::MAX, How::Eio);
+    recorders[0].submit(request(1, b"stored in the end")).unwrap();
+    until("more tries than a stop has", || disk.call_names().len() >= from + 6);
+    disk.heal();
+    writer.stop().unwrap();
+    assert!(bodies(&disk).0.bodies.contains(&b"stored in the end".to_vec()));
 }
 
 // A panic in the writer must be seen by everybody who waits for it.

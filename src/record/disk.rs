@@ -49,6 +49,8 @@ pub trait Disk: Files + Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Makes what was appended survive a power cut. After a failure the file is given up.
     fn sync(&mut self) -> io::Result<()>;
+    /// The same of a file that is not open: of one that was given up, or that another process wrote.
+    fn sync_closed(&mut self, name: &str) -> io::Result<()>;
     /// Renames a file, also the open one.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Makes created and renamed names survive a power cut.
@@ -295,6 +297,10 @@ impl Disk for RealDisk {
 
     fn sync(&mut self) -> io::Result<()> {
         self.open.as_ref().ok_or_else(not_open)?.sync_data()
+    }
+
+    fn sync_closed(&mut self, name: &str) -> io::Result<()> {
+        open_regular(&self.directory.file(name))?.sync_data()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {

@@ -58,11 +58,13 @@ mod data_keys;
 mod down;
 mod full;
 mod published;
+mod steps;
 
 use data_keys::DataKeys;
 use down::Down;
 pub(super) use down::residue;
 use published::Published;
+pub use steps::{Steps, Turned};
 
 /// Pause between two tries to open a new segment.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -87,6 +89,18 @@ pub fn start(
     disk: Box<dyn Disk>,
     settings: Settings,
 ) -> Result<(Writer, Vec<Recorder>), StartFault> {
+    let (steps, recorders) = open(disk, settings)?;
+    let (orders, progress) = (steps.orders(), steps.progress());
+    let thread = std::thread::Builder::new()
+        .name("recorder".into())
+        .spawn(move || steps.run())
+        .map_err(StartFault::Io)?;
+    Ok((Writer { thread, orders, progress }, recorders))
+}
+
+/// The same without a thread: whoever calls it takes the turns, and decides when. [`start`] does so on a
+/// thread of its own; a simulator does so in its own time.
+pub fn open(disk: Box<dyn Disk>, settings: Settings) -> Result<(Steps, Vec<Recorder>), StartFault> {
     if settings.wakers.len() > WORKER_NONE as usize {
         return Err(StartFault::Setup(format!(
             "{} recorders, limit {WORKER_NONE}",
@@ -153,6 +167,8 @@ pub fn start(
             segment: recovered.segment,
             previous: recovered.previous,
             unhashed: None,
+            unforced: (recovered.previous.end != PreviousEnd::None)
+                .then(|| recovered.segment.saturating_sub(1)),
         }),
         batch: Vec::new(),
         failed: None,
@@ -171,18 +187,12 @@ pub fn start(
     }
     thread.batch.extend(before.into_iter().map(own));
     thread.store_batch().map_err(|fault| fault.into_start())?;
-    let thread = std::thread::Builder::new()
-        .name("recorder".into())
-        .spawn(move || {
-            let _ended = Ended {
-                progress: thread.progress.clone(),
-                wakers: thread.settings.wakers.clone(),
-                mailboxes: thread.settings.mailboxes.clone(),
-            };
-            thread.run()
-        })
-        .map_err(StartFault::Io)?;
-    Ok((Writer { thread, orders: sender, progress }, recorders))
+    let ended = Ended {
+        progress: thread.progress.clone(),
+        wakers: thread.settings.wakers.clone(),
+        mailboxes: thread.settings.mailboxes.clone(),
+    };
+    Ok((Steps::new(thread, sender, ended), recorders))
 }
 
 impl Writer {
@@ -297,6 +307,8 @@ struct Failed {
     since: Now,
     what: String,
     tries: u64,
+    /// Tries that had failed when the writer was to stop.
+    tries_before_stop: Option<u64>,
     /// Segments that were opened and given up since then.
     spent: u32,
     /// The newest fault says that the disk is full.
@@ -326,37 +338,6 @@ impl Thread {
         (self.settings.clock)()
     }
 
-    fn run(mut self) -> Result<Report, EndFault> {
-        loop {
-            if self.failed.is_some() {
-                if let Some(ended) = self.close_when_full() {
-                    return Ok(ended);
-                }
-                if self.progress.stopping() && self.tries_are_over() {
-                    return Err(EndFault::Unstored(self.batch.len() + self.orders.len()));
-                }
-                std::thread::park_timeout(self.pause());
-                self.retry();
-                continue;
-            }
-            let connected = self.receive();
-            if let Err(fault) = self.turn() {
-                self.fail(fault);
-                continue;
-            }
-            let idle = self.batch.is_empty() && self.orders.is_empty();
-            if idle && (self.progress.stopping() || !connected) {
-                match self.finish() {
-                    Ok(report) => return Ok(report),
-                    Err(fault) => {
-                        self.progress.set_stopping();
-                        self.fail(fault);
-                    }
-                }
-            }
-        }
-    }
-
     /// Adds entries to the batch; gives their bytes.
     fn take(&mut self, mut entries: Vec<Submission>) -> u64 {
         if let Some(keys) = &self.data_keys {
@@ -367,18 +348,16 @@ impl Thread {
         bytes
     }
 
-    /// Waits for an entry or the next thing due, and drains the queue up to the bounds. False when
-    /// all recorders are gone.
-    fn receive(&mut self) -> bool {
+    /// Takes what the wait gave, and drains the queue up to the bounds. False when all recorders are
+    /// gone.
+    fn receive(&mut self, first: Result<Order, RecvTimeoutError>) -> bool {
         let mut connected = true;
         let mut bytes = 0;
-        if !self.progress.stopping() {
-            match self.orders.recv_timeout(self.wait()) {
-                Ok(Order::Entries(entries)) => bytes += self.take(entries),
-                Ok(Order::Cosigned(note)) => self.take_cosigned(note),
-                Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => connected = false,
-            }
+        match first {
+            Ok(Order::Entries(entries)) => bytes += self.take(entries),
+            Ok(Order::Cosigned(note)) => self.take_cosigned(note),
+            Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => connected = false,
         }
         let bytes_max = self.settings.limits.recorder_batch_bytes_max;
         while bytes < bytes_max && self.batch.len() < BATCH_ENTRIES_MAX {

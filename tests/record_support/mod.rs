@@ -98,6 +98,8 @@ struct Inner {
     files: Image,
     keys: Image,
     open: Option<String>,
+    /// The names were asked for since the last file was created: somebody starts.
+    listed: bool,
     calls: u64,
     names: Vec<&'static str>,
     /// Calls with these numbers fail.
@@ -219,7 +221,8 @@ impl MemoryDisk {
 
 impl Files for MemoryDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let (inner, how) = self.call("list");
+        let (mut inner, how) = self.call("list");
+        inner.listed = true;
         ended(how, inner.files.keys().cloned().collect())
     }
 
@@ -251,6 +254,7 @@ impl Disk for MemoryDisk {
     fn create(&mut self, name: &str) -> io::Result<()> {
         let (mut inner, how) = self.call("create");
         inner.open = None;
+        inner.listed = false;
         if how.is_some_and(|how| how != How::DoneThenEio) {
             return ended(how, ());
         }
@@ -289,6 +293,18 @@ impl Disk for MemoryDisk {
         }
         if how.is_some() {
             inner.given_up.push(inode);
+        }
+        ended(how, ())
+    }
+
+    fn sync_closed(&mut self, name: &str) -> io::Result<()> {
+        let (mut inner, how) = self.call("sync_closed");
+        assert!(inner.files.contains_key(name), "{name} is there");
+        // Another process cannot know what this one was told.
+        let same_life = !inner.listed;
+        if same_life && inner.open.as_deref() == Some(name) && inner.given_up.contains(&inner.inode)
+        {
+            inner.synced_after_failure = true;
         }
         ended(how, ())
     }

@@ -26,6 +26,9 @@ pub(super) struct Down {
     pub(super) previous: Previous,
     /// Segment whose residue is still to be measured and hashed for `previous`.
     pub(super) unhashed: Option<u32>,
+    /// Segment that is still to be forced out: what the next header says of it, its residue too, must
+    /// still be true after a power cut. Never one whose sync failed.
+    pub(super) unforced: Option<u32>,
 }
 
 impl Down {
@@ -41,6 +44,7 @@ impl Down {
                 chain: kept.chain,
             },
             unhashed: (end != PreviousEnd::Sealed).then_some(kept.segment),
+            unforced: None,
         }
     }
 }
@@ -50,6 +54,12 @@ impl Thread {
     pub(super) fn open_segment(&mut self) -> Result<(), Fault> {
         let now = self.now();
         let State::Down(down) = &mut self.state else { return Ok(()) };
+        // Why taken at once: a file is not synced again behind a failure.
+        if let Some(old) = down.unforced.take() {
+            self.disk
+                .sync_closed(&segment_name(old))
+                .map_err(|error| Fault::Io("sync of the segment before", error))?;
+        }
         if let Some(old) = down.unhashed {
             let name = segment_name(old);
             let (bytes, digest) = residue(&*self.disk, &name, down.previous.kept_bytes)
@@ -100,7 +110,9 @@ impl Thread {
         let spent = if let State::Open(open) = &self.state
             && !matches!(fault, Fault::Key(..))
         {
-            self.state = State::Down(Down::after(open.builder.kept(), PreviousEnd::Torn));
+            let mut down = Down::after(open.builder.kept(), PreviousEnd::Torn);
+            down.unforced = down.unhashed.filter(|_| !matches!(fault, Fault::Io("sync", _)));
+            self.state = State::Down(down);
             1
         } else {
             0
@@ -113,7 +125,16 @@ impl Thread {
                 failed.spent += spent;
                 failed.full = full;
             }
-            None => self.failed = Some(Failed { since: now, what, tries: 1, spent: 0, full }),
+            None => {
+                self.failed = Some(Failed {
+                    since: now,
+                    what,
+                    tries: 1,
+                    tries_before_stop: None,
+                    spent: 0,
+                    full,
+                })
+            }
         }
         self.settings.wakers.iter().for_each(|wake| wake());
     }
@@ -167,9 +188,13 @@ impl Thread {
         }
     }
 
-    pub(super) fn tries_are_over(&self) -> bool {
+    /// Of a record that is to stop. The tries before that do not count: the disk may work again by now.
+    pub(super) fn tries_are_over(&mut self) -> bool {
         let pauses = self.settings.limits.drain_ms_max / RETRY_PAUSE.as_millis() as u64 + 1;
-        self.failed.as_ref().is_some_and(|failed| failed.tries > pauses)
+        self.failed.as_mut().is_some_and(|failed| {
+            let before = *failed.tries_before_stop.get_or_insert(failed.tries - 1);
+            failed.tries - before > pauses
+        })
     }
 }
 
