@@ -89,6 +89,26 @@ fn an_event_that_the_kernel_took_in_part_is_not_told_as_handed_over() {
     script.end();
 }
 
+// The simulator found it (seed 50): what waited behind a send became a second send, when a receive said
+// that the client is gone before the send did. Mutant: the waiting bytes are kept.
+#[test]
+fn a_client_that_is_gone_is_sent_nothing_more() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut script = sent(script, &token)
+        .upstream(STREAM_HEAD)
+        .expect_to_client(&["200 OK"])
+        .client_reads(false)
+        .upstream(event(&progress(1)))
+        .upstream(event(&progress(2)));
+    // The machine of the test refuses a second send.
+    script.rig.event(&mut script.stage, Event::ClientBroken);
+    let mut script = script.upstream(event(&result(7, "for nobody")) + "0\r\n\r\n");
+    assert!(!String::from_utf8_lossy(&script.rig.client_out).contains("\"progress\":2"));
+    script.rig.client_out.clear();
+    script.end();
+}
+
 // Mutants: the question asked of every exchange, or of none.
 #[test]
 fn what_was_cut_says_how_much_the_client_never_acknowledged() {

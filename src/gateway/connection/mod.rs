@@ -441,6 +441,10 @@ impl Connection {
         self.client_ended = true;
         self.client_broken = true;
         self.sending_since_ns = None;
+        // Why: a send may still be under way, and what waits behind it must not become a second one.
+        self.to_client.clear();
+        self.to_client_ordinals.clear();
+        self.begins = false;
     }
 
     fn count_sent(&mut self, bytes: u64, turn: &mut Turn<'_>) {
