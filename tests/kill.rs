@@ -24,9 +24,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::ledger::{
-    Dice, FEW_RULES, Ledger, Load, assert_torn_at_most, recorded, setting, start_upstream,
-};
+use support::dice::{Dice, setting};
+use support::ledger::{FEW_RULES, Ledger, Load, assert_torn_at_most, recorded, start_upstream};
 use support::{Gateway, IdentityProvider, RESOURCE};
 
 /// A record is closed and looked at after so many kills: `verify` runs after each, so its cost grows
@@ -103,7 +102,7 @@ fn close_record(gateway: &mut Gateway, ledger: &Ledger, release: &str, counts: &
 
 fn kill_over_and_over(release: &str) {
     let cycles = setting("STENOGRAPH_KILL_CYCLES").unwrap_or(6);
-    let (mut dice, seed) = Dice::of_setting();
+    let (mut dice, seed) = Dice::of_setting("STENOGRAPH_KILL_SEED");
     println!("STENOGRAPH_KILL_SEED={seed} STENOGRAPH_KILL_CYCLES={cycles}");
     let begun = Instant::now();
     let directory = tempfile::tempdir().expect("directory");

@@ -29,8 +29,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::dice::{Dice, setting};
 use support::ledger::{
-    CLIENTS, Dice, FEW_RULES, Ledger, Load, assert_torn_at_most, recorded, setting, start_upstream,
+    CLIENTS, FEW_RULES, Ledger, Load, assert_torn_at_most, recorded, start_upstream,
 };
 use support::{Gateway, IdentityProvider, RESOURCE};
 
@@ -116,7 +117,7 @@ fn cut_over_and_over(kind: &str) {
         return;
     }
     let cuts = setting("STENOGRAPH_POWER_CUTS").unwrap_or(3);
-    let (mut dice, seed) = Dice::of_setting();
+    let (mut dice, seed) = Dice::of_setting("STENOGRAPH_KILL_SEED");
     println!("STENOGRAPH_KILL_SEED={seed} STENOGRAPH_POWER_CUTS={cuts}");
     let begun = Instant::now();
     let directory = tempfile::tempdir().expect("directory");

@@ -71,7 +71,7 @@ tests.match = ['SSN-123456789']
 tests.no_match = ['SSN-1234']
 "#;
 
-static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
+pub static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
     RuleSet::compile(&[("play".to_owned(), RULES_TEXT.to_owned())], false, &[]).unwrap()
 });
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("one", Algorithm::Es256));
@@ -147,7 +147,8 @@ impl Recorded {
     }
 }
 
-struct Keep(Vec<Recorded>);
+/// Keeps every entry.
+pub struct Keep(pub Vec<Recorded>);
 
 impl Sink for Keep {
     fn entry(&mut self, _place: &Place, entry: &EntryView<'_>) {
@@ -297,11 +298,16 @@ fn token_of(key: &SigningKey, subject: &str, life_s: u64) -> String {
 }
 
 fn snapshot(plan: &Plan, deny: &Arc<DenyList>, generation: u64) -> Snapshot {
-    let algorithms = vec![Algorithm::Es256];
     let mut jwks = vec![KEY.jwk()];
     if plan.late_key {
         jwks.push(LATE.jwk());
     }
+    snapshot_of(plan, deny, generation, &jwks)
+}
+
+/// A snapshot in which the issuer publishes these keys.
+pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[Value]) -> Snapshot {
+    let algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
     let set = KeySet::read(json!({ "keys": jwks }).to_string().as_bytes(), &algorithms).unwrap();
     let known = IssuerKeys {
         set: Some(Arc::new(set)),

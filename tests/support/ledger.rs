@@ -169,33 +169,6 @@ pub fn recorded(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// A small generator (SplitMix64): the moments of the kills can be repeated from the seed.
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// Seeded by `STENOGRAPH_KILL_SEED`, else by chance; gives the seed too, to be told.
-    pub fn of_setting() -> (Dice, u64) {
-        let seed = setting("STENOGRAPH_KILL_SEED").unwrap_or_else(|| {
-            let mut bytes = [0u8; 8];
-            getrandom::fill(&mut bytes).expect("randomness");
-            u64::from_le_bytes(bytes)
-        });
-        (Dice(seed), seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-}
-
-pub fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 /// The rules of the test: few, so that a start takes milliseconds. Compiling the built-in pack takes more
 /// than a second in a debug build.
 pub const FEW_RULES: &str = r#"

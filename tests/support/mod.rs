@@ -4,6 +4,7 @@
 //! Everything is blocking `std` and knows nothing of the library: what it says about the gateway is
 //! said from outside.
 
+pub mod dice;
 pub mod ledger;
 
 use std::io::{self, Read, Write};
