@@ -155,8 +155,7 @@ fn withheld(parts: u64, entries: u64, first: Option<u64>, bodies: (u64, u64)) ->
     })
 }
 
-// Mutants: `Kept::verdict` that asks for the root alone; `Withholding::add` that takes every body for one
-// that was not kept; `Withholding::join` without the first.
+// Mutants: `Kept::verdict` that asks for the root alone; `Withholding::add` that passes bodies over.
 #[test]
 fn a_part_that_the_holder_of_the_key_hides_is_told_and_does_not_fit_a_kept_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
@@ -229,6 +228,9 @@ fn under_policies() -> Image {
     maker.files
 }
 
+// Mutants: a full grant whose missing body counts as not kept; one full grant that answers for all where
+// none is named; an unknown policy that counts as not kept and not as untold; an entry counted twice;
+// `join` without the policies, or with the later first.
 #[test]
 fn a_body_that_the_policy_in_force_had_stored_is_withheld_and_not_one_that_was_never_kept() {
     let directory = tempfile::tempdir().unwrap();
