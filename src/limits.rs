@@ -132,6 +132,12 @@ limits! {
     recorder_queue_entries_max: Count = 8192, least 16;
     /// Payload bytes waiting for the writer.
     recorder_queue_bytes_max: Bytes = 64 * MIB, least MIB;
+    /// TLS handshake, from accept or connect to its end. A caller far away needs two or three round
+    /// trips (nginx 60 s, HAProxy none of its own, Envoy 15 s); who needs longer holds memory.
+    tls_ms_max: Milliseconds = 5_000, least 100;
+    /// Bytes that a peer may send in one TLS handshake: a chain of certificates with large keys has
+    /// 8 KiB; rustls itself takes messages of up to 64 KiB.
+    tls_handshake_bytes_max: Bytes = 64 * KIB, least 4 * KIB;
     /// From the first byte of a head to its end.
     head_ms_max: Milliseconds = 10_000, least 100;
     /// From the head to the end of the body.
@@ -203,6 +209,9 @@ pub const DENY_FILE_BYTES_MAX: u64 = 16 * MIB;
 /// and not a signature check.
 pub const TOKEN_REFUSAL_MS_MAX: u64 = 10_000;
 
+/// A file of certificates of authorities: what systems trust is about 220 KiB.
+pub const CA_FILE_BYTES_MAX: u64 = 4 * MIB;
+
 /// Header of one log entry. Only fixed fields and commitments stand in it, no payload.
 pub const ENTRY_HEADER_BYTES_MAX: usize = 1024;
 
@@ -230,6 +239,13 @@ impl Limits {
             + workers * (self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
     }
 }
+
+/// Plaintext of one TLS record at most (RFC 8446 §5.1).
+pub const TLS_RECORD_BYTES: usize = 16 * KIB as usize;
+
+/// TLS sessions that may be resumed without a ticket, per listener, and towards each upstream. About
+/// 2 KiB each; beyond it the oldest are forgotten and cost a whole handshake.
+pub const TLS_SESSIONS_MAX: usize = 1024;
 
 /// Receive buffer of one read: holds the usual call whole.
 pub const RECEIVE_BYTES: usize = 8 * KIB as usize;

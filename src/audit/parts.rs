@@ -27,6 +27,20 @@ pub struct Subject {
     pub source: Option<String>,
     /// Name of the upstream.
     pub upstream: Option<String>,
+    /// The certificate that the caller showed.
+    pub certificate: Option<Certificate>,
+}
+
+/// A caller's certificate.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Certificate {
+    /// SHA-256 of its DER form, in hexadecimal.
+    pub sha256: String,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// Its alternative names, each with its kind.
+    pub names: Vec<String>,
 }
 
 /// What a method names.
@@ -89,6 +103,8 @@ pub struct Verdict {
     pub upstream: Option<String>,
     /// Where the connection came from.
     pub source: Option<String>,
+    /// Version and suite of TLS on it.
+    pub tls: Option<String>,
     /// What stitched the exchange to its session.
     pub session_rule: Option<String>,
     /// What the scanner found.

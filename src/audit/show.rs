@@ -353,6 +353,12 @@ impl Show<'_> {
         self.field("expires", subject.expires.as_deref())?;
         self.field("key", subject.key_id.as_deref())?;
         self.field("from", subject.source.as_deref())?;
+        if let Some(certificate) = &subject.certificate {
+            let subject = certificate.subject.as_deref().unwrap_or("no subject");
+            let names = certificate.names.join(" ");
+            let text = format!("{subject} {names} sha256 {}", certificate.sha256);
+            self.field("cert", Some(&text))?;
+        }
         self.field("upstream", subject.upstream.as_deref())
     }
 
@@ -373,6 +379,7 @@ impl Show<'_> {
         }
         self.field("id", verdict.id.as_deref())?;
         self.field("from", verdict.source.as_deref())?;
+        self.field("tls", verdict.tls.as_deref())?;
         let kept_back = verdict.kept_back_bytes.map(|bytes| format!("{bytes} bytes that came"));
         self.field("kept back", kept_back.as_deref())?;
         for finding in &verdict.findings {

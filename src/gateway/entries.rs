@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::secure::{Certificate, Secured};
 use super::session::SessionRule;
 use crate::types::{Direction, Era, Finding, Identity};
 use crate::wire::body::Chunks;
@@ -137,6 +138,8 @@ pub struct Verdict<'a> {
     pub upstream: Option<&'a str>,
     /// Where the connection came from.
     pub source: Option<&'a str>,
+    /// Version and suite of TLS on it, where there is any.
+    pub tls: Option<&'a str>,
     /// What stitched the exchange to its session.
     pub session_rule: Option<SessionRule>,
     /// What the scanner found.
@@ -172,6 +175,7 @@ impl<'a> Verdict<'a> {
             policy: None,
             upstream: None,
             source: None,
+            tls: None,
             session_rule: None,
             findings: &[],
             edited: false,
@@ -215,6 +219,8 @@ impl<'a> Verdict<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             source: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            tls: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             session_rule: Option<&'static str>,
             #[serde(skip_serializing_if = "Vec::is_empty")]
             findings: Vec<FindingText<'a>>,
@@ -248,6 +254,7 @@ impl<'a> Verdict<'a> {
             policy: self.policy,
             upstream: self.upstream,
             source: self.source,
+            tls: self.tls,
             session_rule: self.session_rule.map(SessionRule::as_str),
             findings: self
                 .findings
@@ -336,6 +343,9 @@ pub struct End<'a> {
     /// Bytes that the upstream had sent behind the answer; they went nowhere.
     #[serde(skip_serializing_if = "is_zero")]
     pub late_bytes: u64,
+    /// What protected the connection to the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_tls: Option<&'a Secured>,
 }
 
 /// The kernel had taken what the entries with these ordinals released: first, last, and nanoseconds
@@ -370,6 +380,9 @@ pub struct Connected<'a> {
     pub opened: String,
     /// The same on the boot clock.
     pub opened_mono_ns: u64,
+    /// What protects it; told once, when it is opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'a Secured>,
     /// How it ended.
     #[serde(flatten)]
     pub over: Option<Over>,
@@ -391,6 +404,9 @@ pub struct Over {
     /// Bytes received after the last answer, and thrown away.
     #[serde(skip_serializing_if = "is_zero")]
     pub discarded_bytes: u64,
+    /// The client's end came without TLS's word for it (`close_notify`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// From its opening to its end.
     pub duration_ns: u64,
 }
@@ -426,6 +442,45 @@ pub fn counted(counted: &super::refusals::Counted) -> Bytes {
         first: time(counted.first_utc_ns),
         last: time(counted.last_utc_ns),
     })
+}
+
+/// The detail part of a refused handshake: one refusal, with why.
+pub fn handshake_refused(
+    source: std::net::SocketAddr,
+    reason: &str,
+    why: &str,
+    now: crate::types::Now,
+) -> Bytes {
+    #[derive(Serialize)]
+    struct RefusedText<'a> {
+        source: String,
+        port: u16,
+        reason: &'a str,
+        why: &'a str,
+        count: u64,
+        first: String,
+        last: String,
+    }
+    json(&RefusedText {
+        source: source.ip().to_string(),
+        port: source.port(),
+        reason,
+        why,
+        count: 1,
+        first: time(now.utc_ns),
+        last: time(now.utc_ns),
+    })
+}
+
+/// The subject part with the certificate that the caller showed on this connection.
+pub fn with_certificate(subject: &Bytes, certificate: &Certificate) -> Bytes {
+    let Some(open) = subject.strip_suffix(b"}") else { return subject.clone() };
+    let mut out = Vec::with_capacity(subject.len() + 256);
+    out.extend_from_slice(open);
+    out.extend_from_slice(b",\"certificate\":");
+    serde_json::to_writer(&mut out, certificate).expect("writing to memory does not fail");
+    out.push(b'}');
+    Bytes::from(out)
 }
 
 /// RFC 3339, UTC, nanoseconds.

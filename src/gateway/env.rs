@@ -26,6 +26,17 @@ use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
 use crate::wire::json;
 
+/// How the worker makes TLS connections to an upstream. The machines do not look into it.
+#[derive(Debug)]
+pub struct RouteTls {
+    /// What is demanded and shown.
+    pub config: Arc<rustls::ClientConfig>,
+    /// Who the upstream has to be.
+    pub name: rustls::pki_types::ServerName<'static>,
+    /// Differs between any two: connections made under one are not used under another.
+    pub number: u64,
+}
+
 /// One upstream as the machines see it.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -39,6 +50,8 @@ pub struct Route {
     pub target: String,
     /// Where to connect.
     pub address: SocketAddr,
+    /// How to make the connection safe; `None` is plain.
+    pub tls: Option<Arc<RouteTls>>,
     /// Required audience and public URL.
     pub resource: Arc<str>,
     /// URL of the protected-resource metadata (RFC 9728 §3.1).
@@ -207,7 +220,7 @@ impl Pseudonyms {
 }
 
 /// A fault that somebody should read about; the worker passes it on to the log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Notice {
     /// Label of the fault.
     pub label: &'static str,
@@ -215,8 +228,10 @@ pub struct Notice {
     pub loud: Loud,
     /// Whose fault.
     pub blame: Blame,
-    /// Where the record has the rest.
-    pub exchange: ExchangeId,
+    /// Where the record has the rest, when there was an exchange.
+    pub exchange: Option<ExchangeId>,
+    /// Why, where more is known than the label says.
+    pub why: Option<String>,
 }
 
 /// Bound: notices of one turn; what comes beyond is counted and recorded all the same.
@@ -261,7 +276,8 @@ impl Env {
     pub fn notice(&mut self, disposition: &Disposition, exchange: ExchangeId) {
         if disposition.loud != Loud::Quiet && self.notices.len() < NOTICES_MAX {
             let Disposition { label, loud, blame, .. } = *disposition;
-            self.notices.push(Notice { label, loud, blame, exchange });
+            let exchange = Some(exchange);
+            self.notices.push(Notice { label, loud, blame, exchange, why: None });
         }
     }
 

@@ -9,6 +9,7 @@
 //! -31001 not granted, -31002 blocked by a rule, -31003 over a bound, -31004 upstream failed,
 //! -31005 recorder unavailable.
 
+use super::secure::TlsFault;
 use crate::auth::deny::DenyReason;
 use crate::auth::token::TokenFault;
 use crate::guard::GuardFault;
@@ -84,11 +85,15 @@ pub enum UpstreamFault {
     Status(u16),
     /// The session handle, an event id or an event name of the answer holds what a rule forbids.
     Handle,
+    /// No TLS connection could be made. Nothing was sent; there is no falling back to plain.
+    Tls(TlsFault),
 }
 
 /// Everything that can go wrong with an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The TLS handshake of a client failed; there is nobody who could be answered.
+    Handshake(TlsFault),
     /// The request head breaks a rule.
     Head(HeadFault),
     /// The head took longer than `head_ms_max`.
@@ -208,6 +213,8 @@ impl Fault {
             disposition
         };
         match self {
+            // Why a notice: whoever was refused sees an alert at most, and the operator has to mend it.
+            Fault::Handshake(fault) => d(Client, 400, -32600, true, Notice, fault.caller_label()),
             Fault::Head(fault) => {
                 let (status, close) = head_status(fault.rule);
                 d(Client, status, -32600, close, Quiet, fault.rule.as_str())
@@ -294,6 +301,13 @@ impl Fault {
                 UpstreamFault::Handle => {
                     d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-handle")
                 }
+                UpstreamFault::Tls(TlsFault::Timeout) => {
+                    let label = TlsFault::Timeout.upstream_label();
+                    d(Server, 504, CODE_UPSTREAM, false, Notice, label)
+                }
+                UpstreamFault::Tls(fault) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, fault.upstream_label())
+                }
             },
             Fault::UpstreamBusy => {
                 retry(d(Operator, 503, CODE_UPSTREAM, false, Notice, "upstream-busy"))
@@ -311,6 +325,7 @@ impl Fault {
     /// What the caller is told: who refused, where, what was seen and allowed, what to do.
     pub fn message(self) -> String {
         match self {
+            Fault::Handshake(fault) => format!("no TLS connection: {fault}"),
             Fault::Head(fault) => format!(
                 "the request head breaks {} at byte {} ({})",
                 fault.rule.as_str(),
@@ -389,6 +404,9 @@ impl Fault {
                 | UpstreamFault::Status(_)
                 | UpstreamFault::Handle => {
                     format!("the MCP server's answer is not usable ({})", self.disposition().label)
+                }
+                UpstreamFault::Tls(_) => {
+                    format!("no safe connection to the MCP server ({})", self.disposition().label)
                 }
             },
             Fault::UpstreamBusy => "too many calls to this MCP server; try again later".into(),
@@ -503,4 +521,36 @@ pub const LABELS: &[&str] = &[
     "denied-subject",
     "denied-client",
     "denied-token",
+    "tls-timeout",
+    "tls-handshake-too-long",
+    "tls-ended",
+    "tls-not-tls",
+    "tls-plain-http",
+    "tls-nothing-in-common",
+    "tls-protocol",
+    "tls-certificate-missing",
+    "tls-certificate-expired",
+    "tls-certificate-early",
+    "tls-certificate-issuer",
+    "tls-certificate-name",
+    "tls-certificate-purpose",
+    "tls-certificate-bad",
+    "tls-alert",
+    "tls-broken",
+    "upstream-tls-timeout",
+    "upstream-tls-handshake-too-long",
+    "upstream-tls-ended",
+    "upstream-tls-not-tls",
+    "upstream-tls-plain-http",
+    "upstream-tls-nothing-in-common",
+    "upstream-tls-protocol",
+    "upstream-tls-certificate-missing",
+    "upstream-tls-certificate-expired",
+    "upstream-tls-certificate-early",
+    "upstream-tls-certificate-issuer",
+    "upstream-tls-certificate-name",
+    "upstream-tls-certificate-purpose",
+    "upstream-tls-certificate-bad",
+    "upstream-tls-alert",
+    "upstream-tls-broken",
 ];

@@ -10,6 +10,7 @@
 //! | [`session`] | which exchanges belong together |
 //! | [`recording`] | how much is recorded under a policy, and where that is less |
 //! | [`refusals`] | refusals before authentication, bounded |
+//! | [`secure`] | what is known of a connection that TLS protects |
 //! | [`budget`] | payload memory of the process |
 //! | [`metrics`] | counters |
 
@@ -22,4 +23,5 @@ pub mod heads;
 pub mod metrics;
 pub mod recording;
 pub mod refusals;
+pub mod secure;
 pub mod session;

@@ -431,6 +431,7 @@
 //! | chunks (RFC 9112 §7.1) | verdict of the body, delivery and end of a stream | sizes as they arrived, `chunks: [[size, count]…]`, 256 runs, then `chunks_more` counts. Extensions are refused, trailers dropped. Boundaries of TCP segments are not recorded |
 //! | what was delivered | end, delivery, disconnect | bytes and times at which the kernel had taken them; at the end of a connection, and of an exchange that was cut, the bytes that the peer had not acknowledged |
 //! | refusals before authentication | refusal, then refusals | one by one up to a rate for each source and reason, then as a count with first and last time |
+//! | TLS | connect, verdict (`tls`), subject (`certificate`), end | version, suite, names, the peer's certificate by its fingerprint, and what binds the channel; not the handshake itself |
 //! | connections | connect and disconnect | those on which a caller was authenticated; all others as counts in refusals entries, reasons `connection-…` |
 //!
 //! Subject, verdict and detail parts are JSON objects; fields may be added. Times are RFC 3339, UTC, 9
@@ -444,11 +445,11 @@
 //! | keys | `issuer`; `keys`: `kid`, `alg`, `thumbprint` (RFC 7638, SHA-256), `jwk` (the members that RFC 7638 §3.2 requires: enough to check a signature); `ignored` |
 //! | deny | `entries` (count in force), `added`, `removed`; or `kept`: why the file is not used |
 //! | clock | `step_ns`, `before`, `after`, `mono_ns`, `boot_id`; or `stated`: `synchronized`, `error_us_max`, `error_us`, `status` of adjtimex(2), null where the kernel does not say |
-//! | connect | `source`, `local`, `opened`, `opened_mono_ns` |
-//! | disconnect | the same and `why`, `exchanges`, `received_bytes`, `sent_bytes`, `unacknowledged_bytes`, `discarded_bytes`, `duration_ns` |
+//! | connect | `source`, `local`, `opened`, `opened_mono_ns`; under TLS `tls`: `version`, `suite`, `server_name` (that was asked for), `resumed`, `exporter` (32 bytes of `tls-exporter`, RFC 9266, in hexadecimal), `certificate` of the client: `sha256` of its DER form, `subject`, `names`, `ends` |
+//! | disconnect | the same without `tls`, and `why`, `exchanges`, `received_bytes`, `sent_bytes`, `unacknowledged_bytes`, `discarded_bytes`, `duration_ns`; `truncated`: the client's end came without `close_notify`. Under TLS bytes are those of the plaintext, but the unacknowledged ones are of its records |
 //! | delivery | `started_mono_ns` (the head of the request was whole); `handed`: `[first ordinal, last ordinal, ns since then]…`; `chunks` |
-//! | end | `status`, `outcome`, `sent_bytes`, `client_bytes`, `upstream_bytes`, `entries`, `duration_ns` since the head of the request was whole; from that moment on `forwarded_ns`, `begun_ns`, `sent_ns`; `head_ns` before it the first byte had come; `handed` and `chunks` that no delivery entry told; `unacknowledged_bytes`, `late_bytes`, `kept_back_bytes` |
-//! | refusals | `source`, `reason`, `count`, `first`, `last` |
+//! | end | `status`, `outcome`, `sent_bytes`, `client_bytes`, `upstream_bytes`, `entries`, `duration_ns` since the head of the request was whole; from that moment on `forwarded_ns`, `begun_ns`, `sent_ns`; `head_ns` before it the first byte had come; `handed` and `chunks` that no delivery entry told; `unacknowledged_bytes`, `late_bytes`, `kept_back_bytes`; `upstream_tls`: the connection to the upstream, as `tls` of connect |
+//! | refusals | `source`, `reason`, `count`, `first`, `last`; of one refused TLS handshake (`tls-…`) also `port` and `why` |
 //!
 //! A verdict names the policy it was given under (`policy`); the policy entry with that id stands before
 //! it. An answer does not repeat what the request entry of its exchange says. Exchanges belong to the

@@ -328,6 +328,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         host: "upstream.internal:3001".to_owned(),
         target: "/mcp".to_owned(),
         address: "127.0.0.1:1".parse().unwrap(),
+        tls: None,
         resource: RESOURCE.into(),
         metadata_url: metadata::metadata_url(RESOURCE).unwrap(),
         metadata_path: metadata::metadata_path(RESOURCE).unwrap(),

@@ -9,6 +9,7 @@ use super::super::budget::Reservation;
 use super::super::entries::{self, ChunksText, Decision, End, Handed, TargetText, Verdict};
 use super::super::env::{Caller, Route, Settings};
 use super::super::metrics;
+use super::super::secure::Secured;
 use super::super::session::SessionRule;
 use super::outbox::Emission;
 use crate::guard::Original;
@@ -98,6 +99,10 @@ pub(super) struct Exchange {
     /// Bytes that the client had not acknowledged when the exchange was cut.
     pub(super) unacknowledged: Measure,
     pub(super) late_bytes: u64,
+    /// Version and suite of TLS on the client's connection.
+    pub(super) tls: Option<Arc<str>>,
+    /// What protects the connection to the upstream.
+    pub(super) upstream_tls: Option<Arc<Secured>>,
     /// Chunks of the body that is being read.
     pub(super) chunks: Chunks,
     /// What came and goes nowhere, until an entry tells it: how much, and itself where it is sealed.
@@ -204,6 +209,7 @@ impl Exchange {
         verdict.id = self.rpc_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
         verdict.upstream = self.route.map(|route| &*self.settings.routes[route].name);
         verdict.source = Some(source);
+        verdict.tls = self.tls.as_deref();
         verdict.session_rule = self.session.map(|(_, rule)| rule);
         verdict
     }
@@ -240,6 +246,7 @@ impl Exchange {
                 Measure::Not | Measure::Asked => None,
             },
             late_bytes: self.late_bytes,
+            upstream_tls: self.upstream_tls.as_deref(),
         };
         entry = entry.part(PartKind::Detail, end.part());
         Some(Emission::entry(self.with_kept_back(entry)))

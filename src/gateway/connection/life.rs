@@ -5,9 +5,13 @@
 //! told before its first exchange, and again when it is over; exchanges belong to it by their source.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::super::entries::{Connected, Over, time};
+use bytes::Bytes;
+
+use super::super::entries::{self, Connected, Over, time};
 use super::super::env::Env;
+use super::super::secure::Secured;
 use super::outbox::Emission;
 use super::{Connection, Phase, Turn};
 use crate::record::{Entry, Kind, PartKind};
@@ -28,6 +32,9 @@ const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable"
 pub(super) struct Life {
     opened: Now,
     local: Option<SocketAddr>,
+    /// What protects it.
+    secured: Option<Box<Protection>>,
+    truncated: bool,
     /// Its connect entry was emitted.
     told: bool,
     /// We have sent our FIN.
@@ -40,11 +47,21 @@ pub(super) struct Life {
     why: Why,
 }
 
+/// TLS on the connection, in the forms in which entries tell it.
+struct Protection {
+    secured: Secured,
+    brief: Arc<str>,
+    /// The subject part seen last, and the same with the caller's certificate.
+    subject: Option<(Bytes, Bytes)>,
+}
+
 impl Life {
     pub(super) fn new(now: Now) -> Life {
         Life {
             opened: now,
             local: None,
+            secured: None,
+            truncated: false,
             told: false,
             shut: false,
             receiving_from: 0,
@@ -52,6 +69,26 @@ impl Life {
             sent_bytes: 0,
             discarded_bytes: 0,
             why: OPEN,
+        }
+    }
+
+    /// Version and suite of TLS, where there is any.
+    pub(super) fn tls_brief(&self) -> Option<Arc<str>> {
+        self.secured.as_ref().map(|protection| protection.brief.clone())
+    }
+
+    /// The subject part of a caller's entries, with the certificate of this connection.
+    pub(super) fn subject(&mut self, subject: &Bytes) -> Bytes {
+        let Some(protection) = &mut self.secured else { return subject.clone() };
+        let Some(certificate) = &protection.secured.certificate else { return subject.clone() };
+        // Why kept: a connection is one caller's as a rule, and the text is the same each time.
+        match &protection.subject {
+            Some((known, with)) if known == subject => with.clone(),
+            _ => {
+                let with = entries::with_certificate(subject, certificate);
+                protection.subject = Some((subject.clone(), with.clone()));
+                with
+            }
         }
     }
 
@@ -68,6 +105,18 @@ impl Connection {
         self
     }
 
+    /// The same connection, protected by TLS: its handshake is over.
+    pub fn secured(mut self, secured: Secured) -> Connection {
+        let brief = secured.brief().into();
+        self.life.secured = Some(Box::new(Protection { secured, brief, subject: None }));
+        self
+    }
+
+    /// The client's end came without TLS's word for it.
+    pub fn note_truncated(&mut self) {
+        self.life.truncated = true;
+    }
+
     fn connected(&self, over: Option<Over>) -> bytes::Bytes {
         let Life { opened, local, .. } = self.life;
         let connected = Connected {
@@ -75,6 +124,10 @@ impl Connection {
             local,
             opened: time(opened.utc_ns),
             opened_mono_ns: opened.mono_ns,
+            tls: match over {
+                None => self.life.secured.as_ref().map(|protection| &protection.secured),
+                Some(_) => None,
+            },
             over,
         };
         connected.part()
@@ -124,6 +177,7 @@ impl Connection {
             sent_bytes: self.life.sent_bytes,
             unacknowledged_bytes,
             discarded_bytes: self.life.discarded_bytes,
+            truncated: self.life.truncated,
             duration_ns: now.mono_ns.saturating_sub(self.life.opened.mono_ns),
         };
         let entry = Entry::new(Kind::Disconnect, now);

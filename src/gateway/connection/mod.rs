@@ -48,6 +48,7 @@ mod upstream_head;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
 
@@ -58,6 +59,7 @@ pub use self::receive::Receive;
 use super::env::Env;
 use super::fault::{Fault, UpstreamFault};
 use super::metrics::{self, Leg};
+use super::secure::Secured;
 use crate::auth::token::TokenFault;
 use crate::guard::{Judged, Payload};
 use crate::limits::RECEIVE_BYTES;
@@ -82,6 +84,8 @@ pub enum Event {
     ClientSendBroken(u64),
     /// An upstream connection is there.
     UpstreamReady,
+    /// An upstream connection is there, protected by TLS as this says.
+    UpstreamSecured(Arc<Secured>),
     /// None can be had.
     UpstreamRefused(Fault),
     /// The receive buffer comes back with what the upstream sent.
@@ -377,6 +381,12 @@ impl Connection {
                 self.sending_since_ns = None;
                 self.sending_bytes = 0;
                 self.count_sent(bytes, turn);
+            }
+            Event::UpstreamSecured(secured) => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.upstream_tls = Some(secured);
+                }
+                self.absorb(Event::UpstreamReady, turn);
             }
             Event::UpstreamReady => match self.link {
                 Link::Asked => {

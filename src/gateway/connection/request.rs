@@ -70,6 +70,8 @@ impl Connection {
             call: None,
             grant: None,
             origin: None,
+            tls: self.life.tls_brief(),
+            upstream_tls: None,
             upstream_session: None,
             upstream_event: None,
             request_memory: turn.env.budget.reservation(),
@@ -209,13 +211,15 @@ impl Connection {
         exchange.token = first_use;
         match checked {
             Ok((identity, caller)) => {
+                let subject = self.life.subject(&caller.subject);
+                let caller = Caller { subject, ..caller.clone() };
                 if let Some(reason) = snapshot.deny.denies(identity) {
                     // Why: the refusal is recorded with the subject; it is known who tried.
-                    exchange.caller = Some(caller.clone());
+                    exchange.caller = Some(caller);
                     self.tell_connect(turn);
                     return Err(Fault::Denied(reason));
                 }
-                exchange.caller = Some(caller.clone());
+                exchange.caller = Some(caller);
                 self.phase = Phase::Head;
                 self.tell_connect(turn);
                 self.authorize_head(turn)
