@@ -17,20 +17,14 @@ use tokio::time::Instant;
 use tokio_uring::net::TcpStream;
 
 use super::core::Worker;
-use super::receive::receive;
+use super::handshake;
+use super::pipe::Pipe;
 use super::socket;
 use super::upstream::Upstream;
 use crate::gateway::connection::{Action, Connection, Event, ToClient};
 use crate::gateway::fault::Fault;
 use crate::gateway::metrics::Leg;
 use crate::guard::Payload;
-
-/// Sends of up to this many bytes in several pieces are put together first: copying so little costs
-/// less than a vectored operation (a 2 KiB copy is 34 ns).
-const JOIN_BYTES_MAX: usize = 4096;
-
-/// Bound: pieces of one vectored operation. The kernel refuses more (UIO_MAXIOV, uio.h).
-const PIECES_MAX: usize = 1024;
 
 /// An operation that only an exchange has under way. Boxed, so that a connection that waits does not
 /// keep room for it; that costs 20 ns for each.
@@ -43,48 +37,6 @@ async fn done<T>(pending: &mut Pending<T>) -> T {
     output
 }
 
-/// Sends all pieces; gives the bytes sent.
-async fn send(stream: Rc<TcpStream>, mut pieces: Vec<Bytes>) -> (io::Result<()>, u64) {
-    let mut total: u64 = 0;
-    let bytes: usize = pieces.iter().map(Bytes::len).sum();
-    if pieces.len() > 1 && bytes <= JOIN_BYTES_MAX {
-        let mut joined = BytesMut::with_capacity(bytes);
-        for piece in &pieces {
-            joined.extend_from_slice(piece);
-        }
-        pieces = vec![joined.freeze()];
-    }
-    while !pieces.is_empty() {
-        let behind = match pieces.len() {
-            0..=PIECES_MAX => Vec::new(),
-            _ => pieces.split_off(PIECES_MAX),
-        };
-        let (result, mut back) = if pieces.len() == 1 {
-            let (result, piece) =
-                stream.write(pieces.pop().expect("one piece is there")).submit().await;
-            (result, vec![piece])
-        } else {
-            stream.writev(pieces).await
-        };
-        match result {
-            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), total),
-            Ok(mut sent) => {
-                total += sent as u64;
-                back.retain_mut(|piece| {
-                    let taken = sent.min(piece.len());
-                    sent -= taken;
-                    let _ = piece.split_to(taken);
-                    !piece.is_empty()
-                });
-                pieces = back;
-                pieces.extend(behind);
-            }
-            Err(error) => return (Err(error), total),
-        }
-    }
-    (Ok(()), total)
-}
-
 fn pieces_of(payload: Payload, into: &mut Vec<Bytes>) {
     into.extend(payload.into_iter().filter(|piece| !piece.is_empty()));
 }
@@ -94,10 +46,25 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     // Heads and bodies go out in one operation; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     let stream = Rc::new(stream);
+    let local = socket::local_address(&*stream);
+    let opened = worker.now();
+    let (pipe, secured) = match worker.acceptor(listener) {
+        None => (Pipe::plain(stream.clone()), None),
+        // Boxed: it is over before anything else begins, and nothing keeps room for it.
+        Some(acceptor) => {
+            match Box::pin(handshake::accept(&worker, &stream, &acceptor, source)).await {
+                Some((pipe, secured)) => (pipe, Some(secured)),
+                None => return,
+            }
+        }
+    };
+    let pipe = Rc::new(pipe);
     let number = worker.number();
     let progress = worker.progress();
-    let local = socket::local_address(&*stream);
-    let mut connection = Connection::new(source, listener, worker.now()).on(local);
+    let mut connection = Connection::new(source, listener, opened).on(local);
+    if let Some(secured) = secured {
+        connection = connection.secured(secured);
+    }
     let mut unacknowledged = None;
     let mut upstream: Option<Upstream> = None;
     let mut event = Event::Wake;
@@ -125,7 +92,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
         for action in actions.drain(..) {
             match action {
                 Action::ReadClient(into) => {
-                    client_read.set(Some(receive(stream.clone(), into)));
+                    client_read.set(Some(pipe.clone().receive(into)));
                 }
                 Action::SendClient(released) => {
                     let mut pieces = Vec::with_capacity(released.len() * 3);
@@ -137,13 +104,13 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                             ToClient::Unavailable(text) => pieces.push(text.into_inner()),
                         }
                     }
-                    client_send = Some(Box::pin(send(stream.clone(), pieces)));
+                    client_send = Some(Box::pin(pipe.clone().send(pieces)));
                 }
-                Action::ShutdownClient => socket::shutdown(&*stream, Shutdown::Write),
+                Action::ShutdownClient => pipe.end(Shutdown::Write),
                 Action::MeasureClient => measured = Some(socket::unacknowledged(&*stream)),
                 Action::CloseClient => {
                     unacknowledged = socket::unacknowledged(&*stream);
-                    socket::shutdown(&*stream, Shutdown::Both);
+                    pipe.end(Shutdown::Both);
                 }
                 Action::OpenUpstream { route, stream } => {
                     upstream_open = Some(Box::pin(worker.open_upstream(route, stream)));
@@ -152,11 +119,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                     let link = upstream.as_ref().expect("the machine sends on an open upstream");
                     let mut pieces = Vec::with_capacity(3);
                     pieces_of(payload.into_inner().into_inner(), &mut pieces);
-                    upstream_send = Some(Box::pin(send(link.stream.clone(), pieces)));
+                    upstream_send = Some(Box::pin(link.pipe.clone().send(pieces)));
                 }
                 Action::ReadUpstream(into) => {
                     let link = upstream.as_ref().expect("the machine reads from an open upstream");
-                    upstream_read = Some(Box::pin(receive(link.stream.clone(), into)));
+                    upstream_read = Some(Box::pin(link.pipe.clone().receive(into)));
                 }
                 Action::DropUpstream { reusable } => {
                     upstream_open = None;
@@ -217,8 +184,12 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
             {
                 match result {
                     Ok(link) => {
+                        let secured = link.secured.clone();
                         upstream = Some(link);
-                        Event::UpstreamReady
+                        match secured {
+                            Some(secured) => Event::UpstreamSecured(secured),
+                            None => Event::UpstreamReady,
+                        }
                     }
                     Err(fault) => Event::UpstreamRefused(fault),
                 }
@@ -232,7 +203,12 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
                         worker.counters().bytes(Leg::UpstreamIn, bytes as u64);
                         Event::UpstreamBytes(buffer)
                     }
-                    Err(_) => Event::UpstreamBroken,
+                    Err(error) => {
+                        if let Some(link) = &upstream {
+                            worker.tell_upstream_tls(&link.name, &error);
+                        }
+                        Event::UpstreamBroken
+                    }
                 }
             }
             (result, buffer) = async { client_read.as_mut().as_pin_mut().unwrap().await },
@@ -275,6 +251,9 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     }
     if let Some(operation) = client_read.as_mut().as_pin_mut() {
         let _ = operation.await;
+    }
+    if pipe.was_truncated() {
+        connection.note_truncated();
     }
     Box::pin(part(&worker, &connection, unacknowledged)).await;
 }

@@ -15,16 +15,18 @@ use tokio_uring::net::TcpListener;
 use super::receipts::{self, Receipts};
 use super::ring::Flags;
 use super::shared::{Shared, Signals};
-use super::upstream::{Pools, Upstream};
-use super::{client, socket};
+use super::tls::accept::Acceptor;
+use super::upstream::{NoLink, Pools, Upstream};
+use super::{client, handshake, socket};
 use crate::auth::cache::Cache;
 use crate::gateway::connection::Action;
 use crate::gateway::entries;
-use crate::gateway::env::{Env, Ids, Pseudonyms, WorkerCounters};
-use crate::gateway::fault::Fault;
+use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, WorkerCounters};
+use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::gateway::metrics::Counters;
 use crate::gateway::refusals::Refusals;
 use crate::guard::Scanner;
+use crate::limits::Limits;
 use crate::record::{Entry, Kind, PartKind, Progress, Recorder};
 use crate::types::Now;
 use crate::wire::json;
@@ -170,10 +172,75 @@ impl Worker {
         let settings = self.env.borrow().settings().clone();
         let pools = self.pools.clone();
         let workers = self.workers;
+        let shared = self.shared.clone();
         async move {
             let found = settings.routes.get(usize::from(route)).ok_or(Fault::PathUnknown)?;
             let cap = (found.connections as usize / workers).max(1);
-            pools.checkout(found.address, stream, cap, &settings.limits).await
+            let refused = match pools.checkout(found, stream, cap, &settings.limits).await {
+                Ok(link) => return Ok(link),
+                Err(NoLink::Fault(fault)) => return Err(fault),
+                Err(NoLink::Tls(refused)) => refused,
+            };
+            let fault = Fault::Upstream(UpstreamFault::Tls(refused.fault));
+            let words = refused.why.as_deref().unwrap_or(refused.fault.as_str());
+            let why = format!("upstream {}: {}", found.name, bounded(words));
+            notice(&shared, fault, why);
+            Err(fault)
+        }
+    }
+
+    /// What a listener shows and demands; `None` is plain HTTP.
+    pub fn acceptor(&self, listener: u16) -> Option<Arc<Acceptor>> {
+        self.shared.acceptor(listener)
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> Limits {
+        self.env.borrow().settings().limits.clone()
+    }
+
+    /// Waits until the drain begins.
+    pub async fn until_drain(&self) {
+        loop {
+            let changed = self.signals.changed.notified();
+            if self.shared.draining() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// A caller's handshake came to nothing: recorded within the rate, counted, logged.
+    pub fn tell_handshake(&self, source: std::net::SocketAddr, refused: &handshake::Refused) {
+        let now = self.now();
+        let fault = Fault::Handshake(refused.fault);
+        let label = fault.disposition().label;
+        self.counters.refused(label);
+        let words = refused.why.as_deref().unwrap_or(refused.fault.as_str());
+        let why = bounded(words);
+        {
+            let env = &mut *self.env.borrow_mut();
+            let limits = &env.snapshot.settings.limits;
+            if env.refusals.each(source.ip(), label, now, limits) {
+                let detail = entries::handshake_refused(source, label, &why, now);
+                let entry = Entry::new(Kind::Refusals, now).part(PartKind::Detail, detail);
+                if env.recorder.submit(entry).is_err() {
+                    // The queue is full: it is counted, and told with the others.
+                    env.refusals.count(source.ip(), label, now, limits);
+                }
+                self.pass_on(env);
+            }
+        }
+        notice(&self.shared, fault, format!("{source}: {why}"));
+    }
+
+    /// An upstream connection broke; where TLS says why, so does the log.
+    pub fn tell_upstream_tls(&self, upstream: &str, error: &std::io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(error) = inner {
+            let fault = Fault::Upstream(UpstreamFault::Tls(super::tls::why::fault(error)));
+            let why = format!("upstream {upstream}: {}", bounded(&error.to_string()));
+            notice(&self.shared, fault, why);
         }
     }
 
@@ -203,6 +270,20 @@ impl Worker {
         }
         self.pass_on(&mut env);
     }
+}
+
+/// Bound: what a peer can make the log and the record say about its handshake.
+const WHY_BYTES_MAX: usize = 400;
+
+fn bounded(why: &str) -> String {
+    let end = (0..=why.len().min(WHY_BYTES_MAX)).rev().find(|at| why.is_char_boundary(*at));
+    why[..end.unwrap_or(0)].to_owned()
+}
+
+fn notice(shared: &Shared, fault: Fault, why: String) {
+    let disposition = fault.disposition();
+    let (label, loud, blame) = (disposition.label, disposition.loud, disposition.blame);
+    (shared.notice)(Notice { label, loud, blame, exchange: None, why: Some(why) });
 }
 
 /// Runs a worker until the drain is over. Blocks the thread.

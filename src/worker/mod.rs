@@ -11,15 +11,23 @@
 //! | [`core`] | the worker thread: accept, drain, ticks |
 //! | [`client`] | the task of one client connection: performs actions, reports events |
 //! | [`receive`] | receiving without holding a buffer meanwhile |
+//! | [`send`] | sending all pieces of a message |
+//! | [`pipe`] | a connection, plain or under TLS |
+//! | [`handshake`] | TLS handshakes: time, bytes, and what becomes of refused ones |
 //! | [`receipts`] | who waits for the record; handing entries over turn by turn |
 //! | [`upstream`] | pools of kept upstream connections |
+//! | [`tls`] | TLS towards clients and upstreams |
 //! | [`socket`] | the few socket calls that the ring does not do |
 
 pub mod client;
 pub mod core;
+pub mod handshake;
+pub mod pipe;
 pub mod receipts;
 pub mod receive;
 pub mod ring;
+pub mod send;
 pub mod shared;
 pub mod socket;
+pub mod tls;
 pub mod upstream;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::tls::accept::Acceptor;
 use crate::gateway::budget::Budget;
 use crate::gateway::env::{Notice, Snapshot};
 use crate::gateway::metrics::Metrics;
@@ -27,6 +28,7 @@ pub struct Signals {
 /// What all workers share.
 pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
+    acceptors: ArcSwap<Vec<Option<Arc<Acceptor>>>>,
     generation: AtomicU64,
     /// Payload memory.
     pub budget: Arc<Budget>,
@@ -65,6 +67,7 @@ impl Shared {
             budget: Budget::new(limits.inflight_bytes_max),
             sessions: SessionTable::new(limits.token_cache_entries_max as usize),
             snapshot: ArcSwap::from_pointee(snapshot),
+            acceptors: ArcSwap::default(),
             metrics,
             connections: AtomicU64::new(0),
             clock,
@@ -99,6 +102,17 @@ impl Shared {
         });
         self.generation.fetch_max(generation, Ordering::AcqRel);
         self.wake();
+    }
+
+    /// What each listener shows and demands of callers from now on; connections that are open stay as
+    /// they are. `None` is plain HTTP, and so is a listener that is not in the list.
+    pub fn set_acceptors(&self, acceptors: Vec<Option<Arc<Acceptor>>>) {
+        self.acceptors.store(Arc::new(acceptors));
+    }
+
+    /// See [`Shared::set_acceptors`].
+    pub fn acceptor(&self, listener: u16) -> Option<Arc<Acceptor>> {
+        self.acceptors.load().get(usize::from(listener)).cloned().flatten()
     }
 
     /// The drain has begun.

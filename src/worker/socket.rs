@@ -39,6 +39,14 @@ pub fn receive<S: AsRawFd>(socket: &S, buffer: &mut BytesMut) -> Result<usize, E
     Ok(bytes)
 }
 
+/// Sends what the kernel takes of `bytes` at once; the rest is dropped.
+pub fn send_now<S: AsRawFd>(socket: &S, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(borrow(socket), bytes, flags);
+    }
+}
+
 /// The address that `socket` was accepted on.
 pub fn local_address<S: AsRawFd>(socket: &S) -> Option<SocketAddr> {
     rustix::net::getsockname(borrow(socket)).ok()?.try_into().ok()

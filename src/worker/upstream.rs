@@ -6,21 +6,25 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_uring::net::TcpStream;
 
-use super::socket;
-use crate::gateway::env::WorkerCounters;
+use super::handshake::{self, Refused};
+use super::pipe::Pipe;
+use crate::gateway::env::{Route, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
+use crate::gateway::secure::Secured;
 use crate::limits::Limits;
 
 struct Kept {
-    stream: Rc<TcpStream>,
+    pipe: Rc<Pipe>,
+    secured: Option<Arc<Secured>>,
     since: Instant,
     open: Open,
 }
@@ -41,8 +45,23 @@ impl Drop for Open {
     }
 }
 
-struct Pool {
+/// What tells pools apart: where they lead, and the demands under which their connections were made.
+/// Why the latter: of two upstreams at one address each has its own certificates, and a connection made
+/// under demands of before a reload is not used after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
     address: SocketAddr,
+    tls: Option<u64>,
+}
+
+impl Key {
+    fn of(route: &Route) -> Key {
+        Key { address: route.address, tls: route.tls.as_ref().map(|tls| tls.number) }
+    }
+}
+
+struct Pool {
+    key: Key,
     idle: Vec<Kept>,
     open: usize,
     waiting: VecDeque<oneshot::Sender<Slot>>,
@@ -51,14 +70,14 @@ struct Pool {
 /// The right to have one counted connection; given back when dropped.
 struct Slot {
     pools: Rc<Pools>,
-    address: SocketAddr,
+    key: Key,
     armed: bool,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.armed {
-            self.pools.give_back(self.address);
+            self.pools.give_back(self.key);
         }
     }
 }
@@ -72,9 +91,27 @@ pub struct Pools {
 /// A connection in use by one exchange.
 pub struct Upstream {
     /// The connection.
-    pub stream: Rc<TcpStream>,
+    pub pipe: Rc<Pipe>,
+    /// What protects it.
+    pub secured: Option<Arc<Secured>>,
+    /// Name of the upstream.
+    pub name: Arc<str>,
     slot: Option<Slot>,
     open: Open,
+}
+
+/// Why there is no connection.
+pub enum NoLink {
+    /// As the fault says.
+    Fault(Fault),
+    /// The TLS handshake failed.
+    Tls(Refused),
+}
+
+impl From<Fault> for NoLink {
+    fn from(fault: Fault) -> NoLink {
+        NoLink::Fault(fault)
+    }
 }
 
 impl Pools {
@@ -83,53 +120,55 @@ impl Pools {
         Rc::new(Pools { pools: RefCell::default(), counters })
     }
 
-    fn with<T>(&self, address: SocketAddr, work: impl FnOnce(&mut Pool) -> T) -> T {
+    fn with<T>(&self, key: Key, work: impl FnOnce(&mut Pool) -> T) -> T {
         let mut pools = self.pools.borrow_mut();
-        let at = match pools.iter().position(|pool| pool.address == address) {
+        let at = match pools.iter().position(|pool| pool.key == key) {
             Some(at) => at,
             None => {
                 let (idle, waiting) = (Vec::new(), VecDeque::new());
-                pools.push(Pool { address, idle, open: 0, waiting });
+                pools.push(Pool { key, idle, open: 0, waiting });
                 pools.len() - 1
             }
         };
         work(&mut pools[at])
     }
 
-    /// Gets a connection to `address`. `stream`: the caller may hold it for long; it is neither counted
-    /// nor kept. `cap` is this worker's share of the upstream's connections.
+    /// Gets a connection to the upstream of `route`. `stream`: the caller may hold it for long; it is
+    /// neither counted nor kept. `cap` is this worker's share of the upstream's connections.
+    ///
+    /// # Errors
+    /// Nothing was sent to the upstream but handshake messages of TLS.
     pub async fn checkout(
         self: Rc<Pools>,
-        address: SocketAddr,
+        route: &Route,
         stream: bool,
         cap: usize,
         limits: &Limits,
-    ) -> Result<Upstream, Fault> {
+    ) -> Result<Upstream, NoLink> {
+        let name = route.name.clone();
         if stream {
-            let stream = connect(address, limits).await?;
-            return Ok(Upstream { stream, slot: None, open: Open::new(&self.counters) });
+            let (pipe, secured) = connect(route, limits).await?;
+            let open = Open::new(&self.counters);
+            return Ok(Upstream { pipe, secured, name, slot: None, open });
         }
-        let slot = self.slot(address, cap, limits).await?;
-        while let Some(kept) = self.with(address, |pool| pool.idle.pop()) {
+        let key = Key::of(route);
+        let slot = self.slot(key, cap, limits).await?;
+        while let Some(kept) = self.with(key, |pool| pool.idle.pop()) {
             let idle_max = Duration::from_millis(limits.upstream_idle_ms_max);
-            if kept.since.elapsed() < idle_max && socket::is_quiet(&*kept.stream) {
-                return Ok(Upstream { stream: kept.stream, slot: Some(slot), open: kept.open });
+            let Kept { pipe, secured, since, open } = kept;
+            if since.elapsed() < idle_max && pipe.is_quiet() {
+                return Ok(Upstream { pipe, secured, name, slot: Some(slot), open });
             }
             // Closed, answered unasked, or too old: retired.
-            socket::shutdown(&*kept.stream, std::net::Shutdown::Both);
+            pipe.end(Shutdown::Both);
         }
-        let stream = connect(address, limits).await?;
-        Ok(Upstream { stream, slot: Some(slot), open: Open::new(&self.counters) })
+        let (pipe, secured) = connect(route, limits).await?;
+        Ok(Upstream { pipe, secured, name, slot: Some(slot), open: Open::new(&self.counters) })
     }
 
-    async fn slot(
-        self: &Rc<Pools>,
-        address: SocketAddr,
-        cap: usize,
-        limits: &Limits,
-    ) -> Result<Slot, Fault> {
+    async fn slot(self: &Rc<Pools>, key: Key, cap: usize, limits: &Limits) -> Result<Slot, Fault> {
         let receiver = {
-            let taken = self.with(address, |pool| {
+            let taken = self.with(key, |pool| {
                 if pool.open < cap {
                     pool.open += 1;
                     return Ok(None);
@@ -142,7 +181,7 @@ impl Pools {
                 Ok(Some(receiver))
             })?;
             match taken {
-                None => return Ok(Slot { pools: self.clone(), address, armed: true }),
+                None => return Ok(Slot { pools: self.clone(), key, armed: true }),
                 Some(receiver) => receiver,
             }
         };
@@ -150,9 +189,9 @@ impl Pools {
     }
 
     /// A slot is free: the next in the queue gets it, or it is gone.
-    fn give_back(self: &Rc<Pools>, address: SocketAddr) {
+    fn give_back(self: &Rc<Pools>, key: Key) {
         loop {
-            let next = self.with(address, |pool| {
+            let next = self.with(key, |pool| {
                 let next = pool.waiting.pop_front();
                 if next.is_none() {
                     pool.open -= 1;
@@ -160,7 +199,7 @@ impl Pools {
                 next
             });
             let Some(sender) = next else { return };
-            let slot = Slot { pools: self.clone(), address, armed: true };
+            let slot = Slot { pools: self.clone(), key, armed: true };
             match sender.send(slot) {
                 Ok(()) => return,
                 // Gave up waiting: the next one. The slot is not given back twice.
@@ -171,18 +210,17 @@ impl Pools {
 
     /// Takes a connection back after an exchange.
     pub fn put(self: &Rc<Pools>, upstream: Upstream, reusable: bool) {
-        let Upstream { stream, slot, open } = upstream;
+        let Upstream { pipe, secured, slot, open, .. } = upstream;
         match slot {
             Some(slot) if reusable => {
-                let address = slot.address;
-                self.with(address, |pool| {
-                    pool.idle.push(Kept { stream, since: Instant::now(), open });
+                self.with(slot.key, |pool| {
+                    pool.idle.push(Kept { pipe, secured, since: Instant::now(), open });
                 });
                 drop(slot);
             }
             slot => {
                 // Operations of the ring that still hold the connection complete with its end.
-                socket::shutdown(&*stream, std::net::Shutdown::Both);
+                pipe.end(Shutdown::Both);
                 drop(slot);
             }
         }
@@ -191,27 +229,38 @@ impl Pools {
     /// Closes connections that were idle for too long.
     pub fn prune(&self, limits: &Limits) {
         let idle_max = Duration::from_millis(limits.upstream_idle_ms_max);
-        for pool in self.pools.borrow_mut().iter_mut() {
+        let mut pools = self.pools.borrow_mut();
+        for pool in pools.iter_mut() {
             pool.idle.retain(|kept| {
                 let keep = kept.since.elapsed() < idle_max;
                 if !keep {
-                    socket::shutdown(&*kept.stream, std::net::Shutdown::Both);
+                    kept.pipe.end(Shutdown::Both);
                 }
                 keep
             });
         }
+        // Bound: each change of certificates makes pools of its own.
+        pools.retain(|pool| pool.open > 0 || !pool.idle.is_empty() || !pool.waiting.is_empty());
     }
 }
 
-async fn connect(address: SocketAddr, limits: &Limits) -> Result<Rc<TcpStream>, Fault> {
+async fn connect(
+    route: &Route,
+    limits: &Limits,
+) -> Result<(Rc<Pipe>, Option<Arc<Secured>>), NoLink> {
     let bound = Duration::from_millis(limits.connect_ms_max);
-    match tokio::time::timeout(bound, TcpStream::connect(address)).await {
-        Err(_) => Err(Fault::Upstream(UpstreamFault::ConnectTimeout)),
-        Ok(Err(_)) => Err(Fault::Upstream(UpstreamFault::Unreachable)),
-        Ok(Ok(stream)) => {
-            // Heads and bodies go out in one operation; waiting for more would only delay them.
-            let _ = stream.set_nodelay(true);
-            Ok(Rc::new(stream))
-        }
+    let stream = match tokio::time::timeout(bound, TcpStream::connect(route.address)).await {
+        Err(_) => return Err(Fault::Upstream(UpstreamFault::ConnectTimeout).into()),
+        Ok(Err(_)) => return Err(Fault::Upstream(UpstreamFault::Unreachable).into()),
+        Ok(Ok(stream)) => Rc::new(stream),
+    };
+    // Heads and bodies go out in one operation; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    match &route.tls {
+        None => Ok((Rc::new(Pipe::plain(stream)), None)),
+        Some(tls) => match handshake::open(&stream, tls, limits).await {
+            Ok((pipe, secured)) => Ok((Rc::new(pipe), Some(Arc::new(secured)))),
+            Err(refused) => Err(NoLink::Tls(refused)),
+        },
     }
 }

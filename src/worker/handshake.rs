@@ -1,0 +1,189 @@
+//! TLS handshakes: done within their time and bytes, verified, and where they fail, told.
+//!
+//! Nobody is authenticated yet, so what a refused caller can put into the record is bounded as for
+//! other refusals before authentication: one by one up to a rate for each source and reason, then as a
+//! count. The log has a line for each reason, with why.
+
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustix::io::Errno;
+use tokio::time::{Instant, timeout_at};
+use tokio_uring::net::TcpStream;
+
+use super::core::Worker;
+use super::pipe::{Pipe, with_ciphertext};
+use super::receive::readable;
+use super::send::send;
+use super::socket;
+use super::tls::accept::Acceptor;
+use super::tls::session::Session;
+use super::tls::why;
+use crate::gateway::env::RouteTls;
+use crate::gateway::secure::{Secured, TlsFault};
+use crate::limits::Limits;
+
+/// What a client gets that speaks plain HTTP to a port with TLS. Constant text: nobody is known, and
+/// nothing of what came is in it.
+const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 40\r\nConnection: close\r\n\r\nThis port speaks TLS: use https, please\n";
+
+/// Why a handshake came to nothing.
+pub struct Refused {
+    /// In one word.
+    pub fault: TlsFault,
+    /// In the words of the TLS library, where it said anything.
+    pub why: Option<String>,
+}
+
+impl Refused {
+    fn new(fault: TlsFault) -> Refused {
+        Refused { fault, why: None }
+    }
+
+    fn because(error: &rustls::Error) -> Refused {
+        Refused { fault: why::fault(error), why: Some(error.to_string()) }
+    }
+}
+
+/// Exchanges handshake messages until the handshake is over; gives what the peer sent behind it.
+async fn shake(
+    stream: &Rc<TcpStream>,
+    session: &mut Session,
+    limits: &Limits,
+) -> Result<BytesMut, Refused> {
+    let mut early = BytesMut::new();
+    let mut received = 0u64;
+    loop {
+        let mut out = BytesMut::new();
+        if session.output(&mut out) {
+            let (result, _) = send(stream.clone(), vec![out.freeze()]).await;
+            result.map_err(|_| Refused::new(TlsFault::Ended))?;
+        }
+        if !session.is_handshaking() {
+            return Ok(early);
+        }
+        if received > limits.tls_handshake_bytes_max {
+            return Err(Refused::new(TlsFault::TooLong));
+        }
+        readable(stream).await.map_err(|_| Refused::new(TlsFault::Ended))?;
+        let taken = with_ciphertext(stream, |ciphertext| {
+            let first = received == 0;
+            received += ciphertext.len() as u64;
+            session.input(ciphertext, |piece| early.extend_from_slice(piece)).map_err(|error| {
+                let mut refused = Refused::because(&error);
+                if first && refused.fault == TlsFault::NotTls && why::is_plain_http(ciphertext) {
+                    refused.fault = TlsFault::PlainHttp;
+                }
+                refused
+            })
+        });
+        match taken {
+            Ok(Some(result)) => result?,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(None) | Err(_) => return Err(Refused::new(TlsFault::Ended)),
+        }
+    }
+}
+
+/// Lets the peer read the alert, or the answer, before the connection is gone: a socket that is closed
+/// with bytes unread resets the connection.
+async fn linger(stream: &Rc<TcpStream>, limits: &Limits) {
+    socket::shutdown(&**stream, Shutdown::Write);
+    let until = Instant::now() + Duration::from_millis(limits.linger_ms_max);
+    let mut discarded = 0;
+    while discarded <= limits.linger_bytes_max {
+        match timeout_at(until, readable(stream)).await {
+            Ok(Ok(())) => {}
+            _ => break,
+        }
+        match with_ciphertext(stream, <[u8]>::len) {
+            Ok(Some(bytes)) => discarded += bytes as u64,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    socket::shutdown(&**stream, Shutdown::Both);
+}
+
+/// Does the handshake with a client. `None` when it failed: that is told, and the connection is over.
+pub async fn accept(
+    worker: &Worker,
+    stream: &Rc<TcpStream>,
+    acceptor: &Acceptor,
+    source: SocketAddr,
+) -> Option<(Pipe, Secured)> {
+    let limits = worker.limits();
+    let until = Instant::now() + Duration::from_millis(limits.tls_ms_max);
+    let result = async {
+        let mut session = acceptor.session().map_err(|error| Some(Refused::because(&error)))?;
+        let shaken = async {
+            let early = shake(stream, &mut session, &limits).await?;
+            acceptor.verify_resumed(&session).map_err(|error| Refused::because(&error))?;
+            Ok(early)
+        };
+        let result = tokio::select! {
+            result = timeout_at(until, shaken) => {
+                result.unwrap_or_else(|_| Err(Refused::new(TlsFault::Timeout)))
+            }
+            // Nothing has begun here that a drain would wait for.
+            () = worker.until_drain() => return Err(None),
+        };
+        match result {
+            Ok(early) => {
+                let secured = session.secured();
+                let secured = secured.map_err(|error| Some(Refused::because(&error)))?;
+                Ok((Pipe::secured(stream.clone(), session, early), secured))
+            }
+            Err(refused) => {
+                let mut out = BytesMut::new();
+                session.output(&mut out);
+                if refused.fault == TlsFault::PlainHttp {
+                    out = BytesMut::from(PLAIN_ANSWER);
+                }
+                socket::send_now(&**stream, &out);
+                Err(Some(refused))
+            }
+        }
+    }
+    .await;
+    match result {
+        Ok(secured) => Some(secured),
+        Err(refused) => {
+            if let Some(refused) = refused {
+                worker.tell_handshake(source, &refused);
+                linger(stream, &limits).await;
+            }
+            None
+        }
+    }
+}
+
+/// Does the handshake with an upstream, within `limits`.
+///
+/// # Errors
+/// Nothing but handshake messages was sent; the connection is of no use.
+pub async fn open(
+    stream: &Rc<TcpStream>,
+    tls: &RouteTls,
+    limits: &Limits,
+) -> Result<(Pipe, Secured), Refused> {
+    let until = Instant::now() + Duration::from_millis(limits.tls_ms_max);
+    let mut session =
+        Session::open(&tls.config, tls.name.clone()).map_err(|error| Refused::because(&error))?;
+    let result = match timeout_at(until, shake(stream, &mut session, limits)).await {
+        Err(_) => Err(Refused::new(TlsFault::Timeout)),
+        Ok(Err(refused)) => Err(refused),
+        Ok(Ok(early)) => match session.secured() {
+            Ok(secured) => return Ok((Pipe::secured(stream.clone(), session, early), secured)),
+            Err(error) => Err(Refused::because(&error)),
+        },
+    };
+    let mut out = BytesMut::new();
+    session.output(&mut out);
+    socket::send_now(&**stream, &out);
+    socket::shutdown(&**stream, Shutdown::Both);
+    result
+}

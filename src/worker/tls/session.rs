@@ -1,0 +1,169 @@
+//! One TLS connection as a machine without I/O: ciphertext in, plaintext and ciphertext out.
+//!
+//! Why the buffered interface of rustls and not the unbuffered one: in rustls 0.23 only the former
+//! exports keying material, and the record binds a connection to its channel by that. Its buffers are
+//! emptied at each call: ciphertext that is no whole record yet (16 KiB at most, 64 KiB in a
+//! handshake) is all that stays.
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::Arc;
+
+use bytes::{BufMut as _, BytesMut};
+use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, Error, HandshakeKind, PeerMisbehaved, ServerConfig,
+    ServerConnection,
+};
+
+use super::peer;
+use crate::gateway::secure::{Secured, exporter_text};
+use crate::limits::TLS_RECORD_BYTES;
+
+/// Label of the exporter (RFC 9266 §4.2); its context is empty.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// One end of a TLS connection.
+pub struct Session {
+    tls: Connection,
+    ended: bool,
+}
+
+impl Session {
+    /// The accepting end.
+    ///
+    /// # Errors
+    /// A configuration that rustls does not take.
+    pub fn accept(config: &Arc<ServerConfig>) -> Result<Session, Error> {
+        Ok(Session::new(ServerConnection::new(config.clone())?.into()))
+    }
+
+    /// The connecting end, towards a server that has to be `name`.
+    ///
+    /// # Errors
+    /// A configuration that rustls does not take.
+    pub fn open(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Session, Error> {
+        Ok(Session::new(ClientConnection::new(config.clone(), name)?.into()))
+    }
+
+    fn new(mut tls: Connection) -> Session {
+        // Why: what is encrypted is taken out at once; a limit would cut a message in two.
+        tls.set_buffer_limit(None);
+        Session { tls, ended: false }
+    }
+
+    /// Takes what came from the peer, all of it; gives the plaintext in it to `plaintext`, piece by
+    /// piece. What is to be sent then waits for [`Session::output`], also after an error: the alert.
+    ///
+    /// # Errors
+    /// Of the handshake, or of a record: nothing that comes later on this connection can be trusted.
+    pub fn input(
+        &mut self,
+        mut ciphertext: &[u8],
+        mut plaintext: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        while !ciphertext.is_empty() && !self.ended {
+            match self.tls.read_tls(&mut ciphertext) {
+                Ok(0) => break,
+                Ok(_) => {}
+                // What rustls holds is full: a record or handshake message longer than allowed.
+                Err(_) => return Err(Error::PeerSentOversizedRecord),
+            }
+            let state = self.tls.process_new_packets()?;
+            let mut waiting = state.plaintext_bytes_to_read();
+            while waiting > 0 {
+                let mut reader = self.tls.reader();
+                let chunk = reader.fill_buf().map_err(|_| Error::General("no plaintext".into()))?;
+                let length = chunk.len();
+                plaintext(chunk);
+                reader.consume(length);
+                waiting = waiting.saturating_sub(length.max(1));
+            }
+            self.ended = state.peer_has_closed();
+        }
+        Ok(())
+    }
+
+    /// Takes out what is to be sent to the peer. True when there was anything.
+    pub fn output(&mut self, into: &mut BytesMut) -> bool {
+        let before = into.len();
+        while self.tls.wants_write() {
+            // Writing to memory does not fail.
+            if self.tls.write_tls(&mut into.writer()).is_err() {
+                break;
+            }
+        }
+        into.len() > before
+    }
+
+    /// Something is to be sent to the peer.
+    pub fn wants_output(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// Encrypts one record of at most [`TLS_RECORD_BYTES`] behind what `into` holds.
+    ///
+    /// # Errors
+    /// The connection is over, or its keys are used up.
+    pub fn encrypt(&mut self, plaintext: &[u8], into: &mut BytesMut) -> Result<(), Error> {
+        debug_assert!(plaintext.len() <= TLS_RECORD_BYTES);
+        self.tls.writer().write_all(plaintext).map_err(|_| Error::EncryptError)?;
+        self.output(into);
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent (`close_notify`, RFC 8446 §6.1), behind what `into` holds.
+    pub fn close(&mut self, into: &mut BytesMut) {
+        self.tls.send_close_notify();
+        self.output(into);
+    }
+
+    /// The handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// The peer has said that it will send no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The session was resumed: its peer was verified by an earlier handshake.
+    pub fn is_resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The chain that the peer showed, its own certificate first.
+    pub fn peer_chain(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        self.tls.peer_certificates().unwrap_or_default()
+    }
+
+    /// What the record says of the connection.
+    ///
+    /// # Errors
+    /// The handshake is not over.
+    pub fn secured(&self) -> Result<Secured, Error> {
+        let (Some(version), Some(suite)) =
+            (self.tls.protocol_version(), self.tls.negotiated_cipher_suite())
+        else {
+            return Err(Error::HandshakeNotComplete);
+        };
+        let version = match version {
+            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            _ => return Err(PeerMisbehaved::SelectedUnusableCipherSuiteForVersion.into()),
+        };
+        let exporter = self.tls.export_keying_material([0u8; 32], EXPORTER_LABEL, Some(&[])).ok();
+        let server_name = match &self.tls {
+            Connection::Server(server) => server.server_name().map(str::to_owned),
+            Connection::Client(_) => None,
+        };
+        Ok(Secured {
+            version,
+            suite: suite.suite().as_str().unwrap_or("unknown"),
+            server_name,
+            resumed: self.is_resumed(),
+            exporter: exporter.as_ref().map(exporter_text),
+            certificate: self.peer_chain().first().map(|own| peer::certificate(own)),
+        })
+    }
+}
