@@ -1,6 +1,7 @@
 //! The program: configuration, commands, admin endpoint, demo.
 
 pub mod admin;
+pub mod certificates;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -7,7 +7,7 @@
 //!
 //! | may change by SIGHUP | needs a restart |
 //! |---|---|
-//! | grants, upstreams, origins, rules, known secrets, masks, release levels | listeners, workers, issuers, record directory and keys, admin address, limits |
+//! | grants, upstreams, origins, certificates, rules, known secrets, masks, release levels | listeners, workers, issuers, record directory and keys, admin address, limits |
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::app::admin::{self, Admin, IssuerGauges, RecorderGauges, Sources};
+use crate::app::certificates::{self, Certificates};
 use crate::app::cli::Exit;
 use crate::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use crate::app::evidence::{self, Evidence, PolicyText};
@@ -41,6 +42,9 @@ use crate::worker::{core as worker, ring, socket};
 
 /// How often the main thread looks at signals and at the health of the other threads.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often it looks whether files of certificates changed.
+const CERTIFICATES_LOOK: Duration = Duration::from_secs(1);
 
 /// Connections that wait to be accepted, per worker (the kernel cuts it to `net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -115,6 +119,8 @@ pub struct Gateway {
     config: Mutex<Config>,
     /// What the rules in force were compiled from.
     texts: Mutex<RuleTexts>,
+    certificates: Mutex<Certificates>,
+    certificates_watch: Mutex<certificates::Watch>,
     addresses: Vec<SocketAddr>,
     admin: Option<Admin>,
     workers: Vec<JoinHandle<Result<(), String>>>,
@@ -237,6 +243,7 @@ fn settings(
     config: &Config,
     policy_id: Arc<str>,
     secrets: &Secrets,
+    certificates: &Certificates,
 ) -> Result<Settings, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut routes = Vec::new();
@@ -281,6 +288,7 @@ fn settings(
                 host: url.authority.clone(),
                 target: url.target.clone(),
                 address,
+                tls: certificates.connector(&upstream.name),
                 resource: upstream.resource.as_str().into(),
                 metadata_url,
                 metadata_path,
@@ -438,8 +446,13 @@ impl Gateway {
             None => Arc::new(DenyList::default()),
         };
         let policy = policy_text(&config, Vec::new(), &texts, &rules);
-        let settings =
-            Arc::new(settings(&config, policy.id.clone(), &secrets).map_err(StartFault::Config)?);
+        let certificates = Certificates::load(&config, None).map_err(StartFault::Config)?;
+        let mut certificates_watch = certificates::Watch::default();
+        certificates_watch.know(&config);
+        let settings = Arc::new(
+            settings(&config, policy.id.clone(), &secrets, &certificates)
+                .map_err(StartFault::Config)?,
+        );
 
         let (sockets, addresses) = bind(&config, cores.len())?;
 
@@ -508,6 +521,7 @@ impl Gateway {
             }),
             Box::new(notices()),
         ));
+        shared.set_acceptors(certificates.acceptors());
 
         let (publish, told) = (shared.clone(), evidence.clone());
         let issuers: Vec<String> = config.issuers.iter().map(|one| one.url.clone()).collect();
@@ -569,6 +583,8 @@ impl Gateway {
             shared,
             config: Mutex::new(config),
             texts: Mutex::new(texts),
+            certificates: Mutex::new(certificates),
+            certificates_watch: Mutex::new(certificates_watch),
             addresses,
             admin,
             workers,
@@ -651,6 +667,13 @@ impl Gateway {
         next.workers = current.workers.clone();
         next.admin = current.admin;
         next.deny_file.clone_from(&current.deny_file);
+        // Why: origins and certificates belong to a listener by its place in the list.
+        if pending.contains(&"listen") {
+            next.listens.clone_from(&current.listens);
+        }
+        let mut certificates =
+            self.certificates.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let loaded = Certificates::load(&next, Some(&certificates))?;
         let texts = rule_texts(&next)?;
         let mut compiled = self.texts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // Why: grants must be in force within a second, and compiling a pack takes longer than that on a
@@ -661,7 +684,7 @@ impl Gateway {
             compile(&texts)?
         };
         let policy = policy_text(&next, pending, &texts, &rules);
-        let settings = Arc::new(settings(&next, policy.id.clone(), &self.secrets)?);
+        let settings = Arc::new(settings(&next, policy.id.clone(), &self.secrets, &loaded)?);
         if !self.evidence.policy(&policy) {
             let seen = "the policy cannot be recorded now";
             return Err(vec![problem("record", seen, "a record that can be written")]);
@@ -671,10 +694,42 @@ impl Gateway {
             rules: rules.clone(),
             ..copy(snapshot)
         });
+        self.shared.set_acceptors(loaded.acceptors());
+        *certificates = loaded;
+        self.certificates_watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).know(&next);
         *current = next;
         *compiled = texts;
         log::info("reload", "the configuration was read again").write();
         Ok(())
+    }
+
+    /// Reads certificates, keys and authorities again when their files changed. What cannot be used
+    /// changes nothing. True when new ones are in force.
+    ///
+    /// # Errors
+    /// What cannot be used, once for each change.
+    pub fn renew_certificates(&self) -> Result<bool, Vec<Problem>> {
+        let current = self.config.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let changed = self
+            .certificates_watch
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .changed(&current);
+        if !changed {
+            return Ok(false);
+        }
+        let mut certificates =
+            self.certificates.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let loaded = Certificates::load(&current, Some(&certificates))?;
+        let policy_id = self.shared.snapshot().settings.policy_id.clone();
+        let settings = Arc::new(settings(&current, policy_id, &self.secrets, &loaded)?);
+        self.shared.change(|snapshot| Snapshot { settings: settings.clone(), ..copy(snapshot) });
+        self.shared.set_acceptors(loaded.acceptors());
+        *certificates = loaded;
+        for warning in certificates::warnings(&current) {
+            log::warn("certificates", warning).write();
+        }
+        Ok(true)
     }
 
     /// True when the gateway must stop by itself: a thread panicked, or the writer ended.
@@ -739,12 +794,15 @@ fn notices() -> impl Fn(Notice) + Send + Sync {
             *more += 1;
             return;
         }
-        let text = format!("{} (fault of the {})", notice.label, notice.blame.as_str());
+        let why = notice.why.map_or_else(String::new, |why| format!(": {why}"));
+        let text = format!("{}{why} (fault of the {})", notice.label, notice.blame.as_str());
         let line = match notice.loud {
             Loud::Alarm => log::error("fault", text),
             Loud::Quiet | Loud::Notice => log::warn("fault", text),
         };
-        line.field("exchange", notice.exchange.to_string()).field("more", *more).write();
+        line.field("exchange", notice.exchange.map(|id| id.to_string()))
+            .field("more", *more)
+            .write();
         *last = now;
         *more = 0;
     }
@@ -897,6 +955,19 @@ fn sources(
     }
 }
 
+fn renew_certificates(gateway: &Gateway) {
+    match gateway.renew_certificates() {
+        Ok(false) => {}
+        Ok(true) => log::info("certificates", "certificates or keys were read again").write(),
+        Err(problems) => {
+            for problem in problems {
+                let text = format!("{problem}; those before stay in force");
+                log::error("certificates", text).write();
+            }
+        }
+    }
+}
+
 /// The command: runs until SIGTERM or SIGINT, reads the configuration again at SIGHUP.
 pub fn run(path: &Path, host: Host) -> Exit {
     let config = match Config::load(path) {
@@ -939,8 +1010,13 @@ pub fn run(path: &Path, host: Host) -> Exit {
         .field("admin", gateway.admin_address().map(|address| address.to_string()))
         .write();
     let mut failing = false;
+    let mut looked = Instant::now();
     let broken = loop {
         let mut stop = false;
+        if looked.elapsed() >= CERTIFICATES_LOOK {
+            looked = Instant::now();
+            renew_certificates(&gateway);
+        }
         // Why here: whoever only reads the log has to learn that every call is refused.
         if gateway.progress().failed() != failing {
             failing = !failing;

@@ -13,6 +13,7 @@
 //! | `table` | typed access to a spanned TOML table |
 //! | `value` | durations, sizes, URLs, paths, names |
 //! | `sections` | one function for each section of the file |
+//! | `tls` | the tables `tls` of listeners and upstreams |
 //! | `files` | the files that are named |
 
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ mod files;
 mod problem;
 mod sections;
 mod table;
+mod tls;
 mod value;
 
 pub use files::{PrivateFault, SECRET_FILE_BYTES_MAX, one_secret, read_private};
@@ -94,6 +96,41 @@ pub struct Listen {
     pub origins: Vec<String>,
     /// Names beside those of the resources that a request may be sent to; others get 421.
     pub hosts: Vec<String>,
+    /// `tls`; `None` is plain HTTP.
+    pub tls: Option<ListenTls>,
+}
+
+/// `certificate` and `key`: files in PEM form, the key in private mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The certificate, then its chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// At least one; the first is for callers that name no server one of them is for.
+    pub pairs: Vec<PairFiles>,
+    /// They were written as a list.
+    pub is_list: bool,
+    /// Authorities of callers' certificates; `None`: callers are not asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// Callers without a certificate are refused.
+    pub client_certificate_required: bool,
+}
+
+/// `tls` of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Authorities of its certificate; `None`: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What the gateway shows it.
+    pub pair: Option<PairFiles>,
+    /// Who it has to be; `None`: the host of its URL.
+    pub server_name: Option<String>,
 }
 
 /// `[[upstream]]`.
@@ -105,6 +142,8 @@ pub struct Upstream {
     pub path: String,
     /// Where its calls go.
     pub url: HttpUrl,
+    /// `tls`, for an https URL.
+    pub tls: Option<UpstreamTls>,
     /// The public URL: audience that tokens need; distinct.
     pub resource: String,
     /// What the gateway itself presents to the upstream.

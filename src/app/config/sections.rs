@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::files;
 use super::problem::{At, Problem, Problems};
 use super::table::{Section, allowed_keys, as_integer, as_string, as_strings, kind_of};
 use super::value::{self, HttpUrl};
@@ -15,6 +14,8 @@ use super::{
     Config, Cores, Credential, Files, Grant, Guard, KnownSecret, Listen, MaskStyle, Record,
     Release, Upstream, Workers,
 };
+use super::{files, tls};
+use crate::app::certificates;
 use crate::app::witness::asker::Witness;
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
@@ -25,6 +26,7 @@ use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
 use crate::record::cosign::WitnessVerifier;
 use crate::record::{Keep, keys};
+use crate::worker::tls::open;
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
 const ENTRIES_MAX: usize = 4096;
@@ -94,6 +96,9 @@ pub(super) fn config(text: &str, path: &Path, files: Files) -> Result<Config, Ve
         public_text,
     };
     config.warnings = warnings(&config);
+    if files >= Files::Check {
+        config.warnings.extend(certificates::warnings(&config));
+    }
     Ok(config)
 }
 
@@ -285,11 +290,13 @@ fn listens(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Option<List
             }
             Some(address)
         });
-        if let Some(at) = section.value("tls", problems) {
-            let remedy = "no tls key: TLS is not in this version; \
-                          listen on loopback behind a proxy that ends TLS";
-            problems.at(&at, "tls is set", remedy);
+        let tls = tls::listen(&mut section, reading.base, problems);
+        if let Some(at) = tls.as_ref().filter(|_| reading.files >= Files::Check)
+            && let Err(faults) = certificates::acceptor(&at.value)
+        {
+            tls::tell(at, faults, problems);
         }
+        let tls = tls.map(|at| at.value);
         let mut origins = Vec::new();
         for at in section.strings("origins", problems).unwrap_or_default() {
             if accept(&at, value::origin, problems).is_some() {
@@ -302,7 +309,7 @@ fn listens(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Option<List
                 hosts.push(at.value.to_owned());
             }
         }
-        listens.push(address.map(|address| Listen { address, origins, hosts }));
+        listens.push(address.map(|address| Listen { address, origins, hosts, tls }));
         section.finish(problems);
     }
     distinct(&addresses, problems);
@@ -449,6 +456,7 @@ fn upstreams(
     }
     let (mut names, mut paths, mut resources) = (Vec::new(), Vec::new(), Vec::new());
     let mut upstreams = Vec::new();
+    let mut system = None;
     for mut section in sections.into_iter().take(ENTRIES_MAX) {
         let problems = &mut reading.problems;
         let mut text = |key, example, check: fn(&str) -> Result<(), _>, all: &mut Vec<_>| {
@@ -471,14 +479,12 @@ fn upstreams(
         let url = section.required("url", "url = \"http://127.0.0.1:3001/mcp\"", problems);
         let url = url.and_then(|at| {
             let url = accept(&at, HttpUrl::parse, problems)?;
-            if url.secure {
-                let remedy = "an http:// URL: TLS towards upstreams is not in this version; \
-                              put a proxy that speaks TLS between";
-                problems.at(&at, format!("{:?}", at.value), remedy);
-                return None;
-            }
             Some(url)
         });
+        let tls = tls::upstream(&mut section, reading.base, problems);
+        if let (Some(at), Some(false)) = (&tls, url.as_ref().map(|url| url.secure)) {
+            problems.at(at, "url is plain http", "an https:// URL, or no tls");
+        }
         let mut connections = limits.upstream_connections_max;
         if let Some(at) = section.integer("connections", problems) {
             match u64::try_from(at.value) {
@@ -492,11 +498,23 @@ fn upstreams(
             }
         }
         let credential = credential(&mut section, reading);
+        let place = section.place();
         section.finish(&mut reading.problems);
         let is_well_named = name.is_some();
         let entry = (|| {
             let (name, path, url, resource) = (name?, path?, url?, resource?);
-            Some(Upstream { name, path, url, resource, credential, connections })
+            let (place, tls) = match tls {
+                Some(at) => (at.with(()), Some(at.value)),
+                None => (At { key: format!("{}.tls", place.key), ..place }, None),
+            };
+            let entry = Upstream { name, path, url, tls, resource, credential, connections };
+            if reading.files >= Files::Check && entry.url.secure {
+                let system = system.get_or_insert_with(|| open::system_roots().0);
+                if let Err(faults) = certificates::connector(&entry, system) {
+                    tls::tell(&place, faults, &mut reading.problems);
+                }
+            }
+            Some(entry)
         })();
         upstreams.push(Named { name: written, is_well_named, entry });
     }
