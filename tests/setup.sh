@@ -51,9 +51,12 @@ setup_build() {
 }
 
 # What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,
-# two file systems to cut the power of, and the tool whose files key files are.
+# two file systems to cut the power of, the tool whose files key files are, and clients that speak TLS.
 setup_cargo_tests() {
-    debian_packages python3 e2fsprogs xfsprogs age
+    local wanted=(python3 e2fsprogs xfsprogs age openssl curl)
+    # Any Node will do.
+    command -v node > /dev/null || wanted+=(nodejs)
+    debian_packages "${wanted[@]}"
 }
 
 # The checker of licences and bans, built once for each version.

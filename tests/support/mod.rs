@@ -112,7 +112,7 @@ fn answer_documents(mut stream: TcpStream, keys: &str, discovery: &str) {
 }
 
 /// Reads one HTTP head; what was read beyond it stays in `kept`. `None` at a clean end.
-pub fn read_head(stream: &mut TcpStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+pub fn read_head(stream: &mut impl Read, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     loop {
         if let Some(end) = find(kept, b"\r\n\r\n") {
             let rest = kept.split_off(end + 4);
@@ -128,7 +128,7 @@ pub fn read_head(stream: &mut TcpStream, kept: &mut Vec<u8>) -> io::Result<Optio
 }
 
 /// Fills `kept` until it holds `length` bytes.
-pub fn read_up_to(stream: &mut TcpStream, kept: &mut Vec<u8>, length: usize) -> io::Result<()> {
+pub fn read_up_to(stream: &mut impl Read, kept: &mut Vec<u8>, length: usize) -> io::Result<()> {
     let mut room = [0u8; 16 * 1024];
     while kept.len() < length {
         match stream.read(&mut room)? {
@@ -158,12 +158,12 @@ pub fn status(head: &[u8]) -> u16 {
 /// Reads one whole answer from a keep-alive connection: status and body. Every byte read is added
 /// to `ledger` the moment it is there, so that an answer cut short is seen as far as it came.
 pub fn read_answer(
-    stream: &mut TcpStream,
+    stream: &mut impl Read,
     kept: &mut Vec<u8>,
     ledger: &mut impl Extend<u8>,
 ) -> io::Result<(u16, Vec<u8>)> {
-    struct Logged<'a, L>(&'a mut TcpStream, &'a mut L);
-    impl<L: Extend<u8>> Logged<'_, L> {
+    struct Logged<'a, S, L>(&'a mut S, &'a mut L);
+    impl<S: Read, L: Extend<u8>> Logged<'_, S, L> {
         fn more(&mut self, kept: &mut Vec<u8>) -> io::Result<()> {
             let mut room = [0u8; 16 * 1024];
             let read = self.0.read(&mut room)?;
@@ -352,6 +352,35 @@ fingerprint_key = "{here}/fingerprint.key"
     /// Its process id, while it runs.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("running").id()
+    }
+
+    /// Replaces a piece of the configuration.
+    pub fn configure(&self, old: &str, new: &str) {
+        let config = self.directory.join("stenograph.toml");
+        let text = std::fs::read_to_string(&config).expect("config is there");
+        assert!(text.contains(old), "{old}");
+        std::fs::write(&config, text.replacen(old, new, 1)).expect("written");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.directory.join("serve.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Waits until the log holds `text`, at most 10 s.
+    pub fn wait_for_log(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{text} is not in {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Has it read its configuration again.
+    pub fn reload(&self) {
+        let process = rustix::process::Pid::from_child(self.child.as_ref().expect("running"));
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("signal");
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -1,0 +1,540 @@
+//! The gateway with TLS on both sides, as a process: real handshakes, real files, the record read
+//! back. What real clients do with it is in tests/tls_clients.rs.
+
+#[expect(dead_code, reason = "each test uses its part of it")]
+mod support;
+#[path = "tls_support/ends.rs"]
+mod tls_ends;
+mod tls_support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustls::server::WebPkiClientVerifier;
+use rustls::{HandshakeKind, ServerConfig};
+use support::{Gateway, IdentityProvider, RESOURCE, binary, call};
+use tls_ends::{Client, NAME, start_server};
+use tls_support::{Authority, For, Issued, VERSIONS, client_config, provider};
+
+/// A gateway with TLS, and whoever is around it.
+struct House {
+    directory: tempfile::TempDir,
+    gateway: Gateway,
+    provider: IdentityProvider,
+    servers: Authority,
+    callers: Authority,
+}
+
+/// What a house is built with.
+struct Plan<'a> {
+    /// Text of `tls` of the listener.
+    tls: &'a str,
+    /// Text behind the upstream's `resource`.
+    upstream: &'a str,
+    /// Scheme of the upstream's URL.
+    scheme: &'a str,
+    /// Further sections.
+    more: &'a str,
+    /// Cores of the workers.
+    cores: &'a str,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Plan {
+            tls: r#"{ certificate = "gateway.pem", key = "gateway.key" }"#,
+            upstream: "",
+            scheme: "http",
+            more: "",
+            cores: "[0]",
+        }
+    }
+}
+
+impl House {
+    /// Builds it in front of `upstream`; `prepare` writes further files.
+    fn build(
+        upstream: SocketAddr,
+        plan: &Plan<'_>,
+        prepare: impl FnOnce(&Path, &Authority, &Authority),
+    ) -> House {
+        let directory = tempfile::tempdir().unwrap();
+        let provider = IdentityProvider::start();
+        let program = binary(env!("CARGO_BIN_EXE_stenograph"));
+        let mut gateway = Gateway::prepare(
+            &program,
+            directory.path(),
+            &provider,
+            upstream,
+            plan.cores,
+            "written",
+            plan.more,
+        );
+        gateway.few_rules(support::ledger::FEW_RULES);
+        let (servers, callers) = (Authority::new("servers"), Authority::new("callers"));
+        servers.issue(&[NAME], "the gateway", For::Server).write(directory.path(), "gateway");
+        std::fs::write(directory.path().join("servers.pem"), servers.pem()).unwrap();
+        std::fs::write(directory.path().join("callers.pem"), callers.pem()).unwrap();
+        prepare(directory.path(), &servers, &callers);
+        let address = format!("address = \"{}\"", gateway.address);
+        gateway.configure(&address, &format!("{address}\ntls = {}", plan.tls));
+        let resource = format!("resource = \"{RESOURCE}\"");
+        gateway.configure(&resource, &format!("{resource}\n{}", plan.upstream));
+        let url = |scheme: &str| format!("url = \"{scheme}://{upstream}/mcp\"");
+        gateway.configure(&url("http"), &url(plan.scheme));
+        gateway.start();
+        House { directory, gateway, provider, servers, callers }
+    }
+
+    fn token(&self) -> String {
+        self.provider.token("erin", &["engineering"], RESOURCE)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway.address
+    }
+
+    /// A client of one version with this certificate.
+    fn client(
+        &self,
+        version: &'static rustls::SupportedProtocolVersion,
+        own: Option<&Issued>,
+    ) -> Arc<rustls::ClientConfig> {
+        Arc::new(client_config(self.servers.roots(), version, own))
+    }
+
+    /// All text of the record.
+    fn record(&self) -> String {
+        let mut plain = Vec::new();
+        for entry in std::fs::read_dir(self.directory.path().join("record/segments")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "seg") {
+                let file = std::fs::File::open(path).unwrap();
+                let _ = zstd::stream::read::Decoder::new(file)
+                    .and_then(|mut decoder| std::io::copy(&mut decoder, &mut plain));
+            }
+        }
+        String::from_utf8_lossy(&plain).into_owned()
+    }
+
+    /// One exchange as `show` gives it.
+    fn show(&self, id: &str) -> Vec<serde_json::Value> {
+        let (code, out, why) = self.gateway.command(&["show", id, "--json"]);
+        assert_eq!(code, 0, "{why}");
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn part<'a>(entries: &'a [serde_json::Value], kind: &str, part: &str) -> &'a serde_json::Value {
+    let entry = entries.iter().find(|entry| entry["kind"] == kind).expect("an entry");
+    let parts = entry["parts"].as_array().expect("parts");
+    &parts.iter().find(|one| one["kind"] == part).expect("a part")["json"]
+}
+
+/// A server's side: `issued`, and callers of `callers` required where given.
+fn server_config(issued: &Issued, callers: Option<&Authority>) -> Arc<ServerConfig> {
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS).unwrap();
+    let builder = match callers {
+        None => builder.with_no_client_auth(),
+        Some(callers) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(callers.roots()), provider())
+                .build()
+                .unwrap(),
+        ),
+    };
+    Arc::new(builder.with_single_cert(issued.chain(), issued.private_key()).unwrap())
+}
+
+// Mutants tried: the connect entry without `tls`; `Pools::checkout` that asks the socket and not the pipe
+// whether it is quiet (tickets make it a new connection for each call).
+#[test]
+fn a_call_under_tls_on_both_sides_is_recorded_with_its_channels() {
+    // The upstream's own house: an authority of its own, which also knows the gateway.
+    let inside = Authority::new("inside");
+    let server = inside.issue(&["tools.inside.test"], "tools", For::Server);
+    let (upstream, seen) = start_server(Some(server_config(&server, Some(&inside))));
+    let shown = inside.issue(&["gateway.inside.test"], "gateway inside", For::Client);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#,
+        upstream: r#"tls = { ca = "inside.pem", certificate = "own.pem", key = "own.key", server_name = "tools.inside.test" }"#,
+        scheme: "https",
+        ..Plan::default()
+    };
+    let mut house = House::build(upstream, &plan, |directory, _, _| {
+        std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+        shown.write(directory, "own");
+    });
+    let own = house.callers.issue(&["agent.example.test"], "agent 7", For::Client);
+    let token = house.token();
+    for version in VERSIONS {
+        let mut client = Client::connect(house.address(), &house.client(version, Some(&own)));
+        let (status, id) = client.call_for_id(&token, 1, "once");
+        assert_eq!(status, 200);
+        for (number, length) in [(2, 1), (3, 1_000), (4, 100_000), (5, 1_000_000)] {
+            let text = "x".repeat(length);
+            let (status, body) = client.call(&token, number, &text).unwrap();
+            assert!(status == 200 && body.contains(&format!("\"{text}\"")), "{status}, {length}");
+        }
+        let entries = house.show(&id);
+        let brief = part(&entries, "request", "verdict")["tls"].as_str().unwrap();
+        let name =
+            if version.version == rustls::ProtocolVersion::TLSv1_3 { "TLSv1.3" } else { "TLSv1.2" };
+        assert!(brief.starts_with(name) && brief.contains("_AES_256_GCM_"), "{brief}");
+        let certificate = &part(&entries, "request", "subject")["certificate"];
+        assert_eq!(certificate["subject"], "CN=agent 7");
+        assert_eq!(certificate["names"][0], "dns:agent.example.test");
+        let end = &part(&entries, "end", "detail")["upstream_tls"];
+        assert_eq!(end["version"], "TLSv1.3", "{end}");
+        assert_eq!(end["certificate"]["subject"], "CN=tools");
+        let (code, text, _) = house.gateway.command(&["show", &id]);
+        assert!(code == 0 && text.contains(name) && text.contains("CN=agent 7"), "{text}");
+        assert!(text.contains("CN=tools"), "{text}");
+        let exporter = client.exporter();
+        drop(client);
+        let record = house.record();
+        let at = record.find(&format!("\"exporter\":\"{exporter}\"")).expect("it is recorded");
+        let connect = &record[record[..at].rfind("\"source\"").unwrap()..];
+        let connect = &connect[..connect.find("}}").unwrap()];
+        for part in [name, &format!("\"server_name\":\"{NAME}\""), "\"subject\":\"CN=agent 7\""] {
+            assert!(connect.contains(part), "{part}: {connect}");
+        }
+    }
+    // Kept connections are used again although the server sent tickets on them.
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 10);
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
+    let clients = seen.clients.lock().unwrap();
+    assert_eq!(clients[0].0.as_deref(), Some(&shown.chain()[0][..]));
+    assert_eq!(clients[0].1.as_deref(), Some("tools.inside.test"));
+    drop(clients);
+    assert!(house.gateway.stop());
+    let (code, _, why) = house.gateway.command(&["verify", "--key", &house.gateway.verifier]);
+    assert_eq!(code, 0, "{why}");
+}
+
+// Mutants tried: refused handshakes without an entry; without a notice.
+#[test]
+fn who_is_refused_is_refused_with_a_line_that_says_why() {
+    let (upstream, seen) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem", client_certificate = "required" }"#,
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let other = Authority::new("other");
+    let token = house.token();
+    let cases = [
+        (None, "tls-certificate-missing", "peer sent no certificates"),
+        (Some(other.issue(&[], "foreign", For::Client)), "tls-certificate-issuer", "UnknownIssuer"),
+        (
+            Some(house.callers.expired(&[], "old", For::Client)),
+            "tls-certificate-expired",
+            "expired",
+        ),
+    ];
+    for (own, label, why) in &cases {
+        for version in VERSIONS {
+            let config = house.client(version, own.as_ref());
+            let error = Client::connect(house.address(), &config).call(&token, 1, "x").unwrap_err();
+            assert!(error.to_string().contains("alert"), "the caller is told: {error}");
+        }
+        house.gateway.wait_for_log(&format!("{label}: 127.0.0.1:"));
+        let log = house.gateway.log();
+        let line = log.lines().find(|line| line.contains(label)).unwrap();
+        assert!(line.contains(why), "{line}");
+    }
+    // Whoever does not trust the gateway says so by an alert.
+    let config = Arc::new(client_config(other.roots(), VERSIONS[1], None));
+    assert!(Client::connect(house.address(), &config).shake().is_err());
+    house.gateway.wait_for_log("tls-alert: ");
+    std::thread::sleep(Duration::from_millis(300));
+    let record = house.record();
+    for label in [
+        "tls-certificate-missing",
+        "tls-certificate-issuer",
+        "tls-certificate-expired",
+        "tls-alert",
+    ] {
+        assert!(record.contains(&format!("\"reason\":\"{label}\"")), "{label}");
+    }
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
+}
+
+// Mutant tried: `timeout_at` around the handshake left out.
+#[test]
+fn a_handshake_has_a_deadline_and_garbage_gets_an_end() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan { more: "[limits]\ntls_ms_max = \"400ms\"", ..Plan::default() };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let connect = || {
+        let stream = TcpStream::connect(house.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    };
+    let begun = Instant::now();
+    let until_end = |mut stream: TcpStream| {
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard);
+        (heard, begun.elapsed())
+    };
+    // Silence, a part of a hello, and one byte at a time: all are cut by the clock.
+    let silent = connect();
+    let mut half = connect();
+    half.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
+    let mut drip = connect();
+    drip.set_nodelay(true).unwrap();
+    let dripping = std::thread::spawn(move || {
+        let begun = Instant::now();
+        for byte in [0x16u8, 3, 1, 2, 0].into_iter().chain(std::iter::repeat(1)) {
+            if drip.write_all(&[byte]).is_err() || begun.elapsed() > Duration::from_secs(5) {
+                return begun.elapsed();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        unreachable!("the bytes do not end");
+    });
+    for stream in [silent, half] {
+        let (_, took) = until_end(stream);
+        assert!((300..3_000).contains(&took.as_millis()), "{took:?}");
+    }
+    // It reads what comes for `linger_ms_max` (2 s) more, so that its word is not lost in a reset.
+    assert!(dripping.join().unwrap() < Duration::from_secs(4));
+    house.gateway.wait_for_log("tls-timeout: ");
+
+    let mut plain = connect();
+    plain.write_all(&call("/tools", "x", 1, "x")).unwrap();
+    let (heard, _) = until_end(plain);
+    let heard = String::from_utf8_lossy(&heard).into_owned();
+    assert!(heard.starts_with("HTTP/1.1 400 ") && heard.contains("https"), "{heard}");
+    assert!(heard.contains("Content-Length: 40") && heard.ends_with("please\n"), "{heard}");
+    house.gateway.wait_for_log("tls-plain-http: ");
+    let mut garbage = connect();
+    garbage.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
+    garbage.shutdown(Shutdown::Write).unwrap();
+    until_end(garbage);
+    house.gateway.wait_for_log("tls-not-tls: ");
+    let ended = connect();
+    ended.shutdown(Shutdown::Write).unwrap();
+    until_end(ended);
+    house.gateway.wait_for_log("tls-ended: ");
+    // And after all that it serves.
+    let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    assert_eq!(client.call(&house.token(), 1, "x").unwrap().0, 200);
+}
+
+#[test]
+fn any_cut_of_a_connection_gives_the_same_answer() {
+    let (upstream, _) = start_server(None);
+    let house = House::build(upstream, &Plan::default(), |_, _, _| {});
+    let token = house.token();
+    for version in VERSIONS {
+        for piece in [1, 3, 100, 16_384] {
+            let config = house.client(version, None);
+            let mut client = Client::connect_as(house.address(), &config, NAME, piece);
+            let (status, body) = client.call(&token, 1, "cut me").unwrap();
+            assert!(status == 200 && body.contains("cut me"), "{piece}: {status} {body}");
+        }
+    }
+}
+
+// Mutant tried: a ticketer for each worker.
+#[test]
+fn sessions_are_resumed_by_every_worker() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan { cores: "\"auto\"", ..Plan::default() };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let token = house.token();
+    for version in VERSIONS {
+        let config = house.client(version, None);
+        let mut kinds = Vec::new();
+        for _ in 0..8 {
+            let mut client = Client::connect(house.address(), &config);
+            assert_eq!(client.call(&token, 1, "x").unwrap().0, 200);
+            kinds.push(client.tls.conn.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds[0], HandshakeKind::Full);
+        assert!(kinds[1..].iter().all(|kind| *kind == HandshakeKind::Resumed), "{kinds:?}");
+    }
+    assert!(house.record().contains("\"resumed\":true"));
+}
+
+// Mutants tried: the watch that never settles; a load that keeps the pairs that could be read when
+// another could not.
+#[test]
+fn certificates_are_renewed_under_open_connections_and_bad_ones_change_nothing() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificates = [
+            { certificate = "gateway.pem", key = "gateway.key" },
+            { certificate = "second.pem", key = "second.key" },
+        ] }"#,
+        ..Plan::default()
+    };
+    // TOML 1.0 has inline tables on one line.
+    let tls = plan.tls.replace('\n', " ").replace(", ] }", " ] }").replace(",  ]", " ]");
+    let tls: String = tls.split_whitespace().collect::<Vec<_>>().join(" ").replace("}, ]", "} ]");
+    let plan = Plan { tls: &tls, ..Plan::default() };
+    let second = "*.second.example.test";
+    let house = House::build(upstream, &plan, |directory, servers, _| {
+        servers.issue(&[second], "second", For::Server).write(directory, "second");
+    });
+    let token = house.token();
+    let config = house.client(VERSIONS[1], None);
+    let shown = |name: &str| {
+        // A configuration of its own: no session to resume.
+        let config = house.client(VERSIONS[1], None);
+        let mut client = Client::connect_as(house.address(), &config, name, usize::MAX);
+        client.shake().map(|()| client.shown())
+    };
+    let (first, other) = (shown(NAME).unwrap(), shown("a.second.example.test").unwrap());
+    assert_ne!(first, other, "the certificate is chosen by name");
+    let mut open = Client::connect(house.address(), &config);
+    assert_eq!(open.call(&token, 1, "before").unwrap().0, 200);
+
+    // A key that does not belong to the certificate: nothing changes, and the log says why.
+    let renewed = house.servers.issue(&[NAME], "the gateway, renewed", For::Server);
+    tls_support::write_private(&house.directory.path().join("gateway.key"), &renewed.key);
+    house.gateway.wait_for_log("does not belong to");
+    assert_eq!(shown(NAME).unwrap(), first);
+    // The certificate follows: both are in force, without a signal.
+    std::fs::write(house.directory.path().join("gateway.pem"), &renewed.certificate).unwrap();
+    house.gateway.wait_for_log("were read again");
+    assert_eq!(shown(NAME).unwrap(), renewed.chain()[0].to_vec());
+    assert_eq!(shown("a.second.example.test").unwrap(), other);
+    assert_eq!(open.call(&token, 2, "after").unwrap().0, 200, "an open connection goes on");
+
+    // By SIGHUP at once, with files that cannot be read at all.
+    std::fs::write(house.directory.path().join("second.pem"), "no certificate").unwrap();
+    house.gateway.reload();
+    house.gateway.wait_for_log("holds no certificate");
+    assert_eq!(shown("a.second.example.test").unwrap(), other);
+}
+
+// Mutants tried: the verifier of upstreams that accepts any certificate; the fall back to plain.
+#[test]
+fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
+    let inside = Authority::new("inside");
+    let other = Authority::new("other");
+    let name = "tools.inside.test";
+    let good = inside.issue(&[name], "tools", For::Server);
+    let cases: [(Option<Issued>, &str, u16); 5] = [
+        (Some(other.issue(&[name], "tools", For::Server)), "upstream-tls-certificate-issuer", 502),
+        (
+            Some(inside.expired(&[name], "tools", For::Server)),
+            "upstream-tls-certificate-expired",
+            502,
+        ),
+        (
+            Some(inside.issue(&["else.inside.test"], "tools", For::Server)),
+            "upstream-tls-certificate-name",
+            502,
+        ),
+        (
+            Some(inside.issue(&[name], "tools", For::Client)),
+            "upstream-tls-certificate-purpose",
+            502,
+        ),
+        // Speaks plain HTTP: waits for a request that never comes.
+        (None, "upstream-tls-timeout", 504),
+    ];
+    for (issued, label, expected) in &cases {
+        let (upstream, seen) = start_server(issued.as_ref().map(|one| server_config(one, None)));
+        let plan = Plan {
+            upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
+            scheme: "https",
+            more: "[limits]\ntls_ms_max = \"500ms\"",
+            ..Plan::default()
+        };
+        let house = House::build(upstream, &plan, |directory, _, _| {
+            std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+        });
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        let (status, body) = client.call(&house.token(), 1, "secret of the caller").unwrap();
+        assert_eq!(status, *expected, "{label}: {body}");
+        house.gateway.wait_for_log(&format!("{label}: upstream tools: "));
+        assert_eq!(seen.requests.load(Ordering::SeqCst), 0, "{label}");
+    }
+    // The same house with the right one serves.
+    let (upstream, seen) = start_server(Some(server_config(&good, None)));
+    let plan = Plan {
+        upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
+        scheme: "https",
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |directory, _, _| {
+        std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+    });
+    let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    assert_eq!(client.call(&house.token(), 1, "x").unwrap().0, 200);
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
+}
+
+// Mutant tried: the end without `close_notify` is not noted.
+#[test]
+fn an_end_without_close_notify_is_noted_and_one_with_it_is_not() {
+    let (upstream, _) = start_server(None);
+    let house = House::build(upstream, &Plan::default(), |_, _, _| {});
+    let token = house.token();
+    let ends = |tell: bool| {
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        assert_eq!(client.call(&token, 1, "x").unwrap().0, 200);
+        if tell {
+            client.tls.conn.send_close_notify();
+            client.tls.conn.complete_io(&mut client.tls.sock).unwrap();
+        }
+        client.tls.sock.stream.shutdown(Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        let read = client.tls.read_to_end(&mut rest);
+        assert!(read.is_ok(), "the gateway says its own end: {read:?}");
+    };
+    let disconnects = |count: usize| {
+        let begun = Instant::now();
+        loop {
+            let record = house.record();
+            let seen = record.matches("\"why\":\"client-ended\"").count();
+            if seen >= count || begun.elapsed() > Duration::from_secs(5) {
+                assert_eq!(seen, count);
+                return record.matches("\"truncated\":true").count();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    ends(true);
+    assert_eq!(disconnects(1), 0);
+    ends(false);
+    assert_eq!(disconnects(2), 1);
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_certificates() {
+    let (upstream, _) = start_server(None);
+    let house = House::build(upstream, &Plan::default(), |_, _, _| {});
+    let directory = house.directory.path();
+    let check = || {
+        let done = std::process::Command::new(&house.gateway.binary)
+            .args(["check", "--config"])
+            .arg(directory.join("stenograph.toml"))
+            .output()
+            .unwrap();
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.code().unwrap(), out)
+    };
+    assert_eq!(check().0, 0);
+    house.servers.expired(&[NAME], "old", For::Server).write(directory, "gateway");
+    let (code, said) = check();
+    assert!(code == 0 && said.contains("has expired"), "{said}");
+    let stranger = house.servers.issue(&[NAME], "x", For::Server);
+    std::fs::write(directory.join("gateway.pem"), &stranger.certificate).unwrap();
+    let (code, said) = check();
+    assert!(code == 2 && said.contains("listen[0].tls.key") && said.contains("belong"), "{said}");
+    tls_support::write_private(&directory.join("gateway.key"), &stranger.key);
+    assert_eq!(check().0, 0);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(directory.join("gateway.key"), open).unwrap();
+    let (code, said) = check();
+    assert!(code == 2 && said.contains("chmod 600"), "{said}");
+}

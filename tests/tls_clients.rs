@@ -1,0 +1,279 @@
+//! Real clients against the gateway's TLS: openssl, curl, Node and Python, over 1.2 and 1.3, with and
+//! without a certificate of their own. `tests/run.sh` installs them; one that is not there fails the
+//! test.
+
+#[expect(dead_code, reason = "each test uses its part of it")]
+mod support;
+#[path = "tls_support/ends.rs"]
+#[expect(dead_code, reason = "each test uses its part of it")]
+mod tls_ends;
+mod tls_support;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::{Gateway, IdentityProvider, RESOURCE, binary, call};
+use tls_ends::{NAME, start_server};
+use tls_support::{Authority, For};
+
+struct House {
+    directory: tempfile::TempDir,
+    gateway: Gateway,
+    token: String,
+}
+
+/// A gateway that wants certificates of callers, or does not mind.
+fn house(client_certificate: &str) -> House {
+    let (upstream, _) = start_server(None);
+    let directory = tempfile::tempdir().unwrap();
+    let provider = IdentityProvider::start();
+    let program = binary(env!("CARGO_BIN_EXE_stenograph"));
+    let here = directory.path();
+    let mut gateway = Gateway::prepare(&program, here, &provider, upstream, "[0]", "written", "");
+    gateway.few_rules(support::ledger::FEW_RULES);
+    let (servers, callers, other) =
+        (Authority::new("servers"), Authority::new("callers"), Authority::new("other"));
+    servers.issue(&[NAME], "the gateway", For::Server).write(here, "gateway");
+    callers.issue(&["agent.example.test"], "agent", For::Client).write(here, "own");
+    other.issue(&[], "foreign", For::Client).write(here, "foreign");
+    for (authority, name) in [(&servers, "servers.pem"), (&callers, "callers.pem")] {
+        std::fs::write(here.join(name), authority.pem()).unwrap();
+    }
+    let address = format!("address = \"{}\"", gateway.address);
+    let tls = format!(
+        "tls = {{ certificate = \"gateway.pem\", key = \"gateway.key\", \
+         client_ca = \"callers.pem\", client_certificate = \"{client_certificate}\" }}"
+    );
+    let hosts = format!("hosts = [\"{NAME}\"]");
+    gateway.configure(&address, &format!("{address}\n{hosts}\n{tls}"));
+    gateway.start();
+    let token = provider.token("erin", &["engineering"], RESOURCE);
+    House { directory, gateway, token }
+}
+
+/// A program, where the files lie. Its word for what happened is on stdout.
+fn run(program: &str, arguments: &[&str], here: &Path, input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(here)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} (tests/run.sh installs it): {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).unwrap();
+    // openssl ends when its input does, so it has to be left open until the answer is there.
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        drop(stdin);
+    });
+    let output = child.wait_with_output().unwrap();
+    closing.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Each version with the words that openssl, curl, Node and Python have for it.
+const VERSIONS: [(&str, &str, &str); 2] =
+    [("1.2", "tls1_2", "TLSv1.2"), ("1.3", "tls1_3", "TLSv1.3")];
+
+/// Name of the own certificate, and whether it is let in where one is required.
+const OWN: [(Option<&str>, bool); 3] =
+    [(Some("own"), true), (None, false), (Some("foreign"), false)];
+
+/// Runs `client` for each version and certificate against both kinds of gateways; it says whether the
+/// call was answered.
+fn each_case(client: impl Fn(&House, (&str, &str, &str), Option<&str>) -> (bool, String)) {
+    for demand in ["required", "optional"] {
+        let house = house(demand);
+        for version in VERSIONS {
+            for (own, good) in OWN {
+                let expected = good || (demand == "optional" && own.is_none());
+                let (answered, said) = client(&house, version, own);
+                assert_eq!(answered, expected, "{demand} {version:?} {own:?}: {said}");
+            }
+        }
+        house.gateway.wait_for_log("tls-certificate-issuer: 127.0.0.1:");
+        if demand == "required" {
+            house.gateway.wait_for_log("tls-certificate-missing: 127.0.0.1:");
+        }
+    }
+}
+
+#[test]
+fn openssl_s_client() {
+    each_case(|house, (_, flag, name), own| {
+        let connect = house.gateway.address.to_string();
+        let flag = format!("-{flag}");
+        let mut arguments = vec![
+            "s_client",
+            "-connect",
+            &connect,
+            "-servername",
+            NAME,
+            "-verify_hostname",
+            NAME,
+            "-CAfile",
+            "servers.pem",
+            "-verify_return_error",
+            "-ign_eof",
+            "-alpn",
+            "http/1.1",
+            "-keymatexport",
+            "EXPORTER-Channel-Binding",
+            "-keymatexportlen",
+            "32",
+            &flag,
+        ];
+        let files = own.map(|own| (format!("{own}.pem"), format!("{own}.key")));
+        if let Some((certificate, key)) = &files {
+            arguments.extend(["-cert", certificate, "-key", key]);
+        }
+        let request = text(&call("/tools", &house.token, 1, "by openssl"));
+        let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let output = run("openssl", &arguments, house.directory.path(), request.as_bytes());
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let answered = said.contains("\"by openssl\"");
+        if answered {
+            assert!(said.contains(name) && said.contains("ALPN protocol: http/1.1"), "{said}");
+            // The channel binding that openssl derived is the one in the record. In TLS 1.2 openssl's
+            // exporter has no context, and RFC 9266 wants an empty one.
+            if name == "TLSv1.3" {
+                let at = said.find("Keying material: ").expect("it is printed") + 17;
+                let exporter = said[at..at + 64].to_lowercase();
+                assert!(recorded(house).contains(&exporter), "{exporter}");
+            }
+        }
+        (answered, said)
+    });
+}
+
+fn recorded(house: &House) -> String {
+    let mut plain = Vec::new();
+    for entry in std::fs::read_dir(house.directory.path().join("record/segments")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            let file = std::fs::File::open(path).unwrap();
+            let _ = zstd::stream::read::Decoder::new(file)
+                .and_then(|mut decoder| std::io::copy(&mut decoder, &mut plain));
+        }
+    }
+    text(&plain)
+}
+
+const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"by a client"}}}"#;
+
+#[test]
+fn curl() {
+    each_case(|house, (number, _, _), own| {
+        let port = house.gateway.address.port();
+        let resolve = format!("{NAME}:{port}:127.0.0.1");
+        let url = format!("https://{NAME}:{port}/tools");
+        let bearer = format!("Authorization: Bearer {}", house.token);
+        let (least, most) = (format!("--tlsv{number}"), number.to_owned());
+        // Offers h2 and http/1.1, as curl does by itself.
+        let mut arguments = vec![
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--cacert",
+            "servers.pem",
+            "--resolve",
+            &resolve,
+            &least,
+            "--tls-max",
+            &most,
+            "-H",
+            &bearer,
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            "Accept: application/json, text/event-stream",
+            "-H",
+            "MCP-Protocol-Version: 2025-11-25",
+            "--data-binary",
+            BODY,
+            &url,
+        ];
+        let files = own.map(|own| (format!("{own}.pem"), format!("{own}.key")));
+        if let Some((certificate, key)) = &files {
+            arguments.extend(["--cert", certificate, "--key", key]);
+        }
+        let output = run("curl", &arguments, house.directory.path(), b"");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        (said.contains("\"by a client\""), said)
+    });
+}
+
+/// Port, name, token, version and own certificate as the scripts take them.
+fn script(
+    house: &House,
+    program: &str,
+    flag: &str,
+    code: &str,
+    version: &str,
+    own: Option<&str>,
+) -> (bool, String) {
+    let port = house.gateway.address.port().to_string();
+    let arguments = [flag, code, &port, NAME, &house.token, version, own.unwrap_or("-"), BODY];
+    let output = run(program, &arguments, house.directory.path(), b"");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    (said.contains("\"by a client\"") && said.contains(&format!("over {version}")), said)
+}
+
+const PYTHON: &str = r#"
+import http.client, ssl, socket, sys
+port, name, token, version, own, body = sys.argv[1:7]
+context = ssl.create_default_context(cafile="servers.pem")
+context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version.replace(".", "_"))
+context.set_alpn_protocols(["http/1.1"])
+if own != "-":
+    context.load_cert_chain(own + ".pem", own + ".key")
+sock = context.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), 20), server_hostname=name)
+connection = http.client.HTTPConnection(name)
+connection.sock = sock
+connection.request("POST", "/tools", body, {
+    "Authorization": "Bearer " + token, "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25"})
+print(connection.getresponse().read().decode(), "over", sock.version())
+"#;
+
+#[test]
+fn python() {
+    each_case(|house, (_, _, name), own| script(house, "python3", "-c", PYTHON, name, own));
+}
+
+const NODE: &str = r#"
+const [port, name, token, version, own, body] = process.argv.slice(1);
+const fs = require("fs"), https = require("https");
+const options = {
+  host: "127.0.0.1", port, servername: name, path: "/tools", method: "POST",
+  ca: fs.readFileSync("servers.pem"), minVersion: version, maxVersion: version,
+  headers: { Host: name, Authorization: "Bearer " + token, "Content-Type": "application/json",
+    Accept: "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25",
+    "Content-Length": Buffer.byteLength(body) },
+};
+if (own !== "-") {
+  options.cert = fs.readFileSync(own + ".pem");
+  options.key = fs.readFileSync(own + ".key");
+}
+const request = https.request(options, (answer) => {
+  const protocol = answer.socket.getProtocol();
+  let text = "";
+  answer.on("data", (data) => { text += data; });
+  answer.on("end", () => { console.log(text, "over", protocol); process.exit(0); });
+});
+request.on("error", (error) => { console.log(String(error)); process.exit(1); });
+request.end(body);
+"#;
+
+#[test]
+fn node() {
+    each_case(|house, (_, _, name), own| script(house, "node", "-e", NODE, name, own));
+}
