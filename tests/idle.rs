@@ -180,7 +180,7 @@ impl World {
             }
             Waiting::SilentStream => {
                 let head = format!(
-                    "GET /tools HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {}\r\n\
+                    "GET /tools HTTP/1.1\r\nHost: mcp.example.test\r\nAuthorization: Bearer {}\r\n\
                      Accept: text/event-stream\r\n\r\n",
                     self.token
                 );
