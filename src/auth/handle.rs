@@ -11,6 +11,10 @@
 //! | 0 to [`ORIGINAL_BYTES_MAX`] | the upstream's bytes as they came |
 //! | 16 | HMAC-SHA-256 over purpose, issuer, subject, upstream (each with its length) and all bytes before, cut to 128 bits |
 //!
+//! A `requestState` may be as long as a message, so it is not wrapped but marked: behind the server's text,
+//! which stays as it is, come a full stop and [`MARK_BYTES`] characters, base64url of version, our session
+//! and the HMAC over the same parts.
+//!
 //! It authenticates and does not encrypt: what is inside is no secret from its owner. A handle that is
 //! not the caller's is `None`, whatever is wrong with it, in time that does not depend on what is.
 
@@ -30,6 +34,9 @@ const FRAME_BYTES: usize = 1 + SessionId::BYTES + TAG_BYTES;
 pub const ORIGINAL_BYTES_MAX: usize = 1024;
 /// Longest handle, in characters.
 pub const HANDLE_BYTES_MAX: usize = (FRAME_BYTES + ORIGINAL_BYTES_MAX).div_ceil(3) * 4;
+
+/// Characters behind the full stop of a marked `requestState`.
+pub const MARK_BYTES: usize = FRAME_BYTES / 3 * 4;
 
 /// The gateway's key for handles. Hosts that share clients share it.
 #[derive(Clone)]
@@ -61,6 +68,9 @@ pub enum Purpose {
     Task,
     /// `requestState`.
     RequestState,
+    /// A task id that the gateway never gave out, in a form in which no server has given one out either.
+    /// It opens nothing.
+    Unknown,
 }
 
 impl Purpose {
@@ -71,6 +81,7 @@ impl Purpose {
             Purpose::LegacySession => 3,
             Purpose::Task => 4,
             Purpose::RequestState => 5,
+            Purpose::Unknown => 6,
         }
     }
 }
@@ -147,6 +158,37 @@ pub fn unwrap(
     Some((SessionId::from_bytes(session), bytes))
 }
 
+/// Whether `handle` has the form of one that some gateway wrapped, whoever it was made for.
+pub fn looks_wrapped(handle: &[u8]) -> bool {
+    let bytes = URL_SAFE_NO_PAD.decode(handle);
+    bytes.is_ok_and(|bytes| bytes.len() >= FRAME_BYTES && bytes[0] == VERSION)
+}
+
+/// What goes behind the server's `requestState` on its way to `owner`.
+pub fn mark(key: &HandleKey, owner: Owner<'_>, session: SessionId, state: &[u8]) -> String {
+    let mut frame = Vec::with_capacity(FRAME_BYTES);
+    frame.push(VERSION);
+    frame.extend_from_slice(&session.to_bytes());
+    let tag = tag(key, owner, Purpose::RequestState, &[&frame, state].concat());
+    frame.extend_from_slice(&tag);
+    format!(".{}", URL_SAFE_NO_PAD.encode(&frame))
+}
+
+/// Session and bytes of the server's `requestState` in a marked one, if it was marked for this owner.
+pub fn marked(key: &HandleKey, owner: Owner<'_>, handle: &[u8]) -> Option<(SessionId, usize)> {
+    let state_bytes = handle.len().checked_sub(1 + MARK_BYTES)?;
+    let (state, mark) = handle.split_at(state_bytes);
+    let frame = URL_SAFE_NO_PAD.decode(mark.strip_prefix(b".")?).ok()?;
+    let (said, found) = frame.split_at_checked(FRAME_BYTES - TAG_BYTES)?;
+    let wanted = tag(key, owner, Purpose::RequestState, &[said, state].concat());
+    if said[0] != VERSION || !bool::from(wanted.ct_eq(found)) {
+        return None;
+    }
+    let mut session = [0; SessionId::BYTES];
+    session.copy_from_slice(&said[1..]);
+    Some((SessionId::from_bytes(session), state_bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +243,39 @@ mod tests {
             let session = SessionId::from_bytes([7; 10]);
             let handle = wrap(&key(1), one, Purpose::Session, session, b"id").unwrap();
             prop_assert_eq!(unwrap(&key(1), two, Purpose::Session, handle.as_bytes()), None);
+        }
+    }
+
+    // Mutants: leaving the session or the state out of the tag of `mark`, or the owner out of `tag`.
+    #[test]
+    fn a_marked_state_is_its_owners_and_whole() {
+        let session = SessionId::from_bytes([7; 10]);
+        for state in ["", "opaque", "a.b", "\u{e9}\u{1f600}"] {
+            let whole = format!("{state}{}", mark(&key(1), OWNER, session, state.as_bytes()));
+            let back = |owner, text: &[u8]| marked(&key(1), owner, text);
+            assert_eq!(back(OWNER, whole.as_bytes()), Some((session, state.len())));
+            assert_eq!(back(Owner { subject: "mallory", ..OWNER }, whole.as_bytes()), None);
+            assert_eq!(back(Owner { upstream: "other", ..OWNER }, whole.as_bytes()), None);
+            assert_eq!(marked(&key(2), OWNER, whole.as_bytes()), None);
+            assert_eq!(back(OWNER, state.as_bytes()), None);
+            assert_eq!(back(OWNER, format!("x{whole}").as_bytes()), None);
+            for at in 0..whole.len() {
+                let mut bytes = whole.clone().into_bytes();
+                bytes[at] ^= 1;
+                assert_eq!(back(OWNER, &bytes), None, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_looks_wrapped_is_told_from_ids_of_servers() {
+        let session = SessionId::from_bytes([7; 10]);
+        for purpose in [Purpose::Task, Purpose::Unknown] {
+            let handle = wrap(&key(1), OWNER, purpose, session, b"id").unwrap();
+            assert!(looks_wrapped(handle.as_bytes()));
+        }
+        for id in ["", "1", "task-1", "786512e2-9e0d-44bd-8f29-789f820fe840", "gate-test"] {
+            assert!(!looks_wrapped(id.as_bytes()), "{id}");
         }
     }
 

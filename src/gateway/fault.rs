@@ -11,6 +11,7 @@
 
 use super::secure::TlsFault;
 use crate::auth::deny::DenyReason;
+use crate::auth::handle::Purpose;
 use crate::auth::token::TokenFault;
 use crate::guard::GuardFault;
 use crate::guard::policy::DenialReason;
@@ -31,6 +32,9 @@ pub const CODE_UPSTREAM: i32 = -31004;
 pub const CODE_RECORDER: i32 = -31005;
 /// JSON-RPC code of MCP 2026-07-28: header and body disagree.
 pub const CODE_HEADER_MISMATCH: i32 = -32020;
+
+/// JSON-RPC 2.0 §5.1: invalid parameters.
+pub const CODE_INVALID_PARAMS: i32 = -32602;
 
 /// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +120,8 @@ pub enum Fault {
     Denied(DenyReason),
     /// The issuer's keys cannot be had, so that no token of it can be judged.
     KeysUnavailable,
-    /// A session or event handle that is not the caller's.
-    HandleForeign,
+    /// A handle that is not the caller's.
+    HandleForeign(Purpose),
     /// A POST without Content-Length or Transfer-Encoding.
     LengthMissing,
     /// The body is longer than `body_bytes_max`.
@@ -234,8 +238,14 @@ impl Fault {
             Fault::KeysUnavailable => {
                 retry(d(Operator, 503, CODE_NOT_GRANTED, false, Alarm, "keys-unavailable"))
             }
-            Fault::HandleForeign => {
-                d(Client, 404, CODE_NOT_GRANTED, false, Notice, "handle-foreign")
+            Fault::HandleForeign(purpose) => {
+                let code = match purpose {
+                    Purpose::Session | Purpose::Event | Purpose::LegacySession => CODE_NOT_GRANTED,
+                    // What MCP 2026-07-28 has for a task that is not there and for a state that the
+                    // server did not make: a caller cannot tell another's from none.
+                    Purpose::Task | Purpose::RequestState | Purpose::Unknown => CODE_INVALID_PARAMS,
+                };
+                d(Client, 404, code, false, Notice, "handle-foreign")
             }
             Fault::LengthMissing => d(Client, 411, -32600, true, Quiet, "length-missing"),
             Fault::BodyTooLarge { .. } => {
@@ -352,9 +362,17 @@ impl Fault {
             Fault::KeysUnavailable => {
                 "the identity provider's keys cannot be fetched; try again later".into()
             }
-            Fault::HandleForeign => {
-                "no such session for this caller; start a new one with initialize".into()
-            }
+            Fault::HandleForeign(purpose) => match purpose {
+                Purpose::Session | Purpose::Event | Purpose::LegacySession => {
+                    "no such session for this caller; start a new one with initialize".into()
+                }
+                Purpose::Task | Purpose::Unknown => "no such task for this caller".into(),
+                Purpose::RequestState => {
+                    "this requestState was not given to this caller, or was changed; \
+                     call again without it"
+                        .into()
+                }
+            },
             Fault::LengthMissing => "a body needs Content-Length or chunked framing".into(),
             Fault::BodyTooLarge { seen, allowed } => {
                 format!("the body is {seen} bytes, allowed are {allowed} (body_bytes_max)")

@@ -3,6 +3,7 @@
 //! | link present | session | rule recorded |
 //! |---|---|---|
 //! | a wrapped `Mcp-Session-Id` of ours | the id inside the handle | `mcp-session` |
+//! | the handle of a task, or a marked `requestState`, without such a field | the id inside the handle | `task`, `request-state` |
 //! | an `initialize` request | a new id; later calls without a handle join it | `initialize` |
 //! | none | the last session of (issuer, subject, client, upstream) inside the idle window, else a new one | `idle-window` |
 //!
@@ -20,6 +21,10 @@ use crate::types::{Identity, Now, SessionId};
 pub enum SessionRule {
     /// The wrapped session handle.
     Handle,
+    /// The wrapped id of a task.
+    Task,
+    /// The marked state of a call that is made again.
+    RequestState,
     /// A handshake opens a session.
     Initialize,
     /// The idle window of the caller.
@@ -31,6 +36,8 @@ impl SessionRule {
     pub fn as_str(self) -> &'static str {
         match self {
             SessionRule::Handle => "mcp-session",
+            SessionRule::Task => "task",
+            SessionRule::RequestState => "request-state",
             SessionRule::Initialize => "initialize",
             SessionRule::IdleWindow => "idle-window",
         }

@@ -107,3 +107,254 @@ fn a_stream_is_opened_resumed_and_ended_by_its_owner() {
         .expect_answer(200, |answer| assert_eq!(answer.body, ""))
         .end();
 }
+
+fn with_tasks() -> Script {
+    Script::new(Plan { methods: vec!["tasks/*", "subscriptions/listen"], ..Plan::default() })
+}
+
+/// Fields and body of a request of the newer era.
+fn modern(method: &str, name: &str, params: &str) -> (String, String) {
+    let name = if name.is_empty() { String::new() } else { format!("Mcp-Name: {name}\r\n") };
+    let fields = format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{name}");
+    let body = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{{{params},\"_meta\":{{\
+         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}}}}}}"
+    );
+    (fields, body)
+}
+
+fn answer_of(result: &str) -> String {
+    json_answer("", &format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{result}}}"))
+}
+
+/// Alice starts a task that the server calls `t-1`; gives her handle.
+fn started(script: Script) -> (Script, String) {
+    let alice = script.stage.token("alice", 600);
+    let (fields, body) = modern("tools/call", "echo", "\"name\":\"echo\"");
+    let mut handle = String::new();
+    let script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["tools/call"])
+        .upstream(answer_of("{\"resultType\":\"task\",\"taskId\":\"t-1\",\"status\":\"working\"}"))
+        .expect_answer(200, |answer| {
+            let result = &answer.json()["result"];
+            assert_eq!(result["status"], "working");
+            handle = result["taskId"].as_str().unwrap().to_owned();
+            assert_ne!(handle, "t-1");
+        })
+        .expect_drop(true);
+    (script, handle)
+}
+
+// Checked against the mutants "a task goes out as it came" (`wrap` finds no tasks) and "any owner opens
+// it" (`unwrap` with the owner of constants).
+#[test]
+fn a_task_is_asked_after_by_its_owner_alone() {
+    let (script, handle) = started(with_tasks());
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    let (fields, body) = modern("tasks/get", &handle, &format!("\"taskId\":\"{handle}\""));
+    script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        // The routing field says what the body says, on both sides.
+        .expect_to_upstream(&["Mcp-Name: t-1\r\n", "\"taskId\":\"t-1\""])
+        .upstream(answer_of("{\"taskId\":\"t-1\",\"status\":\"completed\"}"))
+        .expect_answer(200, |answer| {
+            assert_eq!(answer.json()["result"]["status"], "completed");
+            assert_ne!(answer.json()["result"]["taskId"], "t-1");
+        })
+        .client(post(&mallory, &fields, &body))
+        .expect_error(404, -32602)
+        .expect_nothing()
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Answer, &["\"taskId\":"])
+        .expect_recorded(Kind::End, &[])
+        .expect_recorded(Kind::Request, &["\"session_rule\":\"task\"", "t-1"])
+        .expect_recorded(Kind::Answer, &[])
+        .expect_recorded(Kind::End, &[])
+        .expect_recorded(Kind::Refusal, &["mallory", "handle-foreign"])
+        .expect_recorded(Kind::End, &[])
+        .end();
+}
+
+// Checked against the mutant "what is not ours goes on as it came" (`open_task` gives nothing for it).
+#[test]
+fn a_task_id_that_was_never_given_out_opens_nothing() {
+    let (script, _) = started(with_tasks());
+    let mut script = script;
+    let mut inert = String::new();
+    for subject in ["alice", "mallory"] {
+        let token = script.stage.token(subject, 600);
+        let (fields, body) = modern("tasks/get", "t-1", "\"taskId\":\"t-1\"");
+        script = script
+            .client(post(&token, &fields, &body))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["tasks/get"]);
+        let sent = String::from_utf8(script.rig.requests.last().unwrap().clone()).unwrap();
+        assert!(!sent.contains("t-1"), "{sent}");
+        let at = sent.find("\"taskId\":\"").unwrap() + 10;
+        inert = sent[at..].split('"').next().unwrap().to_owned();
+        assert!(sent.contains(&format!("Mcp-Name: {inert}\r\n")), "{sent}");
+        // The server's own words for it reach the caller, the stand-in among them.
+        let error = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{{\"code\":-32602,\"message\":\"no {inert}\"}}}}"
+        );
+        script = script.upstream(json_answer("", &error)).expect_error(200, -32602);
+    }
+    // What stood in for it is no handle.
+    let mallory = script.stage.token("mallory", 600);
+    let (fields, body) = modern("tasks/get", &inert, &format!("\"taskId\":\"{inert}\""));
+    script.client(post(&mallory, &fields, &body)).expect_error(404, -32602).expect_nothing().end();
+}
+
+#[test]
+fn every_place_of_a_task_is_a_handle_of_the_owner() {
+    let (script, handle) = started(with_tasks());
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    let (fields, body) = modern(
+        "subscriptions/listen",
+        "",
+        &format!("\"notifications\":{{\"taskIds\":[\"{handle}\"]}}"),
+    );
+    let related = "\"_meta\":{\"io.modelcontextprotocol/related-task\":{\"taskId\":\"t-1\"}}";
+    let notes = [
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\",\"params\":{\"taskId\":\"t-1\"}}"
+            .to_owned(),
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{{related}}}}}"
+        ),
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"task\":{{\"taskId\":\"t-1\"}},\
+             \"tasks\":[{{\"taskId\":\"t-1\"}},{{\"taskId\":\"t-2\"}}],{related}}}}}"
+        ),
+    ];
+    let events: String = notes.iter().map(|note| chunk(&format!("data: {note}\n\n"))).collect();
+    script
+        .client(post(&mallory, &fields, &body))
+        .expect_error(404, -32602)
+        .expect_nothing()
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["\"taskIds\":[\"t-1\"]"])
+        .upstream(STREAM_HEAD.to_owned() + &events + "0\r\n\r\n")
+        .expect_answer(200, |answer| {
+            assert!(!answer.body.contains("\"t-"), "{answer:?}");
+            assert_eq!(answer.body.matches("\"taskId\":\"").count(), 6, "{answer:?}");
+        })
+        .end();
+}
+
+// MCP 2025-11-25: a client may run tasks for the server; it names them, the server asks after them.
+#[test]
+fn tasks_of_the_client_keep_their_names() {
+    let script = with_tasks();
+    let alice = script.stage.token("alice", 600);
+    let created =
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"task\":{\"taskId\":\"clients-own\"}}}";
+    let get =
+        "GET /codegen HTTP/1.1\r\nHost: g\r\nAccept: text/event-stream\r\nAuthorization: Bearer ";
+    let asks = "{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"tasks/get\",\"params\":{\"taskId\":\"clients-own\"}}";
+    script
+        .client(post(&alice, "", created))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["\"taskId\":\"clients-own\""])
+        .upstream("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        .expect_answer(202, |_| {})
+        .client(format!("{get}{alice}\r\n\r\n"))
+        .expect_stream_upstream()
+        .upstream_ready()
+        .expect_to_upstream(&["GET /mcp"])
+        .upstream(STREAM_HEAD.to_owned() + &chunk(&format!("data: {asks}\n\n")) + "0\r\n\r\n")
+        .expect_answer(200, |answer| assert!(answer.body.contains("clients-own"), "{answer:?}"))
+        .end();
+}
+
+// Checked against the mutants "any state goes on" (`marked` is not asked) and "the mark goes to the
+// server" (the edit that cuts it off is left out).
+#[test]
+fn a_request_state_comes_back_byte_for_byte_from_its_owner_alone() {
+    let script = Script::new(Plan::default());
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    // As a server may write it: with escapes that need not be.
+    let theirs = "a\\u0062c\\/d\\u00e9";
+    let (fields, body) = modern("tools/call", "echo", "\"name\":\"echo\"");
+    let mut state = String::new();
+    let script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["tools/call"])
+        .upstream(answer_of(&format!(
+            "{{\"resultType\":\"input_required\",\"requestState\":\"{theirs}\"}}"
+        )))
+        .expect_answer(200, |answer| {
+            let at = answer.body.find("\"requestState\":\"").unwrap() + 16;
+            state = answer.body[at..].split('"').next().unwrap().to_owned();
+            assert!(state.starts_with(theirs), "{state}");
+        });
+    let again = |state: &str| {
+        let params =
+            format!("\"name\":\"echo\",\"inputResponses\":{{}},\"requestState\":\"{state}\"");
+        modern("tools/call", "echo", &params)
+    };
+    let (fields, body) = again(&state);
+    let mut script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&[&format!("\"requestState\":\"{theirs}\"")])
+        .upstream(answer_of("{\"resultType\":\"complete\"}"))
+        .expect_answer(200, |_| {});
+    // A client that writes the same text in other escapes gives the same text back.
+    let decoded: String = serde_json::from_str(&format!("\"{state}\"")).unwrap();
+    let (fields, body) = again(&decoded.replace('.', "\\u002e"));
+    script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["\"requestState\":\"abc/d\u{e9}\""])
+        .upstream(answer_of("{\"resultType\":\"complete\"}"))
+        .expect_answer(200, |_| {});
+    for (token, state) in [
+        (&mallory, state.clone()),
+        (&alice, theirs.to_owned()),
+        (&alice, format!("x{state}")),
+        (&alice, format!("{state}x")),
+        (&alice, String::new()),
+    ] {
+        let (fields, body) = again(&state);
+        script =
+            script.client(post(token, &fields, &body)).expect_error(404, -32602).expect_nothing();
+    }
+    script.end();
+}
+
+#[test]
+fn grants_are_asked_again_when_a_call_is_made_again() {
+    let script = Script::new(Plan::default());
+    let alice = script.stage.token("alice", 600);
+    let (fields, body) = modern("tools/call", "echo", "\"name\":\"echo\"");
+    let mut state = String::new();
+    let script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["tools/call"])
+        .upstream(answer_of("{\"resultType\":\"input_required\",\"requestState\":\"s\"}"))
+        .expect_answer(200, |answer| {
+            state = answer.json()["result"]["requestState"].as_str().unwrap().to_owned();
+        })
+        .set(|stage| stage.change(|plan| plan.tools = vec!["generate_*"]));
+    let (fields, body) =
+        modern("tools/call", "echo", &format!("\"name\":\"echo\",\"requestState\":\"{state}\""));
+    script.client(post(&alice, &fields, &body)).expect_error(200, -31001).expect_nothing().end();
+}

@@ -85,6 +85,8 @@ pub struct Plan {
     pub limits: Limits,
     pub tools: Vec<&'static str>,
     pub groups: Vec<&'static str>,
+    /// Methods granted by name.
+    pub methods: Vec<&'static str>,
     /// Browser origins let in.
     pub origins: Vec<String>,
     pub level: Level,
@@ -106,6 +108,7 @@ impl Default for Plan {
             limits: Limits::default(),
             tools: vec!["generate_*", "echo"],
             groups: vec!["engineering"],
+            methods: Vec::new(),
             origins: Vec::new(),
             level: Level::Written,
             mask: Mask::Fill,
@@ -339,6 +342,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
     let grant = Grant {
         groups: plan.groups.iter().map(|group| (*group).to_owned()).collect(),
         tools: plan.tools.iter().map(|tool| Glob::new(tool)).collect(),
+        methods: plan.methods.iter().map(|method| Glob::new(method)).collect(),
         ..Grant::default()
     };
     let settings = Settings {

@@ -75,9 +75,30 @@ pub(super) fn decode_field(value: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     }
 }
 
+/// The same the other way: a value that is no visible ASCII, or that looks encoded, is encoded.
+pub(super) fn encode_field(value: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    use base64::Engine;
+    let plain = value.iter().all(u8::is_ascii_graphic) && !value.starts_with(b"=?");
+    if plain {
+        return std::borrow::Cow::Borrowed(value);
+    }
+    let encoded = base64::engine::general_purpose::STANDARD.encode(value);
+    std::borrow::Cow::Owned(format!("=?base64?{encoded}?=").into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded_alike() {
+        for value in ["task-1", "", "a b", " a", "\u{e9}", "=?base64?ZWNobw==?="] {
+            let field = encode_field(value.as_bytes());
+            assert!(field.iter().all(u8::is_ascii_graphic));
+            assert_eq!(decode_field(&field).as_deref(), Some(value.as_bytes()));
+        }
+        assert_eq!(&*encode_field(b"task-1"), b"task-1");
+    }
 
     #[test]
     fn a_base64_field_is_decoded_before_it_is_compared() {

@@ -13,7 +13,7 @@ use super::outbox::Emission;
 use super::own::push_cors;
 use super::upstream_head::{count_findings, names_a_credential};
 use super::{Connection, Link, Phase, Turn};
-use crate::auth::handle::{self, Owner, Purpose};
+use crate::auth::handle::{self, Purpose};
 use crate::guard::{self, Outcome};
 use crate::limits::RECEIVE_BYTES;
 use crate::record::{Kind, PartKind};
@@ -603,14 +603,9 @@ pub(super) fn answer_head(
     // Lists are cut to the caller's grants, so nothing may be kept for others.
     head.field("Cache-Control", b"private, no-store");
     if exchange.initialize
-        && let (Some(original), Some((session, _)), Some(caller)) =
-            (&exchange.upstream_session, exchange.session, &exchange.caller)
+        && let (Some(original), Some((session, _)), Some(owner)) =
+            (&exchange.upstream_session, exchange.session, exchange.owner())
     {
-        let owner = Owner {
-            issuer: &caller.identity.issuer,
-            subject: &caller.identity.subject,
-            upstream: &exchange.route().name,
-        };
         let key = &exchange.settings.handle_key;
         let handle = handle::wrap(key, owner, Purpose::Session, session, original)
             .ok_or(Fault::Upstream(UpstreamFault::Handle))?;

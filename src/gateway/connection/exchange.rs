@@ -79,6 +79,8 @@ pub(super) struct Exchange {
     pub(super) upstream_session: Option<Vec<u8>>,
     /// `Last-Event-ID` as the upstream knows it.
     pub(super) upstream_event: Option<Vec<u8>>,
+    /// `Mcp-Name` as the upstream knows it, where that is a task that the caller knows by a handle.
+    pub(super) upstream_name: Option<Vec<u8>>,
     pub(super) request_memory: Reservation,
     pub(super) answer_memory: Reservation,
     pub(super) ordinal: u32,

@@ -7,6 +7,7 @@ use super::super::fault::{Fault, UpstreamFault};
 use super::Turn;
 use super::answer::mask_of;
 use super::exchange::Exchange;
+use super::handles;
 use super::request::pseudonym_key;
 use crate::guard::policy::Permit;
 use crate::guard::{self, Judgement, Outcome};
@@ -65,7 +66,14 @@ impl FromServer {
             message = read(bytes)?;
         }
         let seals = exchange.settings.seals.originals;
-        let original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
+        let mut original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
+        if let Some(wrapped) = handles::wrap(exchange, &message, bytes)? {
+            let before = std::mem::replace(bytes, wrapped);
+            if seals && original.is_none() {
+                original = Some(Zeroizing::new(before.to_vec()));
+            }
+            message = read(bytes)?;
+        }
         Ok((message, permit, filtered, original))
     }
 

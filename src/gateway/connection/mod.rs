@@ -35,6 +35,7 @@
 mod agreement;
 mod answer;
 mod exchange;
+mod handles;
 mod hosts;
 mod judge;
 mod life;

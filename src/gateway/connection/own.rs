@@ -77,7 +77,7 @@ impl Connection {
             | Fault::NotGranted(_)
             | Fault::OriginForeign
             | Fault::HostForeign
-            | Fault::HandleForeign
+            | Fault::HandleForeign(_)
             | Fault::AccessEnded => Decision::Denied,
             Fault::RequestBlocked | Fault::AnswerBlocked => Decision::Blocked,
             Fault::Upstream(_)

@@ -10,6 +10,7 @@ use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
 use super::agreement::agree;
 use super::exchange::{Call, Exchange, Measure};
+use super::handles;
 use super::hosts::{host_is_ours, origin_is_let_in};
 use super::outbox::Emission;
 use super::routing::{metadata_at, names_a_session, route_at, suffix_target};
@@ -19,7 +20,7 @@ use crate::auth::cache::Setting;
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::auth::token;
 use crate::guard::policy::Permit;
-use crate::guard::{self, Outcome};
+use crate::guard::{self, Judgement, Outcome};
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::body::{Chunks, Decoder, Step};
@@ -74,6 +75,7 @@ impl Connection {
             upstream_tls: None,
             upstream_session: None,
             upstream_event: None,
+            upstream_name: None,
             request_memory: turn.env.budget.reservation(),
             answer_memory: turn.env.budget.reservation(),
             ordinal: 0,
@@ -286,14 +288,14 @@ impl Connection {
             if let Some(value) = self.fields.get(head, Name::McpSessionId) {
                 let (session, original) =
                     handle::unwrap(&settings.handle_key, owner, Purpose::Session, value)
-                        .ok_or(Fault::HandleForeign)?;
+                        .ok_or(Fault::HandleForeign(Purpose::Session))?;
                 exchange.session = Some((session, SessionRule::Handle));
                 exchange.upstream_session = Some(original);
             }
             if let Some(value) = self.fields.get(head, Name::LastEventId) {
                 let (session, original) =
                     handle::unwrap(&settings.handle_key, owner, Purpose::Event, value)
-                        .ok_or(Fault::HandleForeign)?;
+                        .ok_or(Fault::HandleForeign(Purpose::Event))?;
                 exchange.session.get_or_insert((session, SessionRule::Handle));
                 exchange.upstream_event = Some(original);
             }
@@ -449,12 +451,12 @@ impl Connection {
     }
 
     /// The message is whole: strict reading, grants, scan; then the record.
-    fn judge_call(&mut self, body: BytesMut, turn: &mut Turn<'_>) -> Result<(), Fault> {
+    fn judge_call(&mut self, mut body: BytesMut, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
-        let message =
-            mcp::read(&body, Direction::Request, limits, &mut turn.env.json).map_err(|fault| {
+        let mut message = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
+            .map_err(|fault| {
                 exchange.rpc_id =
                     fault.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&body)));
                 exchange.keep_back(&body);
@@ -471,6 +473,17 @@ impl Connection {
             exchange.keep_back(&body);
             return Err(fault);
         }
+        let mut came = None;
+        let opened = handles::open(exchange, &message, &body).inspect_err(|_| {
+            exchange.keep_back(&body);
+        });
+        if let Some(opened) = opened? {
+            came = Some(Zeroizing::new(std::mem::replace(&mut body, opened).to_vec()));
+            message = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
+                .map_err(Fault::Message)?;
+            exchange.targets = target_texts(&message, &body);
+        }
+        let came = came.filter(|_| settings.seals.originals);
         self.stitch(turn);
 
         let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
@@ -482,6 +495,7 @@ impl Connection {
                 // permit exists for it, so nothing of it can ever be forwarded.
                 let key = pseudonym_key(exchange, turn);
                 let original = settings.seals.originals.then(|| Zeroizing::new(body.to_vec()));
+                let original = came.or(original);
                 let masked = turn.env.scanner.mask_for_record(
                     body,
                     Direction::Request,
@@ -504,7 +518,7 @@ impl Connection {
         let key = pseudonym_key(exchange, turn);
         let mask = permit.mask().unwrap_or(settings.mask);
         turn.env.scanner.keep_originals(settings.seals.originals);
-        let outcome = turn.env.scanner.judge_message(
+        let mut outcome = turn.env.scanner.judge_message(
             body,
             message,
             &permit,
@@ -514,6 +528,12 @@ impl Connection {
             &mut turn.env.json,
             limits,
         );
+        if came.is_some()
+            && let Outcome::Pass(Judgement { original, .. }) | Outcome::Blocked { original, .. } =
+                &mut outcome
+        {
+            *original = came;
+        }
         match outcome {
             Outcome::Pass(judgement) => {
                 let target = suffix_target(exchange);

@@ -12,7 +12,7 @@ use super::judge::FromServer;
 use super::outbox::Emission;
 use super::upstream_head::count_findings;
 use super::{Connection, Link, Phase, Turn};
-use crate::auth::handle::{self, Owner, Purpose};
+use crate::auth::handle::{self, Purpose};
 use crate::guard::{self, Judged, Original, Outcome, Payload};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
@@ -429,13 +429,8 @@ fn event_verdict<'a>(
 
 fn wrap_event_id(exchange: &Exchange, id: &[u8]) -> Result<String, Fault> {
     let unusable = Fault::Upstream(UpstreamFault::Handle);
-    let (Some(caller), Some((session, _))) = (&exchange.caller, exchange.session) else {
+    let (Some(owner), Some((session, _))) = (exchange.owner(), exchange.session) else {
         return Err(unusable);
-    };
-    let owner = Owner {
-        issuer: &caller.identity.issuer,
-        subject: &caller.identity.subject,
-        upstream: &exchange.route().name,
     };
     handle::wrap(&exchange.settings.handle_key, owner, Purpose::Event, session, id).ok_or(unusable)
 }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::fault::Fault;
 use super::super::heads::{self, HeadText};
-use super::agreement::decode_field;
+use super::agreement::{decode_field, encode_field};
 use super::exchange::Exchange;
 use super::request::pseudonym_key;
 use super::{Connection, Turn};
@@ -53,6 +53,11 @@ impl Connection {
                 continue;
             }
             accepted |= field.known == Some(Name::Accept);
+            if let (Some(Name::McpName), Some(task)) = (field.known, &exchange.upstream_name) {
+                // It agreed with the body as it came, so it agrees with the body that goes on.
+                text.field_bytes(field.name, &encode_field(task));
+                continue;
+            }
             let found = match clean {
                 true => None,
                 false => scanner.judge_field(field.value, Direction::Request),
@@ -96,7 +101,8 @@ impl Connection {
             at..at + value.len()
         });
         // The rest of it is our own text and handles that the upstream made.
-        let handles = [&exchange.upstream_session, &exchange.upstream_event];
+        let handles =
+            [&exchange.upstream_session, &exchange.upstream_event, &exchange.upstream_name];
         let clean = clean
             && handles
                 .into_iter()
