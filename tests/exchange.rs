@@ -35,3 +35,5 @@ mod recorder;
 mod streams;
 #[path = "exchange/timeouts.rs"]
 mod timeouts;
+#[path = "exchange/versions.rs"]
+mod versions;

@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    // Mutants: leaving the session or the state out of the tag of `mark`, or the owner out of `tag`.
+    // Mutants: `marked` that looks at the first three bytes of the state; `tag` without the subject.
     #[test]
     fn a_marked_state_is_its_owners_and_whole() {
         let session = SessionId::from_bytes([7; 10]);

@@ -142,6 +142,8 @@ pub struct Verdict<'a> {
     pub tls: Option<&'a str>,
     /// What stitched the exchange to its session.
     pub session_rule: Option<SessionRule>,
+    /// The client comes back to a stream: it named the last event that it has (`Last-Event-ID`).
+    pub resumes: bool,
     /// What the scanner found.
     pub findings: &'a [Finding],
     /// The bytes that went on differ from those that came.
@@ -177,6 +179,7 @@ impl<'a> Verdict<'a> {
             source: None,
             tls: None,
             session_rule: None,
+            resumes: false,
             findings: &[],
             edited: false,
             filtered: false,
@@ -222,6 +225,8 @@ impl<'a> Verdict<'a> {
             tls: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             session_rule: Option<&'static str>,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            resumes: bool,
             #[serde(skip_serializing_if = "Vec::is_empty")]
             findings: Vec<FindingText<'a>>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -256,6 +261,7 @@ impl<'a> Verdict<'a> {
             source: self.source,
             tls: self.tls,
             session_rule: self.session_rule.map(SessionRule::as_str),
+            resumes: self.resumes,
             findings: self
                 .findings
                 .iter()

@@ -49,6 +49,8 @@ SERVERS = {
         HANDSHAKE + MODERN,
     ),
 }
+# What a real client is run against the suite for.
+CLIENTS = [("stable", "2025-11-25"), ("newest", "2025-11-25"), ("newest", "2026-07-28")]
 SUITE_S_MAX = 240
 
 
@@ -113,13 +115,19 @@ class World:
                 leg = Leg(self, server, gateway)
                 self.legs[server, gateway] = leg
                 self.processes.append(leg.process)
-        urls = [leg.url for leg in self.legs.values()]
+        self.client_port = parts.free_port()
+        self.client_url = f"http://127.0.0.1:{self.client_port}/suite"
+        urls = [self.client_url, *(leg.url for leg in self.legs.values())]
         client = {"id": "suite", "secret": "suite-pass", "groups": ["everybody"], "alg": "ES256"}
         plan = {"port": 0, "clients": [client], "resources": urls}
         idp = Process("idp", [NODE, "idp.mjs", json.dumps(plan)], self.directory)
         self.processes.append(idp)
         self.issuer = idp.wait_for(r"ready (\S+)")[1]
-        self.start_gateway()
+        self.client_token = self.token(self.client_url)
+        self.key = self.directory / "log.key"
+        subprocess.run([self.binary, "keygen", "log", "--out", self.key], check=True, capture_output=True)
+        if self.legs:
+            self.start_gateway()
         for leg in self.legs.values():
             leg.proxy.token = self.token(leg.url)
             leg.proxy.target_port = self.gateway_port if leg.route else leg.server_port
@@ -134,8 +142,6 @@ class World:
         self.gateway_port = parts.free_port()
         (self.directory / "deny.toml").write_text("")
         (self.directory / "deny.toml").chmod(0o600)
-        key = self.directory / "log.key"
-        subprocess.run([self.binary, "keygen", "log", "--out", key], check=True, capture_output=True)
         blocks = []
         for leg in self.legs.values():
             if not leg.route:
@@ -169,7 +175,7 @@ file = "{self.directory}/deny.toml"
 
 [record]
 directory = "{self.directory}/record"
-signing_key = "{key}"
+signing_key = "{self.key}"
 fingerprint_key = "{self.directory}/fingerprint.key"
 
 [admin]
@@ -245,6 +251,57 @@ def compare(world, checks, server, suite, version, scenario=None):
     print(f"#     {label}: {passed} of {total} checks pass directly, {time.monotonic() - begun:.0f} s", flush=True)
 
 
+def run_clients(world, suite, version, gateway):
+    """{scenario: checks} of the suite's client mode: the suite is the server, one for each scenario."""
+    out = tempfile.mkdtemp(dir=world.directory)
+    plan = {"node": str(NODE), "client": str(HERE / "client_ts.mjs"), "directory": str(world.directory)}
+    if gateway:
+        plan |= {
+            "port": world.client_port, "resource": world.client_url, "issuer": world.issuer,
+            "binary": str(Path(world.binary).resolve()), "key": str(world.key),
+        }
+    env = {**os.environ, "CONFORMANCE_PLAN": json.dumps(plan), "CONFORMANCE_TOKEN": world.client_token}
+    command = f"{sys.executable} {HERE / 'through.py'}"
+    found = {}
+    for name in client_scenarios(suite, version):
+        words = [NODE, SUITES[suite], "client", "--command", command, "--scenario", name]
+        words += ["--spec-version", version, "-o", f"{out}/{name}"]
+        with open(Path(out) / f"{name}.log", "wb") as log:
+            subprocess.run([str(word) for word in words], stdout=log, stderr=log, env=env, timeout=SUITE_S_MAX)
+        for place in Path(out, name).glob("**/checks.json"):
+            checks = json.loads(place.read_text())
+            found[name] = [(one["id"], one["status"], one.get("errorMessage") or "") for one in checks]
+    return found
+
+
+@functools.cache
+def client_scenarios(suite, version):
+    """Scenarios of the client mode that are not about how a client gets a token: that way does not lead
+    through the gateway."""
+    words = [NODE, SUITES[suite], "list", "--client", "--spec-version", version]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [name for name in re.findall(r"^  - (\S+)", listed.stdout, re.M) if not name.startswith("auth/")]
+
+
+def compare_clients(world, checks, suite, version):
+    begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run_clients, world, suite, version, gateway) for gateway in (False, True)]
+        direct, through = (future.result() for future in both)
+    label = f"clients, {suite} suite, {version}"
+    ran = len(direct) > 0 and direct.keys() == through.keys()
+    checks.check(f"{label}: the suite ran", ran, f"{sorted(direct)} {sorted(through)}")
+    for name in sorted(direct.keys() & through.keys()):
+        # Each message of a conversation is a check of its own here: how many there are is the client's
+        # and the clock's, so what is compared is which kinds came out how.
+        one, two = (set(statuses(checks)) for checks in (direct[name], through[name]))
+        told = f"direct only {sorted(one - two)}, gateway only {sorted(two - one)}"
+        checks.check(f"{label}: {name}", one == two, told)
+    failing = sorted(name for name, found in direct.items() if any(status == "FAILURE" for _, status, _ in found))
+    passed = len(direct) - len(failing)
+    print(f"#     {label}: {passed} of {len(direct)} scenarios pass directly, not {failing}; {time.monotonic() - begun:.0f} s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
@@ -269,6 +326,9 @@ def main():
         world.start(sorted({server for server, _, _ in runs}))
         for run in runs:
             compare(world, checks, *run, options.scenario)
+        for suite, version in CLIENTS:
+            if options.only in f"clients, {suite} suite, {version}" and not options.scenario:
+                compare_clients(world, checks, suite, version)
     finally:
         world.stop()
         if options.keep:

@@ -3,7 +3,7 @@
 use stenograph::record::Kind;
 
 use super::script::{STREAM_HEAD, Script, call_body, chunk, json_answer, post, result};
-use super::stage::Plan;
+use super::stage::{Plan, Recorded};
 
 const INITIALIZE: &str = "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"initialize\",\"params\":{\
                           \"protocolVersion\":\"2025-11-25\"}}";
@@ -99,6 +99,14 @@ fn a_stream_is_opened_resumed_and_ended_by_its_owner() {
         .expect_to_upstream(&["Last-Event-ID: 41\r\n"])
         .upstream("HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
         .expect_answer(405, |_| {})
+        .set(|stage| {
+            stage.settle();
+            let resumed = |entry: &Recorded| entry.text().contains("\"resumes\":true");
+            let record = stage.record();
+            let resumed: Vec<_> = record.iter().filter(|entry| resumed(entry)).collect();
+            assert_eq!(resumed.len(), 1);
+            assert!(resumed[0].kind == Kind::Request && resumed[0].text().contains("GET"));
+        })
         .client(get(&alice, "").replace("GET ", "DELETE "))
         .expect_open_upstream("codegen")
         .upstream_ready()
@@ -149,7 +157,7 @@ fn started(script: Script) -> (Script, String) {
 }
 
 // Checked against the mutants "a task goes out as it came" (`wrap` finds no tasks) and "any owner opens
-// it" (`unwrap` with the owner of constants).
+// it" (`tag` leaves the subject out).
 #[test]
 fn a_task_is_asked_after_by_its_owner_alone() {
     let (script, handle) = started(with_tasks());
@@ -181,7 +189,7 @@ fn a_task_is_asked_after_by_its_owner_alone() {
         .end();
 }
 
-// Checked against the mutant "what is not ours goes on as it came" (`open_task` gives nothing for it).
+// Checked against the mutant "what is not ours goes on as it came" (`open_task` changes nothing then).
 #[test]
 fn a_task_id_that_was_never_given_out_opens_nothing() {
     let (script, _) = started(with_tasks());

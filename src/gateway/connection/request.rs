@@ -597,6 +597,7 @@ impl Connection {
         let mut verdict =
             exchange.verdict(Direction::Request, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;
+        verdict.resumes = exchange.upstream_event.is_some();
         let verdict = verdict.part();
         exchange.asked = true;
         let entry = exchange.entry(Kind::Request, turn.now);
