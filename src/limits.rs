@@ -142,6 +142,11 @@ limits! {
     head_ms_max: Milliseconds = 10_000, least 100;
     /// From the head to the end of the body.
     body_ms_max: Milliseconds = 30_000, least 100;
+    /// From the head on, before the least rate of a body counts (Apache's mod_reqtimeout 20 s).
+    body_grace_ms_max: Milliseconds = 10_000, least 100;
+    /// Bytes of a body that must have arrived for each second beyond the grace, from the head on (Apache
+    /// 500); 0 asks for none.
+    body_rate_bytes_min: Bytes = KIB, least 0;
     /// Idle client connection between two requests (nginx 75 s).
     idle_ms_max: Milliseconds = 75_000, least 100;
     /// Connecting to an upstream.
@@ -151,6 +156,10 @@ limits! {
     answer_ms_max: Milliseconds = 300_000, least 10;
     /// Longest silence on an event stream; servers send comments every 15 s.
     stream_idle_ms_max: Milliseconds = 900_000, least 100;
+    /// One event stream, from its head to its end: as long as a token may live. The client comes back.
+    stream_ms_max: Milliseconds = 24 * 3600 * 1000, least 100;
+    /// Bytes of one event stream as the server sends it.
+    stream_bytes_max: Bytes = 64 * 1024 * MIB, least KIB;
     /// Answer of a call whose client has gone (handshake era): read and recorded for at most this long.
     orphan_ms_max: Milliseconds = 60_000, least 0;
     /// Sending to a client that does not read.

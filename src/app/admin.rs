@@ -4,22 +4,26 @@
 //! It answers GET and HEAD, one request a connection, and reads nothing but the request line and the
 //! end of the head. It holds no secret and changes nothing; its address belongs on loopback.
 //!
-//! Bounds: [`THREADS`] connections at once, [`HEAD_BYTES_MAX`] bytes and [`CLIENT_MS_MAX`] for each, so
-//! that a slow client delays a probe by at most that long.
+//! Bounds: [`CONNECTIONS_MAX`] connections at once, [`HEAD_BYTES_MAX`] bytes and [`CLIENT_MS_MAX`] for
+//! each. Beyond them the oldest connection gives way to the newest, so that clients which say
+//! nothing keep no probe waiting.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::app::witness::watch::Gauges;
 use crate::gateway::metrics::{DURATION_CLASSES_US, DurationSum, Metrics};
 
-/// Connections served at once.
-pub const THREADS: usize = 4;
+/// Connections served at once, each on a small thread of its own.
+pub const CONNECTIONS_MAX: usize = 32;
+/// Stack of such a thread: a page of metrics is gathered on the heap.
+const STACK_BYTES: usize = 256 * 1024;
 /// Largest request head.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Longest time for one client, from accept to close.
@@ -71,11 +75,49 @@ pub struct Sources {
     pub issuers: Box<dyn Fn() -> Vec<IssuerGauges> + Send + Sync>,
 }
 
+/// The connections that are served now, oldest first.
+#[derive(Default)]
+struct Served {
+    next: u64,
+    open: VecDeque<(u64, Arc<TcpStream>)>,
+}
+
+/// Forgets its connection when it is over.
+struct Serving {
+    served: Arc<Mutex<Served>>,
+    number: u64,
+}
+
+impl Serving {
+    /// Takes a new connection in; the oldest gives way when there are too many.
+    fn begin(served: &Arc<Mutex<Served>>, stream: &Arc<TcpStream>) -> Serving {
+        let mut all = served.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.open.len() >= CONNECTIONS_MAX
+            && let Some((_, oldest)) = all.open.pop_front()
+        {
+            // Its thread reads the end, and ends.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        all.next += 1;
+        let number = all.next;
+        all.open.push_back((number, Arc::clone(stream)));
+        Serving { served: Arc::clone(served), number }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut all = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        all.open.retain(|(number, _)| *number != self.number);
+    }
+}
+
 /// A running endpoint. Dropping it leaves it running; [`Admin::stop`] ends it.
 pub struct Admin {
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    served: Arc<Mutex<Served>>,
+    accepting: JoinHandle<()>,
 }
 
 /// Starts the endpoint. Fails when the address cannot be bound.
@@ -84,23 +126,30 @@ pub fn start(address: SocketAddr, sources: Sources) -> io::Result<Admin> {
     let address = listener.local_addr()?;
     let sources = Arc::new(sources);
     let stopping = Arc::new(AtomicBool::new(false));
-    let mut threads = Vec::new();
-    for _ in 0..THREADS {
-        let (listener, sources) = (listener.try_clone()?, Arc::clone(&sources));
-        let stopping = Arc::clone(&stopping);
-        let serve = move || {
-            while !stopping.load(Ordering::Acquire) {
-                match listener.accept() {
+    let served = Arc::new(Mutex::new(Served::default()));
+    let (ends, all) = (Arc::clone(&stopping), Arc::clone(&served));
+    let accept = move || {
+        while !ends.load(Ordering::Acquire) {
+            let taken = listener.accept().and_then(|(stream, _)| {
+                let stream = Arc::new(stream);
+                let serving = Serving::begin(&all, &stream);
+                let sources = Arc::clone(&sources);
+                let serve = move || {
                     // A client that goes away is no event of ours.
-                    Ok((stream, _)) => drop(answer(stream, &sources)),
-                    // Why: out of descriptors; without a pause this would spin.
-                    Err(_) => std::thread::sleep(Duration::from_millis(100)),
-                }
+                    let _ = answer(&stream, &sources);
+                    drop(serving);
+                };
+                let thread = std::thread::Builder::new().name("admin-client".to_owned());
+                thread.stack_size(STACK_BYTES).spawn(serve)
+            });
+            if taken.is_err() {
+                // Why: out of descriptors or threads; without a pause this would spin.
+                std::thread::sleep(Duration::from_millis(100));
             }
-        };
-        threads.push(std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?);
-    }
-    Ok(Admin { address, stopping, threads })
+        }
+    };
+    let accepting = std::thread::Builder::new().name("admin".to_owned()).spawn(accept)?;
+    Ok(Admin { address, stopping, served, accepting })
 }
 
 impl Admin {
@@ -109,15 +158,15 @@ impl Admin {
         self.address
     }
 
-    /// Ends the threads and waits for them; at most [`CLIENT_MS_MAX`].
+    /// Closes the listener and cuts who is still connected.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
-        for _ in &self.threads {
-            // Wakes one thread out of accept.
-            let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(100));
-        }
-        for thread in self.threads {
-            let _ = thread.join();
+        // Wakes the thread out of accept.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_millis(100));
+        let _ = self.accepting.join();
+        let all = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, stream) in &all.open {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
@@ -132,7 +181,7 @@ fn request_line(head: &[u8]) -> Option<(&str, &str)> {
     (words.next().is_none() && version.starts_with("HTTP/1.")).then_some((method, path))
 }
 
-fn answer(mut stream: TcpStream, sources: &Sources) -> io::Result<()> {
+fn answer(mut stream: &TcpStream, sources: &Sources) -> io::Result<()> {
     let deadline = Instant::now() + Duration::from_millis(CLIENT_MS_MAX);
     let remaining = || {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -143,7 +192,7 @@ fn answer(mut stream: TcpStream, sources: &Sources) -> io::Result<()> {
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         if head.len() >= HEAD_BYTES_MAX {
             let body = "head is too long\n";
-            return send(&mut stream, 431, "text/plain; charset=utf-8", body, true);
+            return send(stream, 431, "text/plain; charset=utf-8", body, true);
         }
         stream.set_read_timeout(Some(remaining()?))?;
         match stream.read(&mut buffer)? {
@@ -154,38 +203,38 @@ fn answer(mut stream: TcpStream, sources: &Sources) -> io::Result<()> {
     stream.set_write_timeout(Some(remaining()?))?;
     const TEXT: &str = "text/plain; charset=utf-8";
     let Some((method, path)) = request_line(&head) else {
-        return send(&mut stream, 400, TEXT, "not an HTTP/1.1 request\n", true);
+        return send(stream, 400, TEXT, "not an HTTP/1.1 request\n", true);
     };
     if method != "GET" && method != "HEAD" {
-        return send(&mut stream, 405, TEXT, "GET and HEAD only\n", true);
+        return send(stream, 405, TEXT, "GET and HEAD only\n", true);
     }
     let with_body = method == "GET";
     match path {
-        "/healthz" => send(&mut stream, 200, TEXT, "ok\n", with_body),
+        "/healthz" => send(stream, 200, TEXT, "ok\n", with_body),
         "/readyz" => match (sources.ready)() {
-            Ok(()) => send(&mut stream, 200, TEXT, "ready\n", with_body),
-            Err(reason) => send(&mut stream, 503, TEXT, &format!("{reason}\n"), with_body),
+            Ok(()) => send(stream, 200, TEXT, "ready\n", with_body),
+            Err(reason) => send(stream, 503, TEXT, &format!("{reason}\n"), with_body),
         },
         "/metrics" => {
             let mut text = render(&sources.metrics, (sources.recorder)(), &(sources.issuers)());
             if let Some(gauges) = (sources.witnesses)() {
                 text.push_str(&render_witnesses(&gauges));
             }
-            send(&mut stream, 200, "text/plain; version=0.0.4; charset=utf-8", &text, with_body)
+            send(stream, 200, "text/plain; version=0.0.4; charset=utf-8", &text, with_body)
         }
         "/checkpoint" => match (sources.checkpoint)() {
-            Some(note) => send(&mut stream, 200, TEXT, &note, with_body),
-            None => send(&mut stream, 404, TEXT, "nothing is signed yet\n", with_body),
+            Some(note) => send(stream, 200, TEXT, &note, with_body),
+            None => send(stream, 404, TEXT, "nothing is signed yet\n", with_body),
         },
         _ => {
             let body = "/healthz, /readyz, /metrics, /checkpoint\n";
-            send(&mut stream, 404, TEXT, body, with_body)
+            send(stream, 404, TEXT, body, with_body)
         }
     }
 }
 
 fn send(
-    stream: &mut TcpStream,
+    mut stream: &TcpStream,
     status: u16,
     media: &str,
     body: &str,
@@ -423,6 +472,23 @@ mod tests {
         }
         admin.stop();
         assert!(TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err());
+    }
+
+    /// Checked against the mutant that lets nobody give way.
+    #[test]
+    fn clients_that_say_nothing_keep_no_probe_waiting() {
+        let local = "127.0.0.1:0".parse().unwrap();
+        let admin = start(local, sources(Arc::default())).unwrap();
+        let address = admin.address();
+        let silent: Vec<TcpStream> =
+            (0..300).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let begun = Instant::now();
+        assert!(get(address, "/healthz").starts_with("HTTP/1.1 200 "));
+        assert!(begun.elapsed() < Duration::from_millis(CLIENT_MS_MAX / 2), "it waited");
+        let open = admin.served.lock().unwrap().open.len();
+        assert!(open <= CONNECTIONS_MAX, "{open} connections");
+        drop(silent);
+        admin.stop();
     }
 
     #[test]

@@ -106,6 +106,11 @@ pub enum Fault {
     Body(BodyFault),
     /// The body took longer than `body_ms_max`.
     BodyTimeout,
+    /// The body arrives more slowly than `body_rate_bytes_min`.
+    BodyTooSlow {
+        /// The bound, bytes a second.
+        least: u64,
+    },
     /// No upstream has this path.
     PathUnknown,
     /// The Origin is not in the listener's list.
@@ -152,6 +157,13 @@ pub enum Fault {
         /// The bound.
         allowed: u64,
     },
+    /// The event stream is longer than `stream_bytes_max`.
+    StreamTooLarge {
+        /// The bound.
+        allowed: u64,
+    },
+    /// The event stream lasts longer than `stream_ms_max`.
+    StreamTooOld,
     /// The upstream failed.
     Upstream(UpstreamFault),
     /// The queue for an upstream connection is full, or waiting in it took too long.
@@ -226,6 +238,7 @@ impl Fault {
             Fault::HeadTimeout => d(Client, 408, -32600, true, Quiet, "head-timeout"),
             Fault::Body(_) => d(Client, 400, -32600, true, Quiet, "body-framing"),
             Fault::BodyTimeout => d(Client, 408, -32600, true, Quiet, "body-timeout"),
+            Fault::BodyTooSlow { .. } => d(Client, 408, -32600, true, Quiet, "body-too-slow"),
             Fault::PathUnknown => d(Client, 404, -32600, false, Quiet, "path-unknown"),
             Fault::OriginForeign => d(Client, 403, CODE_NOT_GRANTED, false, Notice, "origin"),
             // RFC 9110 §15.5.20: a request for a name that is not served here.
@@ -268,6 +281,10 @@ impl Fault {
             Fault::AnswerTooLarge { .. } => {
                 d(Server, 200, CODE_OVER_BOUND, false, Notice, "answer-too-large")
             }
+            Fault::StreamTooLarge { .. } => {
+                d(Server, 200, CODE_OVER_BOUND, false, Notice, "stream-too-large")
+            }
+            Fault::StreamTooOld => d(Server, 200, CODE_OVER_BOUND, false, Quiet, "stream-too-old"),
             Fault::Upstream(fault) => match fault {
                 UpstreamFault::ConnectTimeout => {
                     d(Server, 504, CODE_UPSTREAM, false, Notice, "upstream-connect-timeout")
@@ -347,6 +364,9 @@ impl Fault {
                 format!("the request body is framed wrongly: {}", fault.rule.as_str())
             }
             Fault::BodyTimeout => "the request body did not arrive in time".into(),
+            Fault::BodyTooSlow { least } => format!(
+                "the request body arrives too slowly, at least {least} bytes a second are asked for"
+            ),
             Fault::PathUnknown => "no MCP server is served at this path".into(),
             Fault::OriginForeign => {
                 "this browser origin is not allowed; the gateway's operator can add it to `origins`"
@@ -400,6 +420,10 @@ impl Fault {
             Fault::AnswerTooLarge { allowed } => {
                 format!("the server's answer is over the bound of {allowed} bytes")
             }
+            Fault::StreamTooLarge { allowed } => {
+                format!("the server's stream is over the bound of {allowed} bytes; open a new one")
+            }
+            Fault::StreamTooOld => "the stream has lasted as long as one may; open a new one".into(),
             Fault::Upstream(fault) => match fault {
                 UpstreamFault::Unreachable => "the MCP server cannot be reached".into(),
                 UpstreamFault::ConnectTimeout => "the MCP server did not accept in time".into(),
@@ -502,6 +526,7 @@ pub const LABELS: &[&str] = &[
     "head-timeout",
     "body-framing",
     "body-timeout",
+    "body-too-slow",
     "path-unknown",
     "origin",
     "host",
@@ -516,6 +541,8 @@ pub const LABELS: &[&str] = &[
     "request-blocked",
     "answer-blocked",
     "answer-too-large",
+    "stream-too-large",
+    "stream-too-old",
     "upstream-connect-timeout",
     "upstream-timeout",
     "upstream-silent",

@@ -52,8 +52,49 @@ fn the_time_of_a_head_begins_with_its_first_byte() {
 }
 
 #[test]
-fn a_slow_body_is_answered_with_408() {
+fn a_body_below_the_least_rate_is_answered_with_408() {
     let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = call(&token, 1, "echo", "x");
+    script
+        .client(&request[..request.len() - 5])
+        .after_ms(10_000)
+        .expect_nothing()
+        .after_ms(1_000)
+        .expect_answer(408, |answer| assert!(answer.body.contains("1024 bytes a second")))
+        .expect_nothing()
+        .expect_recorded(Kind::Refusal, &["alice", "body-too-slow"])
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn a_body_at_the_least_rate_is_read_until_its_deadline() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let request = call(&token, 1, "echo", &"x".repeat(100_000));
+    let head = request.find("\r\n\r\n").unwrap() + 4;
+    let mut script = script.client(&request[..head]).after_ms(9_500);
+    let mut at = head;
+    for _ in 0..20 {
+        script = script.client(&request[at..at + 1024]).after_ms(1_000).expect_nothing();
+        at += 1024;
+    }
+    // From here on it would be in time, were there no end to all bodies.
+    script
+        .client(&request[at..at + 20_000])
+        .after_ms(1_000)
+        .expect_answer(408, |_| {})
+        .expect_recorded(Kind::Refusal, &["alice", "body-timeout"])
+        .expect_closed()
+        .end();
+}
+
+#[test]
+fn without_a_least_rate_a_slow_body_has_its_deadline() {
+    let mut plan = Plan::default();
+    plan.limits.body_rate_bytes_min = 0;
+    let script = Script::new(plan);
     let token = script.stage.token("alice", 600);
     let request = call(&token, 1, "echo", "x");
     script
@@ -65,6 +106,81 @@ fn a_slow_body_is_answered_with_408() {
         .expect_nothing()
         .expect_recorded(Kind::Refusal, &["alice", "body-timeout"])
         .expect_closed()
+        .end();
+}
+
+/// Checked against the mutant that waits for what a chunk announces.
+#[test]
+fn a_chunk_that_announces_more_than_may_come_is_refused_at_once() {
+    for (before, size) in [("", "FFFFFFFFFFFFFFFF"), ("", "400001"), ("5\r\n{\"a\":\r\n", "3FFFFC")]
+    {
+        for whole in [true, false] {
+            let script = Script::new(Plan::default());
+            let token = script.stage.token("alice", 600);
+            let chunked =
+                post(&token, "", "").replace("Content-Length: 0", "Transfer-Encoding: chunked");
+            let request = format!("{chunked}{before}{size}\r\n");
+            let script = match whole {
+                true => script.client(&request),
+                false => request.bytes().fold(script, |script, byte| script.client([byte])),
+            };
+            script
+                .expect_answer(413, |_| {})
+                .expect_recorded(Kind::Refusal, &["alice", "body-too-large"])
+                .expect_closed()
+                .end();
+        }
+    }
+    let script = sent().upstream(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n",
+    );
+    script.expect_error(200, -31003).expect_drop(false).end();
+}
+
+fn streaming(plan: Plan) -> Script {
+    let script = Script::new(plan);
+    let token = script.stage.token("alice", 6000);
+    script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(STREAM_HEAD)
+        .expect_to_client(&["200 OK"])
+}
+
+#[test]
+fn a_stream_lasts_as_long_as_one_may() {
+    let mut plan = Plan::default();
+    plan.limits.stream_ms_max = 60_000;
+    let mut script = streaming(plan);
+    for step in 0..5 {
+        script = script.after_ms(11_000).upstream(event(&progress(step)));
+        script = script.expect_to_client(&["\"progress\""]);
+    }
+    script
+        .after_ms(6_000)
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31003", "0\r\n\r\n"])
+        .expect_drop(false)
+        .expect_open()
+        .end();
+}
+
+#[test]
+fn a_stream_is_as_large_as_one_may() {
+    let mut plan = Plan::default();
+    plan.limits.stream_bytes_max = 4096;
+    let mut script = streaming(plan);
+    let events = event(&progress(1));
+    for _ in 0..(4096 - STREAM_HEAD.len()) / events.len() {
+        script = script.upstream(&events).expect_to_client(&["\"progress\""]);
+    }
+    script
+        .upstream(&events)
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31003", "0\r\n\r\n"])
+        .expect_drop(false)
+        .expect_open()
         .end();
 }
 

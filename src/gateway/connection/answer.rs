@@ -206,13 +206,18 @@ impl Connection {
             return if *ended { Err(closed) } else { Ok(None) };
         }
         loop {
-            match decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))? {
+            let step =
+                decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
+            let seen = match step {
+                Step::Data(span) => body.len() as u64 + u64::from(span.len),
+                _ => body.len() as u64,
+            };
+            let allowed = exchange.settings.limits.answer_bytes_max;
+            if seen.saturating_add(decoder.announced_bytes()) > allowed {
+                return Err(Fault::AnswerTooLarge { allowed });
+            }
+            match step {
                 Step::Data(span) => {
-                    let seen = body.len() as u64 + u64::from(span.len);
-                    let allowed = exchange.settings.limits.answer_bytes_max;
-                    if seen > allowed {
-                        return Err(Fault::AnswerTooLarge { allowed });
-                    }
                     if !exchange.answer_memory.grow_to(seen) {
                         return Err(Fault::Memory);
                     }

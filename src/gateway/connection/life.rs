@@ -41,7 +41,7 @@ pub(super) struct Life {
     pub(super) shut: bool,
     /// Bytes in the receive buffer when it was handed out.
     pub(super) receiving_from: usize,
-    received_bytes: u64,
+    pub(super) received_bytes: u64,
     pub(super) sent_bytes: u64,
     discarded_bytes: u64,
     why: Why,

@@ -157,6 +157,9 @@ enum Phase {
     Body {
         decoder: Option<Decoder>,
         body: BytesMut,
+        /// When the head was whole, and what the connection had received by then.
+        since_ns: u64,
+        received_before: u64,
         deadline_ns: u64,
     },
     Forward {
@@ -177,6 +180,8 @@ enum Phase {
         payload: BytesMut,
         events: Box<sse::Reader>,
         deadline_ns: u64,
+        /// The end of any stream.
+        until_ns: u64,
     },
     Finish,
     Linger {
@@ -302,12 +307,15 @@ impl Connection {
                 Some(since) => ms(since, limits.head_ms_max),
                 None => ms(self.idle_since_ns, limits.idle_ms_max),
             }),
+            Phase::Body { deadline_ns, .. } => {
+                let rate_ns = self.body_rate_due_ns(limits).unwrap_or(u64::MAX);
+                Some(rate_ns.min(*deadline_ns))
+            }
+            Phase::Stream { deadline_ns, until_ns, .. } => Some(*deadline_ns.min(until_ns)),
             Phase::Keys { deadline_ns, .. }
-            | Phase::Body { deadline_ns, .. }
             | Phase::Forward { deadline_ns }
             | Phase::AnswerHead { deadline_ns }
             | Phase::AnswerBody { deadline_ns, .. }
-            | Phase::Stream { deadline_ns, .. }
             | Phase::Linger { deadline_ns, .. } => Some(*deadline_ns),
             Phase::Finish | Phase::Closed => None,
         };
@@ -591,6 +599,11 @@ impl Connection {
             Phase::Body { deadline_ns, .. } if now_ns >= *deadline_ns => {
                 self.refuse(Fault::BodyTimeout, turn);
             }
+            Phase::Body { .. }
+                if self.body_rate_due_ns(limits).is_some_and(|due| now_ns >= due) =>
+            {
+                self.refuse(Fault::BodyTooSlow { least: limits.body_rate_bytes_min }, turn);
+            }
             Phase::Forward { deadline_ns } if now_ns >= *deadline_ns => {
                 if matches!(self.link, Link::Asked) {
                     self.drop_link(false, turn);
@@ -604,6 +617,10 @@ impl Connection {
             }
             Phase::Stream { deadline_ns, .. } if now_ns >= *deadline_ns => {
                 self.fail_upstream(UpstreamFault::StreamTimeout, turn);
+            }
+            Phase::Stream { until_ns, .. } if now_ns >= *until_ns => {
+                self.drop_link(false, turn);
+                self.end_stream(Some(Fault::StreamTooOld), turn);
             }
             Phase::Linger { deadline_ns, discarded }
                 if now_ns >= *deadline_ns

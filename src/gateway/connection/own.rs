@@ -93,9 +93,11 @@ impl Connection {
             _ => metrics::Outcome::Refused,
         };
         let direction = match fault {
-            Fault::Upstream(_) | Fault::AnswerBlocked | Fault::AnswerTooLarge { .. } => {
-                Direction::Response
-            }
+            Fault::Upstream(_)
+            | Fault::AnswerBlocked
+            | Fault::AnswerTooLarge { .. }
+            | Fault::StreamTooLarge { .. }
+            | Fault::StreamTooOld => Direction::Response,
             _ => Direction::Request,
         };
         let payload = refusal_text(exchange, fault, status, with_body);

@@ -21,6 +21,7 @@ use crate::auth::handle::{self, Owner, Purpose};
 use crate::auth::token;
 use crate::guard::policy::Permit;
 use crate::guard::{self, Judgement, Outcome};
+use crate::limits::Limits;
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::body::{Chunks, Decoder, Step};
@@ -344,7 +345,14 @@ impl Connection {
                 };
                 let expects = exchange.request.expect_continue;
                 let deadline_ns = turn.now.after_ms(limits.body_ms_max);
-                self.phase = Phase::Body { decoder, body: BytesMut::new(), deadline_ns };
+                let waiting = self.rx.as_ref().map_or(0, BytesMut::len) as u64;
+                self.phase = Phase::Body {
+                    decoder,
+                    body: BytesMut::new(),
+                    since_ns: turn.now.mono_ns,
+                    received_before: self.life.received_bytes.saturating_sub(waiting),
+                    deadline_ns,
+                };
                 // While a receive is under way into `rx` itself, nothing stands in it.
                 if expects && self.rx.as_ref().is_none_or(BytesMut::is_empty) {
                     self.answer_continue(turn);
@@ -385,6 +393,16 @@ impl Connection {
         }
     }
 
+    /// When a body of which no more arrives is too slow: each byte of it buys time.
+    pub(super) fn body_rate_due_ns(&self, limits: &Limits) -> Option<u64> {
+        let Phase::Body { since_ns, received_before, .. } = self.phase else { return None };
+        let received = self.life.received_bytes.saturating_sub(received_before);
+        let bought_ns =
+            received.saturating_mul(1_000_000_000).checked_div(limits.body_rate_bytes_min)?;
+        let grace_ns = limits.body_grace_ms_max.saturating_mul(1_000_000);
+        Some(since_ns.saturating_add(grace_ns).saturating_add(bought_ns))
+    }
+
     pub(super) fn step_body(&mut self, turn: &mut Turn<'_>) -> bool {
         match self.gather_body() {
             Ok(Some(body)) => {
@@ -423,15 +441,21 @@ impl Connection {
             let length = length as usize;
             return Ok((rx.len() >= length).then(|| rx.split_to(length)));
         };
+        let allowed = exchange.settings.limits.body_bytes_max;
         loop {
-            match decoder.step(rx).map_err(Fault::Body)? {
+            let step = decoder.step(rx).map_err(Fault::Body)?;
+            let come = match step {
+                Step::Data(span) => body.len() as u64 + u64::from(span.len),
+                _ => body.len() as u64,
+            };
+            // With what the chunk still announces: the same sum wherever the input is cut.
+            let seen = come.saturating_add(decoder.announced_bytes());
+            if seen > allowed {
+                return Err(Fault::BodyTooLarge { seen, allowed });
+            }
+            match step {
                 Step::Data(span) => {
-                    let seen = body.len() as u64 + u64::from(span.len);
-                    let allowed = exchange.settings.limits.body_bytes_max;
-                    if seen > allowed {
-                        return Err(Fault::BodyTooLarge { seen, allowed });
-                    }
-                    if !exchange.request_memory.grow_to(seen) {
+                    if !exchange.request_memory.grow_to(come) {
                         return Err(Fault::Memory);
                     }
                     body.extend_from_slice(span.of(rx));

@@ -67,6 +67,7 @@ impl Connection {
             payload: BytesMut::new(),
             events: Box::new(sse::Reader::new()),
             deadline_ns: turn.now.after_ms(idle_ms_max),
+            until_ns: turn.now.after_ms(exchange.settings.limits.stream_ms_max),
         };
         self.emit(Emission::answer(entry, payload), turn);
         Ok(())
@@ -113,7 +114,7 @@ impl Connection {
         let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
             return Ok(Next::More);
         };
-        let Phase::Stream { decoder, payload, events, deadline_ns } = &mut self.phase else {
+        let Phase::Stream { decoder, payload, events, deadline_ns, .. } = &mut self.phase else {
             unreachable!("only called in this phase")
         };
         exchange.answer_memory.shrink_to(waiting + events.unterminated_bytes() as u64);
@@ -144,6 +145,10 @@ impl Connection {
                         return Err(Fault::Memory);
                     }
                     exchange.upstream_bytes += span.end() as u64;
+                    let allowed = limits.stream_bytes_max;
+                    if exchange.upstream_bytes > allowed {
+                        return Err(Fault::StreamTooLarge { allowed });
+                    }
                     *payload = rx.split_to(span.end());
                     let _ = payload.split_to(span.start as usize);
                 }

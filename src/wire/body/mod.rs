@@ -210,6 +210,15 @@ impl Decoder {
         std::mem::take(&mut self.chunks)
     }
 
+    /// Payload that is announced and has not come: the rest of the length or of the chunk. What is
+    /// announced beyond a bound need not be waited for.
+    pub fn announced_bytes(&self) -> u64 {
+        match self.state {
+            State::Length(left) | State::Data(left) => left,
+            _ => 0,
+        }
+    }
+
     /// Bytes consumed so far, framing counted.
     pub fn position(&self) -> u64 {
         self.position
