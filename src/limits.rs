@@ -147,6 +147,9 @@ limits! {
     /// Bytes of a body that must have arrived for each second beyond the grace, from the head on (Apache
     /// 500); 0 asks for none.
     body_rate_bytes_min: Bytes = KIB, least 0;
+    /// From the accept to the end of a proxy's header, on listeners that ask for one: a lost packet is
+    /// sent again after 3 s (proxy-protocol.txt §2).
+    proxy_ms_max: Milliseconds = 5_000, least 100;
     /// Idle client connection between two requests (nginx 75 s).
     idle_ms_max: Milliseconds = 75_000, least 100;
     /// Connecting to an upstream.
@@ -229,6 +232,10 @@ pub const ID_BYTES_MAX: usize = KIB as usize;
 
 /// A method name; the longest of the protocol has 40 bytes.
 pub const METHOD_BYTES_MAX: usize = 256;
+
+/// Header of a proxy in version 2 of its protocol, vectors counted. The addresses take 52 bytes; the
+/// specification has the first segment of a connection, 536 bytes, in mind.
+pub const PROXY_BYTES_MAX: usize = 2 * KIB as usize;
 
 /// Trailer section of one chunked answer: read, judged and dropped.
 pub const TRAILER_BYTES_MAX: usize = 8 * KIB as usize;

@@ -51,9 +51,9 @@ setup_build() {
 }
 
 # What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,
-# two file systems to cut the power of, the tool whose files key files are, and clients that speak TLS.
+# two file systems to cut the power of, the tool whose files key files are, clients that speak TLS, a proxy in front.
 setup_cargo_tests() {
-    local wanted=(python3 e2fsprogs xfsprogs age openssl curl)
+    local wanted=(python3 e2fsprogs xfsprogs age openssl curl haproxy)
     # Any Node will do.
     command -v node > /dev/null || wanted+=(nodejs)
     debian_packages "${wanted[@]}"

@@ -319,6 +319,7 @@ fn settings(
         issuers: config.issuers.clone(),
         policy: Policy::new(grants),
         grant_terms,
+        proxies: config.listens.iter().map(|listen| listen.proxies.clone()).collect(),
         origins: config.listens.iter().map(|listen| listen.origins.clone()).collect(),
         hosts: config.listens.iter().map(|listen| hosts(config, listen)).collect(),
         level: level(config.record.release),

@@ -380,6 +380,9 @@ pub fn delivery(started_mono_ns: u64, handed: &[Handed], chunks: &Chunks) -> Byt
 pub struct Connected<'a> {
     /// Where it came from.
     pub source: &'a str,
+    /// The proxy that it came through, and that said where it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<std::net::SocketAddr>,
     /// The address it was accepted on.
     pub local: Option<std::net::SocketAddr>,
     /// When it was accepted, RFC 3339.

@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
 use crate::wire::json;
+use crate::wire::proxy::Network;
 
 /// How the worker makes TLS connections to an upstream. The machines do not look into it.
 #[derive(Debug)]
@@ -91,6 +92,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How each grant wants its exchanges recorded.
     pub grant_terms: Vec<Terms>,
+    /// Proxies whose header begins every connection, per listener; `None` where there is no header.
+    pub proxies: Vec<Option<Vec<Network>>>,
     /// Browser origins let in, per listener.
     pub origins: Vec<Vec<String>>,
     /// Names that a request may be sent to, per listener, in lower case without port.

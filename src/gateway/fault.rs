@@ -18,6 +18,7 @@ use crate::guard::policy::DenialReason;
 use crate::wire::body::BodyFault;
 use crate::wire::head::{HeadFault, HeadRule};
 use crate::wire::mcp::McpFault;
+use crate::wire::proxy::ProxyFault;
 use crate::wire::sse::SseFault;
 
 /// JSON-RPC code: no grant allows this.
@@ -100,6 +101,8 @@ pub enum Fault {
     Handshake(TlsFault),
     /// The request head breaks a rule.
     Head(HeadFault),
+    /// The connection does not begin with a proxy's header, or not with one that is believed.
+    Proxy(ProxyFault),
     /// The head took longer than `head_ms_max`.
     HeadTimeout,
     /// The request body framing breaks a rule.
@@ -235,6 +238,7 @@ impl Fault {
                 let (status, close) = head_status(fault.rule);
                 d(Client, status, -32600, close, Quiet, fault.rule.as_str())
             }
+            Fault::Proxy(fault) => d(Client, 400, -32600, true, Notice, fault.rule.as_str()),
             Fault::HeadTimeout => d(Client, 408, -32600, true, Quiet, "head-timeout"),
             Fault::Body(_) => d(Client, 400, -32600, true, Quiet, "body-framing"),
             Fault::BodyTimeout => d(Client, 408, -32600, true, Quiet, "body-timeout"),
@@ -359,6 +363,7 @@ impl Fault {
                 fault.at,
                 fault.rule.source()
             ),
+            Fault::Proxy(fault) => format!("the connection was refused: {fault}"),
             Fault::HeadTimeout => "the request head did not arrive in time".into(),
             Fault::Body(fault) => {
                 format!("the request body is framed wrongly: {}", fault.rule.as_str())

@@ -12,6 +12,7 @@ pub mod check;
 pub mod head;
 pub mod json;
 pub mod mcp;
+pub mod proxy;
 mod seek;
 pub mod sse;
 

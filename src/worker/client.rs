@@ -19,6 +19,7 @@ use tokio_uring::net::TcpStream;
 use super::core::Worker;
 use super::handshake;
 use super::pipe::Pipe;
+use super::proxied;
 use super::socket;
 use super::upstream::Upstream;
 use crate::gateway::connection::{Action, Connection, Event, ToClient};
@@ -48,6 +49,17 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     let stream = Rc::new(stream);
     let local = socket::local_address(&*stream);
     let opened = worker.now();
+    let settings = worker.settings();
+    let (source, proxy) = match settings.proxies.get(usize::from(listener)) {
+        Some(Some(proxies)) => {
+            match Box::pin(proxied::take(&worker, &stream, source, proxies)).await {
+                Some(taken) => (taken.source, taken.proxy),
+                None => return,
+            }
+        }
+        _ => (source, None),
+    };
+    drop(settings);
     let (pipe, secured) = match worker.acceptor(listener) {
         None => (Pipe::plain(stream.clone()), None),
         // Boxed: it is over before anything else begins, and nothing keeps room for it.
@@ -61,7 +73,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
     let pipe = Rc::new(pipe);
     let number = worker.number();
     let progress = worker.progress();
-    let mut connection = Connection::new(source, listener, opened).on(local);
+    let mut connection = Connection::new(source, listener, opened).on(local).through(proxy);
     if let Some(secured) = secured {
         connection = connection.secured(secured);
     }

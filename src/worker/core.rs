@@ -21,7 +21,7 @@ use super::{client, handshake, socket};
 use crate::auth::cache::Cache;
 use crate::gateway::connection::Action;
 use crate::gateway::entries;
-use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, WorkerCounters};
+use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, Settings, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::gateway::metrics::Counters;
 use crate::gateway::refusals::Refusals;
@@ -194,6 +194,11 @@ impl Worker {
         self.shared.acceptor(listener)
     }
 
+    /// The configuration in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.env.borrow().settings().clone()
+    }
+
     /// The bounds in force.
     pub fn limits(&self) -> Limits {
         self.env.borrow().settings().limits.clone()
@@ -212,12 +217,16 @@ impl Worker {
 
     /// A caller's handshake came to nothing: recorded within the rate, counted, logged.
     pub fn tell_handshake(&self, source: std::net::SocketAddr, refused: &handshake::Refused) {
+        let words = refused.why.as_deref().unwrap_or(refused.fault.as_str());
+        self.tell_refused(source, Fault::Handshake(refused.fault), words);
+    }
+
+    /// A connection was refused before its first request.
+    pub fn tell_refused(&self, source: std::net::SocketAddr, fault: Fault, why: &str) {
         let now = self.now();
-        let fault = Fault::Handshake(refused.fault);
         let label = fault.disposition().label;
         self.counters.refused(label);
-        let words = refused.why.as_deref().unwrap_or(refused.fault.as_str());
-        let why = bounded(words);
+        let why = bounded(why);
         {
             let env = &mut *self.env.borrow_mut();
             let limits = &env.snapshot.settings.limits;

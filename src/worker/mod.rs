@@ -10,6 +10,7 @@
 //! | [`shared`] | what all workers and the control threads share |
 //! | [`core`] | the worker thread: accept, drain, ticks |
 //! | [`client`] | the task of one client connection: performs actions, reports events |
+//! | [`proxied`] | the header of a proxy in front of the gateway |
 //! | [`receive`] | receiving without holding a buffer meanwhile |
 //! | [`send`] | sending all pieces of a message |
 //! | [`pipe`] | a connection, plain or under TLS |
@@ -23,6 +24,7 @@ pub mod client;
 pub mod core;
 pub mod handshake;
 pub mod pipe;
+pub mod proxied;
 pub mod receipts;
 pub mod receive;
 pub mod ring;

@@ -47,6 +47,18 @@ pub fn send_now<S: AsRawFd>(socket: &S, bytes: &[u8]) {
     }
 }
 
+/// Looks at what has arrived and leaves it there: the count of bytes, 0 at the peer's end, `AGAIN` when
+/// nothing has.
+pub fn peek<S: AsRawFd>(socket: &S, room: &mut [u8]) -> Result<usize, Errno> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(borrow(socket), room, flags).map(|(_, bytes)| bytes)
+}
+
+/// Takes bytes off that [`peek`] has seen; all of `room`, for they are there.
+pub fn take<S: AsRawFd>(socket: &S, room: &mut [u8]) -> Result<usize, Errno> {
+    rustix::net::recv(borrow(socket), room, RecvFlags::DONTWAIT).map(|(_, bytes)| bytes)
+}
+
 /// The address that `socket` was accepted on.
 pub fn local_address<S: AsRawFd>(socket: &S) -> Option<SocketAddr> {
     rustix::net::getsockname(borrow(socket)).ok()?.try_into().ok()

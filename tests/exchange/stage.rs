@@ -352,6 +352,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         issuers: vec![issuer],
         policy: Policy::new(vec![grant]),
         grant_terms: vec![plan.terms],
+        proxies: vec![None],
         origins: vec![plan.origins.clone()],
         // What the requests of these tests are sent to.
         hosts: vec![vec!["g".to_owned(), "mcp.example.com".to_owned()]],

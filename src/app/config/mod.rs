@@ -27,6 +27,7 @@ use crate::guard::policy;
 use crate::limits::Limits;
 use crate::record::Keep;
 use crate::record::age::Recipient;
+use crate::wire::proxy::Network;
 
 mod files;
 mod problem;
@@ -92,6 +93,8 @@ pub struct Workers {
 pub struct Listen {
     /// Address and port; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Proxies whose header (PROXY protocol) begins every connection; nobody else is let in then.
+    pub proxies: Option<Vec<Network>>,
     /// Browser origins let in, byte for byte; others get 403.
     pub origins: Vec<String>,
     /// Names beside those of the resources that a request may be sent to; others get 421.

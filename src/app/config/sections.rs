@@ -26,6 +26,7 @@ use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
 use crate::record::cosign::WitnessVerifier;
 use crate::record::{Keep, keys};
+use crate::wire::proxy::Network;
 use crate::worker::tls::open;
 
 /// Upstreams, grants and listeners are numbered with 16 bits.
@@ -309,7 +310,14 @@ fn listens(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Vec<Option<List
                 hosts.push(at.value.to_owned());
             }
         }
-        listens.push(address.map(|address| Listen { address, origins, hosts, tls }));
+        let proxies = section.strings("proxy_protocol", problems).map(|list| {
+            if list.is_empty() {
+                let allowed = "at least one address, or no such key: with none nobody is let in";
+                problems.at(&section.place(), "an empty list of proxy_protocol", allowed);
+            }
+            list.iter().filter_map(|at| accept(at, Network::parse, problems)).collect()
+        });
+        listens.push(address.map(|address| Listen { address, proxies, origins, hosts, tls }));
         section.finish(problems);
     }
     distinct(&addresses, problems);

@@ -32,6 +32,7 @@ const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable"
 pub(super) struct Life {
     opened: Now,
     local: Option<SocketAddr>,
+    proxy: Option<SocketAddr>,
     /// What protects it.
     secured: Option<Box<Protection>>,
     truncated: bool,
@@ -60,6 +61,7 @@ impl Life {
         Life {
             opened: now,
             local: None,
+            proxy: None,
             secured: None,
             truncated: false,
             told: false,
@@ -105,6 +107,12 @@ impl Connection {
         self
     }
 
+    /// The same connection, which came through this proxy.
+    pub fn through(mut self, proxy: Option<SocketAddr>) -> Connection {
+        self.life.proxy = proxy;
+        self
+    }
+
     /// The same connection, protected by TLS: its handshake is over.
     pub fn secured(mut self, secured: Secured) -> Connection {
         let brief = secured.brief().into();
@@ -118,9 +126,10 @@ impl Connection {
     }
 
     fn connected(&self, over: Option<Over>) -> bytes::Bytes {
-        let Life { opened, local, .. } = self.life;
+        let Life { opened, local, proxy, .. } = self.life;
         let connected = Connected {
             source: &self.source_text,
+            proxy,
             local,
             opened: time(opened.utc_ns),
             opened_mono_ns: opened.mono_ns,

@@ -1,0 +1,214 @@
+//! A gateway behind a proxy knows its callers: the PROXY protocol, by hand and from HAProxy.
+
+#[expect(dead_code, reason = "each test uses its part of it")]
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{
+    Gateway, IdentityProvider, RESOURCE, call, field, listen, read_answer, read_head, read_up_to,
+};
+
+fn start_upstream() -> SocketAddr {
+    let (listener, address) = listen();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve_upstream(stream));
+        }
+    });
+    address
+}
+
+fn serve_upstream(mut stream: TcpStream) -> Option<()> {
+    let mut kept = Vec::new();
+    while let Ok(Some(head)) = read_head(&mut stream, &mut kept) {
+        let length = field(&head, "content-length").and_then(|value| value.parse().ok())?;
+        read_up_to(&mut stream, &mut kept, length).ok()?;
+        kept.drain(..length);
+        let answer =
+            r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"taken"}]}}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        stream.write_all(&[head.as_bytes(), answer.as_bytes()].concat()).ok()?;
+    }
+    Some(())
+}
+
+/// A gateway that takes connections from these proxies.
+struct House {
+    gateway: Gateway,
+    token: String,
+    directory: tempfile::TempDir,
+}
+
+impl House {
+    fn behind(proxies: &str, more: &str) -> House {
+        let directory = tempfile::tempdir().expect("directory");
+        let provider = IdentityProvider::start();
+        let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
+        let mut gateway = Gateway::prepare(
+            Path::new(&binary),
+            directory.path(),
+            &provider,
+            start_upstream(),
+            "[0]",
+            "written",
+            more,
+        );
+        gateway.few_rules(support::ledger::FEW_RULES);
+        let address = format!("address = \"{}\"", gateway.address);
+        gateway.configure(&address, &format!("{address}\nproxy_protocol = {proxies}"));
+        gateway.start();
+        let token = provider.token("builder", &["engineering"], RESOURCE);
+        House { gateway, token, directory }
+    }
+
+    /// What becomes of a connection that sends these pieces, a moment between each two.
+    fn send(&self, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.gateway.address).expect("it connects");
+        stream.set_nodelay(true).expect("set");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        for piece in pieces {
+            // Why the result does not matter: a refused connection may be gone before the last piece.
+            let _ = stream.write_all(piece);
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    fn call(&self) -> Vec<u8> {
+        call("/tools", &self.token, 1, "hello")
+    }
+
+    /// Stops the gateway and gives all text of its record.
+    fn record(&mut self) -> String {
+        assert!(self.gateway.stop(), "it drains and seals");
+        let mut plain = Vec::new();
+        let segments = self.directory.path().join("record/segments");
+        for entry in std::fs::read_dir(segments).expect("segments") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "seg") {
+                let file = std::fs::File::open(path).expect("a segment");
+                let _ = zstd::stream::read::Decoder::new(file)
+                    .and_then(|mut decoder| std::io::copy(&mut decoder, &mut plain));
+            }
+        }
+        String::from_utf8_lossy(&plain).into_owned()
+    }
+}
+
+/// How often a connection from `source`, through a proxy on this host, is told.
+fn told(record: &str, source: &str) -> usize {
+    record.matches(&format!("\"source\":\"{source}\",\"proxy\":\"127.0.0.1:")).count()
+}
+
+const LINE: &[u8] = b"PROXY TCP4 203.0.113.9 198.51.100.1 40000 443\r\n";
+/// From 203.0.113.10:40000.
+const BLOCK: &[u8] =
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x0a\xc6\x33\x64\x01\x9c\x40\x01\xbb";
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+#[test]
+fn the_recorded_source_is_the_callers_and_the_proxy_stands_beside_it() {
+    let mut house = House::behind("[\"127.0.0.1\"]", "[limits]\nproxy_ms_max = \"500ms\"\n");
+    let call = house.call();
+    let answered = |answer: &[u8]| answer.starts_with(b"HTTP/1.1 200 ");
+    assert!(answered(&house.send(&[&[LINE, &call].concat()])), "in one piece");
+    let mut cut: Vec<&[u8]> = LINE.chunks(9).collect();
+    cut.push(&call);
+    assert!(answered(&house.send(&cut)), "in pieces");
+    assert!(answered(&house.send(&[&BLOCK[..15], &[&BLOCK[15..], &call[..]].concat()])), "block");
+    assert!(answered(&house.send(&[LOCAL, &call])), "the proxy's own");
+
+    assert_eq!(house.send(&[&call]), b"", "no header");
+    assert_eq!(house.send(&[b"PROXY TCP4 203.0.113.9 1.1.1.1 1 02\r\n", &call]), b"");
+    let begun = Instant::now();
+    assert_eq!(house.send(&[&LINE[..20]]), b"", "a header that ends early");
+    let mut slow = TcpStream::connect(house.gateway.address).expect("it connects");
+    slow.write_all(&LINE[..20]).expect("a part");
+    slow.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    assert_eq!(slow.read(&mut [0; 16]).unwrap_or(0), 0, "a header that does not end");
+    assert!(begun.elapsed() < Duration::from_secs(15), "it waits for no header for ever");
+
+    let record = house.record();
+    assert_eq!(told(&record, "203.0.113.9:40000"), 4, "two connects, two disconnects");
+    assert_eq!(told(&record, "203.0.113.10:40000"), 2, "the address of version 2");
+    for rule in ["proxy-missing", "proxy-port", "proxy-ended", "proxy-late"] {
+        assert!(record.contains(rule), "{rule} is not in the record");
+    }
+}
+
+/// Checked against the mutant that believes a header from anybody.
+#[test]
+fn nobody_but_the_named_proxies_is_let_in() {
+    let mut house = House::behind("[\"192.0.2.0/24\", \"::1\"]", "");
+    let call = house.call();
+    assert_eq!(house.send(&[LINE, &call]), b"", "a header of anybody's");
+    assert_eq!(house.send(&[&call]), b"", "none");
+    let record = house.record();
+    assert!(record.contains("proxy-not-named") && !record.contains("203.0.113.9"));
+}
+
+/// A HAProxy that ends with the test.
+struct HaProxy(Child);
+
+impl HaProxy {
+    /// Forwards connections on `from` to `to`, with these words at the server.
+    fn start(directory: &Path, from: SocketAddr, to: SocketAddr, words: &str) -> HaProxy {
+        let config = format!(
+            "global\n  maxconn 64\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
+             timeout client 20s\n  timeout server 20s\nlisten front\n  bind {from}\n  \
+             server gateway {to} {words}\n"
+        );
+        let file = directory.join(format!("haproxy-{}.cfg", from.port()));
+        std::fs::write(&file, config).expect("config");
+        let child = Command::new("haproxy")
+            .args(["-db", "-q", "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("haproxy runs: tests/setup.sh installs it");
+        let begun = Instant::now();
+        while TcpStream::connect(from).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "haproxy does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        HaProxy(child)
+    }
+}
+
+impl Drop for HaProxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn haproxy_says_who_calls_in_both_versions() {
+    let mut house = House::behind("[\"127.0.0.1\"]", "");
+    let mut callers = Vec::new();
+    for words in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c"] {
+        let from = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        let _proxy = HaProxy::start(house.directory.path(), from, house.gateway.address, words);
+        let mut stream = TcpStream::connect(from).expect("it connects");
+        stream.write_all(&house.call()).expect("a call");
+        let answer = read_answer(&mut stream, &mut Vec::new(), &mut Vec::new()).expect("an answer");
+        assert_eq!(answer.0, 200, "{words}");
+        callers.push(stream.local_addr().expect("an address"));
+    }
+    let record = house.record();
+    for caller in callers {
+        assert_eq!(told(&record, &caller.to_string()), 2, "{caller}, as it comes and goes");
+    }
+}
