@@ -132,7 +132,8 @@ fn a_checksum_that_is_there_is_right() {
     assert_eq!(crc32c(b"123456789", 0..0), 0xe306_9283);
     let header = with_checksum(&vector(0x01, b"http/1.1"));
     assert_eq!(done(&header).1, header.len());
-    for at in 16..header.len() {
+    // Without its type byte the vector is no checksum.
+    for at in (16..header.len()).filter(|at| *at != header.len() - 7) {
         let mut changed = header.clone();
         changed[at] ^= 0x40;
         assert!(matches!(read(&changed), Read::Broken(_)), "byte {at}");
