@@ -56,12 +56,9 @@ prefill() {
 
 # fresh: the tree as it stands. Unchanged files keep their times, so that little is built anew.
 fresh() {
+    rm -rf "${copy:?}"
     mkdir -p "$copy"
-    for part in Cargo.toml Cargo.lock build.rs README.md src tests benches; do
-        rm -rf "${copy:?}/$part"
-        cp -a "$part" "$copy/$part"
-    done
-    rm -rf "$copy/tests/sdk"
+    git ls-files -z -c -o --exclude-standard | xargs -0 cp -a --parents -t "$copy"
 }
 
 for name in "${names[@]}"; do

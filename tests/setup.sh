@@ -51,7 +51,8 @@ setup_build() {
 }
 
 # What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,
-# two file systems to cut the power of, the tool whose files key files are, clients that speak TLS, a proxy in front.
+# two file systems to cut the power of, the tool whose files key files are, clients that speak TLS, a proxy in
+# front, Node, whose parsers read what the gateway lets through.
 setup_cargo_tests() {
     local wanted=(python3 e2fsprogs xfsprogs age openssl curl haproxy)
     # Any Node will do.
