@@ -323,7 +323,6 @@ fn llhttp(connections: &[Vec<u8>], expected: &[usize]) -> Vec<Vec<Message>> {
     read
 }
 
-// Mutants this was checked against: see the list behind the test.
 #[test]
 fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not_its_own() {
     let cases = setting("STENOGRAPH_DESYNC_CASES").unwrap_or(3000) as usize;

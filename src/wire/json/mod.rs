@@ -66,6 +66,9 @@ impl Visitor for Unwatched {}
 /// Names of one object that are compared one by one; larger objects are sorted when they close.
 pub const NAMES_COMPARED_MAX: usize = 16;
 
+/// Digits of the largest double, 1.8e308.
+const DOUBLE_DIGITS: usize = 309;
+
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     object: bool,
@@ -247,7 +250,8 @@ impl<V: Visitor> Pass<'_, V> {
         fault(rule, at + same)
     }
 
-    /// RFC 8259 §6: minus, integer part without leading zeros, fraction, exponent.
+    /// RFC 8259 §6: minus, integer part without leading zeros, fraction, exponent; and within the range
+    /// of a double.
     fn number(&self, start: usize) -> Result<usize, JsonFault> {
         let mut at = start + usize::from(self.bytes[start] == b'-');
         let digits = |from: usize| {
@@ -270,6 +274,14 @@ impl<V: Visitor> Pass<'_, V> {
             at += 1;
             at += usize::from(matches!(self.bytes.get(at), Some(b'+' | b'-')));
             at = digits(at)?;
+        }
+        let token = &self.bytes[start..at];
+        // Why not always: without an exponent it takes 309 digits to be beyond.
+        if token.len() >= DOUBLE_DIGITS || token.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+            let text = std::str::from_utf8(token).expect("digits, signs and a point");
+            if text.parse::<f64>().is_ok_and(f64::is_infinite) {
+                return fault(JsonRule::NumberRange, start);
+            }
         }
         Ok(at)
     }

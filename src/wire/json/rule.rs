@@ -42,6 +42,8 @@ rules! {
     Literal = "json-literal", "RFC 8259 §3";
     /// A number outside the grammar: leading zero, bare point, empty exponent.
     Number = "json-number", "RFC 8259 §6";
+    /// A number that no double holds: infinity to some readers, an error or exact to others.
+    NumberRange = "json-number-range", "RFC 8259 §6";
     /// An unescaped control byte in a string.
     ControlByte = "json-control-byte", "RFC 8259 §7";
     /// A backslash that begins no escape.
@@ -66,7 +68,10 @@ impl JsonRule {
     /// Whether the text is JSON all the same, refused for being ambiguous or over a bound.
     pub fn is_well_formed(self) -> bool {
         use JsonRule::*;
-        matches!(self, DuplicateKey | NulInKey | TooDeep | TooManyMembers | KeyTooLong | TooLong)
+        matches!(
+            self,
+            NumberRange | DuplicateKey | NulInKey | TooDeep | TooManyMembers | KeyTooLong | TooLong
+        )
     }
 }
 
