@@ -384,14 +384,10 @@ pub fn text(samples: &[(Value, bool)], dice: &mut Dice) -> (Vec<u8>, bool) {
             1 => drop(out.remove(at)),
             2 => out.insert(at, *dice.pick(b"\"\\{}[],:0\n\0e")),
             3 => out.truncate(at),
-            4 => out.extend_from_slice(*dice.pick(&[
-                &b"x"[..],
-                b"{}",
-                b"\0",
-                b",",
-                b"\n\n",
-                b"\x1a",
-            ])),
+            4 => {
+                let behind: &[&[u8]] = &[b"x", b"{}", b"\0", b",", b"\n\n", b"\x1a"];
+                out.extend_from_slice(dice.pick::<&[u8]>(behind));
+            }
             _ => drop(out.splice(0..0, [0xef, 0xbb, 0xbf])),
         }
     }
