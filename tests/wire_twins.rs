@@ -1,8 +1,7 @@
-//! Naive twins of the readers, and the properties of `wire::check` on random input.
-//!
-//! A twin is the obvious slow version: it looks at the whole input at once and knows nothing of cuts.
+//! The readers against their naive twins, and the properties of `wire::check`, on random input.
 
-use bytes::BytesMut;
+mod twins;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stenograph::limits::Limits;
@@ -10,43 +9,7 @@ use stenograph::types::Direction;
 use stenograph::wire::body::{Decoder, Step};
 use stenograph::wire::head::Framing;
 use stenograph::wire::{check, json, mcp, sse};
-
-/// An event stream read by `split`: what the standard says, for streams without bad bytes.
-fn sse_twin(stream: &str) -> Vec<sse::Item> {
-    let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
-    let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
-    // What follows the last line end is no line.
-    let Some((lines, _)) = stream.rsplit_once('\n') else { return Vec::new() };
-    let mut items = Vec::new();
-    let mut event = sse::Event::default();
-    for line in lines.split('\n') {
-        let (field, value) = match line.split_once(':') {
-            Some((field, value)) => (field, value.strip_prefix(' ').unwrap_or(value)),
-            None => (line, ""),
-        };
-        match field {
-            "" if line.is_empty() => {
-                let done = std::mem::take(&mut event);
-                if done != sse::Event::default() {
-                    items.push(sse::Item::Event(done));
-                }
-            }
-            "" => items.push(sse::Item::Comment),
-            "event" => event.name = (!value.is_empty()).then(|| value.as_bytes().to_vec()),
-            "id" => event.id = Some(value.as_bytes().to_vec()),
-            "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
-                event.retry_ms = Some(value.parse().unwrap_or(u64::MAX));
-            }
-            "data" => {
-                let before = event.data.take().map(|data| [&data[..], b"\n"].concat());
-                let data = [&before.unwrap_or_default()[..], value.as_bytes()].concat();
-                event.data = Some(BytesMut::from(&data[..]));
-            }
-            _ => {}
-        }
-    }
-    items
-}
+use twins::{chunk_twin, has_duplicate, sse_twin};
 
 /// The pieces that event streams are made of, and what lies beside them.
 fn stream() -> impl Strategy<Value = String> {
@@ -89,28 +52,6 @@ fn sse_cut(stream: &[u8], at: &[usize]) -> Vec<sse::Item> {
         }
     }
     items
-}
-
-/// Chunks collected by looking for line ends in the whole body.
-fn chunk_twin(mut body: &[u8]) -> Option<Vec<u8>> {
-    let mut payload = Vec::new();
-    loop {
-        let end = body.windows(2).position(|pair| pair == b"\r\n")?;
-        let digits = std::str::from_utf8(&body[..end]).ok()?;
-        if digits.is_empty()
-            || digits.len() > 16
-            || digits.contains(|c: char| !c.is_ascii_hexdigit())
-        {
-            return None;
-        }
-        let size = usize::from_str_radix(digits, 16).ok()?;
-        body = &body[end + 2..];
-        if size == 0 {
-            return body.starts_with(b"\r\n").then_some(payload);
-        }
-        payload.extend_from_slice(body.get(..size)?);
-        body = body[size..].strip_prefix(b"\r\n")?;
-    }
 }
 
 fn chunks_cut(body: &[u8], size: usize) -> Option<Vec<u8>> {
@@ -169,57 +110,6 @@ fn json_text() -> impl Strategy<Value = String> {
 /// The name without its escape.
 fn plain(name: &str) -> String {
     serde_json::from_str(&format!("\"{name}\"")).expect("a good name")
-}
-
-/// Whether a JSON text has one name twice in one object, found with a tree of pairs.
-fn has_duplicate(text: &str) -> bool {
-    use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-    struct Tree(bool);
-    impl<'de> Deserialize<'de> for Tree {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-            deserializer.deserialize_any(Look)
-        }
-    }
-    struct Look;
-    impl<'de> Visitor<'de> for Look {
-        type Value = Tree;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("JSON")
-        }
-        fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_unit<E>(self) -> Result<Tree, E> {
-            Ok(Tree(false))
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
-            let mut found = false;
-            while let Some(Tree(inner)) = seq.next_element()? {
-                found |= inner;
-            }
-            Ok(Tree(found))
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-            let (mut found, mut names) = (false, std::collections::HashSet::new());
-            while let Some((name, Tree(inner))) = map.next_entry::<String, Tree>()? {
-                found |= inner | !names.insert(name);
-            }
-            Ok(Tree(found))
-        }
-    }
-    serde_json::from_str::<Tree>(text).is_ok_and(|tree| tree.0)
 }
 
 /// Bytes like those of heads.
@@ -304,13 +194,13 @@ proptest! {
         at.iter_mut().for_each(|at| *at = (*at).min(stream.len()));
         at.sort_unstable();
         prop_assert_eq!(sse_cut(stream.as_bytes(), &at), sse_twin(&stream));
-        check::events(stream.as_bytes());
+        check::events(stream.as_bytes(), &at);
     }
 
     #[test]
     fn chunks_read_as_by_collecting(body in chunk_bytes(), size in 1usize..9) {
         prop_assert_eq!(chunks_cut(&body, size), chunk_twin(&body));
-        check::body(&[&[2], &body[..]].concat());
+        check::body(&[&[2], &body[..]].concat(), &[size, size + 2]);
     }
 
     // Mutants this was checked against: names compared as written; no check beyond sixteen names.
@@ -331,8 +221,8 @@ proptest! {
     #[test]
     fn bytes_of_any_kind_break_nothing(data in vec(any::<u8>(), 0..300)) {
         check::head(&data);
-        check::body(&data);
-        check::events(&data);
+        check::body(&data, &[]);
+        check::events(&data, &[]);
         check::json(&data);
         check::message(&data);
     }

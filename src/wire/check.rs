@@ -16,6 +16,19 @@ use super::sse::{self, Item, SseFault};
 use crate::limits::Limits;
 use crate::types::{Direction, Span};
 
+/// The bytes in pieces of these sizes, one after the other; what is left is the last piece.
+fn pieces<'a>(data: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), data);
+    for size in sizes {
+        let (piece, behind) = rest.split_at((*size).min(rest.len()));
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces.push(rest);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
 /// Cuts that are tried in an input of `len` bytes: all of a short one, a spread of a long one.
 fn cuts(len: usize) -> impl Iterator<Item = usize> {
     (0..=len).step_by(1 + len / 400)
@@ -71,8 +84,8 @@ fn head_cuts<T: PartialEq + std::fmt::Debug>(
     assert_eq!(read(data, &mut fields), whole);
 }
 
-/// Bodies: every size of pieces gives the same payload, end and fault.
-pub fn body(data: &[u8]) {
+/// Bodies: every size of pieces, and pieces of these `sizes`, give the same payload, end and fault.
+pub fn body(data: &[u8], sizes: &[usize]) {
     let Some((&kind, data)) = data.split_first() else { return };
     let framing = match kind % 4 {
         0 => Framing::Length(kind as u64 / 4),
@@ -80,52 +93,65 @@ pub fn body(data: &[u8]) {
         _ => Framing::Chunked,
     };
     for make in [Decoder::new, Decoder::of_response] {
-        let whole = body_by(make(framing), data, data.len().max(1));
+        let whole = body_by(make(framing), pieces(data, &[]));
         for size in [1, 2, 3, 7] {
-            assert_eq!(body_by(make(framing), data, size), whole, "pieces of {size}");
+            let cut = data.chunks(size).collect();
+            assert_eq!(body_by(make(framing), cut), whole, "pieces of {size}");
         }
+        assert_eq!(body_by(make(framing), pieces(data, sizes)), whole, "pieces of {sizes:?}");
     }
 }
 
 type Payload = (Vec<u8>, usize, Result<bool, BodyFault>);
 
-fn body_by(mut decoder: Decoder, data: &[u8], size: usize) -> Payload {
+/// Chunked bodies: the payload of a request is what another reader gave for it, `None` where it takes
+/// the body for broken or not whole.
+pub fn chunks(data: &[u8], other: Option<Vec<u8>>) {
+    let (payload, _, end) = body_by(Decoder::new(Framing::Chunked), pieces(data, &[]));
+    assert_eq!((end == Ok(true)).then_some(payload), other);
+}
+
+fn body_by(mut decoder: Decoder, pieces: Vec<&[u8]>) -> Payload {
     let (mut payload, mut at) = (Vec::new(), 0);
-    while at < data.len() {
-        let piece = &data[at..data.len().min(at + size)];
-        match decoder.step(piece) {
-            Ok(Step::Data(span)) => {
-                assert!(span.len > 0, "progress");
-                payload.extend_from_slice(span.of(piece));
-                at += span.end();
-            }
-            Ok(Step::Skip(used)) => {
-                assert!(used > 0, "progress");
-                at += used;
-            }
-            Ok(Step::More) => panic!("there was input"),
-            Ok(Step::End { used }) => {
-                assert!(decoder.is_done());
-                return (payload, at + used, Ok(true));
-            }
-            Err(fault) => {
-                assert_eq!((decoder.step(piece), decoder.at_close()), (Err(fault), Err(fault)));
-                return (payload, 0, Err(fault));
-            }
+    for mut piece in pieces {
+        while !piece.is_empty() {
+            let used = match decoder.step(piece) {
+                Ok(Step::Data(span)) => {
+                    assert!(span.len > 0, "progress");
+                    payload.extend_from_slice(span.of(piece));
+                    span.end()
+                }
+                Ok(Step::Skip(used)) => {
+                    assert!(used > 0, "progress");
+                    used
+                }
+                Ok(Step::More) => panic!("there was input"),
+                Ok(Step::End { used }) => {
+                    assert!(decoder.is_done());
+                    return (payload, at + used, Ok(true));
+                }
+                Err(fault) => {
+                    assert_eq!((decoder.step(piece), decoder.at_close()), (Err(fault), Err(fault)));
+                    return (payload, 0, Err(fault));
+                }
+            };
+            at += used;
+            piece = &piece[used..];
+            assert_eq!(decoder.position(), at as u64);
         }
-        assert_eq!(decoder.position(), at as u64);
     }
     (payload, at, Ok(decoder.is_done()))
 }
 
-/// Event streams: every size of pieces gives the same items, and what is written from them reads the
-/// same.
-pub fn events(data: &[u8]) {
+/// Event streams: every size of pieces, and pieces of these `sizes`, give the same items, and what is
+/// written from them reads the same.
+pub fn events(data: &[u8], sizes: &[usize]) {
     let limits = &Limits { event_bytes_max: 1024, event_id_bytes_max: 64, ..Limits::default() };
-    let whole = events_by(data, data.len().max(1), limits);
+    let whole = events_by(pieces(data, &[]), limits);
     for size in [1, 2, 3, 7] {
-        assert_eq!(events_by(data, size, limits), whole, "pieces of {size}");
+        assert_eq!(events_by(data.chunks(size).collect(), limits), whole, "pieces of {size}");
     }
+    assert_eq!(events_by(pieces(data, sizes), limits), whole, "pieces of {sizes:?}");
     let mut out = BytesMut::new();
     for item in &whole.0 {
         match item {
@@ -138,12 +164,14 @@ pub fn events(data: &[u8]) {
     }
     // Why other bounds: `data: ` may be longer than what the line began with.
     let wide = &Limits { event_id_bytes_max: 1 << 20, ..limits.clone() };
-    assert_eq!(events_by(&out, 5, wide), (whole.0, Ok(0)));
+    assert_eq!(events_by(out.chunks(5).collect(), wide), (whole.0, Ok(0)));
 }
 
-fn events_by(data: &[u8], size: usize, limits: &Limits) -> (Vec<Item>, Result<usize, SseFault>) {
+type Items = (Vec<Item>, Result<usize, SseFault>);
+
+fn events_by(pieces: Vec<&[u8]>, limits: &Limits) -> Items {
     let (mut reader, mut items) = (sse::Reader::new(), Vec::new());
-    for piece in data.chunks(size) {
+    for piece in pieces {
         let mut at = 0;
         while at < piece.len() {
             match reader.read(&piece[at..], limits) {
