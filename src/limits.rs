@@ -81,6 +81,8 @@ limits! {
     body_bytes_max: Bytes = 4 * MIB, least KIB;
     /// One answer that is a JSON body.
     answer_bytes_max: Bytes = 16 * MIB, least KIB;
+    /// How many times as long as its encoded form an answer may become (Envoy refuses above 100).
+    decode_ratio_max: Count = 100, least 1;
     /// One event of an event stream: its data, held back until it is judged whole. rmcp reads at most
     /// 16 MiB, the Python SDK 1 MiB.
     event_bytes_max: Bytes = 4 * MIB, least KIB;
@@ -223,6 +225,9 @@ pub const TOKEN_REFUSAL_MS_MAX: u64 = 10_000;
 
 /// A file of certificates of authorities: what systems trust is about 220 KiB.
 pub const CA_FILE_BYTES_MAX: u64 = 4 * MIB;
+
+/// Window of a zstd frame, as a power of two: 8 MiB (RFC 9659 §3).
+pub const DECODE_WINDOW_LOG_MAX: u32 = 23;
 
 /// Header of one log entry. Only fixed fields and commitments stand in it, no payload.
 pub const ENTRY_HEADER_BYTES_MAX: usize = 1024;

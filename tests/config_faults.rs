@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use stenograph::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use stenograph::auth::token::Algorithm;
 use stenograph::record::keys;
+use stenograph::wire::coding::Coding;
 
 fn vector(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/config").join(name);
@@ -57,6 +58,8 @@ fn every_key_is_read() {
     assert_eq!(config.issuers[0].groups_claim, "realm_access.roles");
     let codegen = &config.upstreams[0];
     assert_eq!((codegen.name.as_str(), codegen.connections), ("codegen", 16));
+    assert_eq!(codegen.decode, [Coding::Gzip, Coding::Zstd]);
+    assert!(config.upstreams[1].decode.is_empty());
     let credential = codegen.credential.as_ref().unwrap();
     assert_eq!(credential.header, "authorization");
     assert_eq!(credential.file, Path::new("/c/codegen.credential"));

@@ -21,6 +21,8 @@ mod calls;
 mod cuts;
 #[path = "exchange/delivery.rs"]
 mod delivery;
+#[path = "exchange/encoded.rs"]
+mod encoded;
 #[path = "exchange/exact.rs"]
 mod exact;
 #[path = "exchange/failing.rs"]

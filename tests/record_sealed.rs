@@ -36,6 +36,7 @@ use stenograph::record::seal::{DataKey, SealFault, restore};
 use stenograph::record::writer::{self, Sealing};
 use stenograph::record::{Entry, Keep, Kind, Level, PartKind};
 use stenograph::types::{Now, SessionId};
+use stenograph::wire::coding::Coding;
 use zeroize::Zeroizing;
 
 /// What the rule `number` of the stage finds behind `SSN-`.
@@ -324,6 +325,48 @@ fn tokens_are_sealed_at_their_first_use_and_nowhere_else() {
     assert_eq!(attack::forms_in(&texts, shown.as_bytes()), Vec::<&str>::new());
     let (originals, _) = opened(directory.path(), auditor());
     assert_eq!(originals.restored, [(Kind::Request, PartKind::Token, shown.into_bytes())]);
+}
+
+// Checked against the mutant "what was decoded is the original".
+#[test]
+fn an_encoded_answer_comes_back_in_its_coding_whatever_became_of_it() {
+    use std::io::Write;
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut cut = gzip(&result(4, "cut"));
+    cut.pop();
+    let bodies = [
+        gzip(&result(1, "nothing")),
+        gzip(&result(2, PLANTED)),
+        gzip(&result(3, FORBIDDEN)),
+        cut,
+        gzip("[]"),
+    ];
+    let plan = Plan { decode: vec![Coding::Gzip], ..sealed_plan() };
+    let disk = played(plan, |mut script, token| {
+        for (id, body) in (1..).zip(&bodies) {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
+                 Content-Length: {}\r\n\r\n",
+                body.len()
+            );
+            script = script
+                .client(call(token, id, "echo", "clean"))
+                .expect_open_upstream("codegen")
+                .upstream_ready()
+                .expect_to_upstream(&["clean"])
+                .upstream([head.as_bytes(), body].concat())
+                .expect_answer(if id < 4 { 200 } else { 502 }, |_| {});
+        }
+        script
+    });
+    let directory = on_disk(&disk);
+    let (originals, _) = opened(directory.path(), auditor());
+    let restored: Vec<_> = originals.restored.into_iter().map(|(_, _, bytes)| bytes).collect();
+    assert_eq!(restored, bodies);
 }
 
 // Checked against the mutant "a shortened list keeps no original".

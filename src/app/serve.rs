@@ -294,6 +294,7 @@ fn settings(
                 metadata_path,
                 metadata: metadata::document(&upstream.resource, &issuers).into(),
                 credential,
+                decode: upstream.decode.clone(),
                 connections: u32::try_from(upstream.connections).unwrap_or(u32::MAX),
             },
         ));

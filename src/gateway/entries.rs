@@ -152,6 +152,8 @@ pub struct Verdict<'a> {
     pub filtered: bool,
     /// Chunks in which the body arrived.
     pub chunks: Option<&'a Chunks>,
+    /// Coding in which the body came, and its bytes then; what is judged and goes on is decoded.
+    pub coded: Option<(&'static str, usize)>,
     /// Bytes that came and could not be judged, or that nobody was to get: sealed, or not recorded.
     pub kept_back_bytes: Option<usize>,
     /// This entry is the whole exchange: no end entry follows.
@@ -184,6 +186,7 @@ impl<'a> Verdict<'a> {
             edited: false,
             filtered: false,
             chunks: None,
+            coded: None,
             kept_back_bytes: None,
             only: false,
         }
@@ -236,6 +239,10 @@ impl<'a> Verdict<'a> {
             #[serde(flatten)]
             chunks: ChunksText<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            coding: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            coded_bytes: Option<usize>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             kept_back_bytes: Option<usize>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             only: bool,
@@ -277,6 +284,8 @@ impl<'a> Verdict<'a> {
             edited: self.edited,
             filtered: self.filtered,
             chunks: ChunksText::of(self.chunks),
+            coding: self.coded.map(|(coding, _)| coding),
+            coded_bytes: self.coded.map(|(_, bytes)| bytes),
             kept_back_bytes: self.kept_back_bytes,
             only: self.only,
         })

@@ -24,6 +24,7 @@ use crate::guard::{Mask, RuleSet, Scanner};
 use crate::limits::Limits;
 use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
+use crate::wire::coding::Coding;
 use crate::wire::json;
 use crate::wire::proxy::Network;
 
@@ -63,6 +64,8 @@ pub struct Route {
     pub metadata: Bytes,
     /// Field name and value that authenticate the gateway to the upstream.
     pub credential: Option<(String, Vec<u8>)>,
+    /// Codings in which its answers may come.
+    pub decode: Vec<Coding>,
     /// Connections to this upstream, of all workers together; streams that callers hold open are not
     /// counted, they are bounded by `connections_max`.
     pub connections: u32,

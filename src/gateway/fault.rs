@@ -16,6 +16,7 @@ use crate::auth::token::TokenFault;
 use crate::guard::GuardFault;
 use crate::guard::policy::DenialReason;
 use crate::wire::body::BodyFault;
+use crate::wire::coding::CodingFault;
 use crate::wire::head::{HeadFault, HeadRule};
 use crate::wire::mcp::McpFault;
 use crate::wire::proxy::ProxyFault;
@@ -84,8 +85,11 @@ pub enum UpstreamFault {
     WrongId,
     /// The answer is neither JSON nor an event stream.
     MediaType,
-    /// The answer is encoded although identity was asked for.
+    /// The answer is encoded although identity was asked for, and the upstream's `decode` does not name
+    /// its coding; or an event stream is.
     Encoded,
+    /// The answer cannot be decoded within bounds.
+    Coding(CodingFault),
     /// A redirect, an upgrade or the upstream's own authentication challenge.
     Status(u16),
     /// The session handle, an event id or an event name of the answer holds what a rule forbids.
@@ -326,6 +330,9 @@ impl Fault {
                 UpstreamFault::Encoded => {
                     d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-encoding")
                 }
+                UpstreamFault::Coding(_) => {
+                    d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-coding")
+                }
                 UpstreamFault::Status(_) => {
                     d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-status")
                 }
@@ -441,6 +448,9 @@ impl Fault {
                      may have run and is not sent again"
                         .into()
                 }
+                UpstreamFault::Coding(fault) => {
+                    format!("the MCP server's answer cannot be decoded ({})", fault.rule.as_str())
+                }
                 UpstreamFault::Head(_)
                 | UpstreamFault::Body(_)
                 | UpstreamFault::Events(_)
@@ -479,6 +489,7 @@ impl Fault {
             Fault::Message(fault) | Fault::Upstream(UpstreamFault::Message(fault)) => {
                 Some(fault.at)
             }
+            Fault::Upstream(UpstreamFault::Coding(fault)) => u32::try_from(fault.at).ok(),
             _ => None,
         }
     }
@@ -560,6 +571,7 @@ pub const LABELS: &[&str] = &[
     "upstream-wrong-id",
     "upstream-media-type",
     "upstream-encoding",
+    "upstream-coding",
     "upstream-status",
     "upstream-handle",
     "upstream-busy",

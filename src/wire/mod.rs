@@ -9,6 +9,7 @@
 
 pub mod body;
 pub mod check;
+pub mod coding;
 pub mod head;
 pub mod json;
 pub mod mcp;

@@ -29,6 +29,7 @@ use stenograph::record::scan::{Place, Sink};
 use stenograph::record::writer::{self, Sealing, Writer};
 use stenograph::record::{Kind, Level, PartKind};
 use stenograph::types::{ExchangeId, Now};
+use stenograph::wire::coding::Coding;
 use stenograph::wire::json as strict;
 
 use super::record_support::{How, MemoryDisk, key, settings as record_settings};
@@ -100,6 +101,8 @@ pub struct Plan {
     pub sealing: Option<Sealing>,
     /// A fetch of keys is under way.
     pub fetching: bool,
+    /// Codings in which the upstream's answers may come.
+    pub decode: Vec<Coding>,
 }
 
 impl Default for Plan {
@@ -118,6 +121,7 @@ impl Default for Plan {
             seals: Seals::default(),
             sealing: None,
             fetching: false,
+            decode: Vec::new(),
         }
     }
 }
@@ -337,6 +341,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         metadata_path: metadata::metadata_path(RESOURCE).unwrap(),
         metadata: metadata::document(RESOURCE, &[ISSUER]).into(),
         credential: Some(("Authorization".to_owned(), b"Bearer gateways-own".to_vec())),
+        decode: plan.decode.clone(),
         connections: 8,
     };
     let grant = Grant {

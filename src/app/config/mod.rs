@@ -27,6 +27,7 @@ use crate::guard::policy;
 use crate::limits::Limits;
 use crate::record::Keep;
 use crate::record::age::Recipient;
+use crate::wire::coding::Coding;
 use crate::wire::proxy::Network;
 
 mod files;
@@ -151,6 +152,8 @@ pub struct Upstream {
     pub resource: String,
     /// What the gateway itself presents to the upstream.
     pub credential: Option<Credential>,
+    /// Codings in which its answers may come; decoded within bounds. None unless named.
+    pub decode: Vec<Coding>,
     /// Cap on connections, of all workers together.
     pub connections: u64,
 }

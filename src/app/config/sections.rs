@@ -26,6 +26,7 @@ use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
 use crate::record::cosign::WitnessVerifier;
 use crate::record::{Keep, keys};
+use crate::wire::coding::Coding;
 use crate::wire::proxy::Network;
 use crate::worker::tls::open;
 
@@ -448,6 +449,20 @@ fn credential(section: &mut Section<'_>, reading: &mut Reading<'_>) -> Option<Cr
     Some(Credential { header: header?.value.to_owned(), file: file?.value })
 }
 
+/// `decode = ["gzip"]` of an upstream.
+fn decode(section: &mut Section<'_>, problems: &mut Problems) -> Vec<Coding> {
+    let Some(at) = section.value("decode", problems) else { return Vec::new() };
+    let names = Coding::ALL.map(Coding::as_str).join(", ");
+    let mut codings = Vec::new();
+    for at in as_strings(&at, problems).unwrap_or_default() {
+        match Coding::ALL.into_iter().find(|coding| coding.as_str() == at.value) {
+            Some(coding) => codings.push(coding),
+            None => problems.at(&at, format!("{:?}", at.value), names.as_str()),
+        }
+    }
+    codings
+}
+
 fn upstreams(
     root: &mut Section<'_>,
     reading: &mut Reading<'_>,
@@ -505,6 +520,7 @@ fn upstreams(
                 }
             }
         }
+        let decode = decode(&mut section, problems);
         let credential = credential(&mut section, reading);
         let place = section.place();
         section.finish(&mut reading.problems);
@@ -515,7 +531,8 @@ fn upstreams(
                 Some(at) => (at.with(()), Some(at.value)),
                 None => (At { key: format!("{}.tls", place.key), ..place }, None),
             };
-            let entry = Upstream { name, path, url, tls, resource, credential, connections };
+            let entry =
+                Upstream { name, path, url, tls, resource, credential, decode, connections };
             if reading.files >= Files::Check && entry.url.secure {
                 let system = system.get_or_insert_with(|| open::system_roots().0);
                 if let Err(faults) = certificates::connector(&entry, system) {

@@ -20,6 +20,7 @@ use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::Read;
 use crate::wire::body::{Chunks, Decoder, Step};
+use crate::wire::coding::{self, Coding, CodingRule};
 use crate::wire::head::{self, Framing, Media, Method, Name};
 use crate::wire::mcp::{self, Class};
 
@@ -98,12 +99,18 @@ impl Connection {
         };
         exchange.upstream_keeps = answer.keep_alive;
         let status = answer.status;
-        if self
-            .answer_fields
-            .get(&head, Name::ContentEncoding)
-            .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        exchange.coding = None;
+        if let Some(value) = self.answer_fields.get(&head, Name::ContentEncoding)
+            && !value.eq_ignore_ascii_case(b"identity")
         {
-            return unusable(exchange, head, UpstreamFault::Encoded);
+            exchange.coding = Coding::of(value);
+            let events = |value| matches!(head::media(value), Media::EventStream);
+            let streams = self.answer_fields.get(&head, Name::ContentType).is_some_and(events);
+            let decodes = |coding| exchange.route().decode.contains(&coding);
+            // Why no streams: what was decoded could be released before the check at the end.
+            if streams || !exchange.coding.is_some_and(decodes) {
+                return unusable(exchange, head, UpstreamFault::Encoded);
+            }
         }
         // The upstream's own challenge and redirects are not the caller's business: its credential is
         // the gateway's, and its addresses are behind the gateway.
@@ -254,6 +261,14 @@ impl Connection {
         let status = exchange.status.unwrap_or(502);
         let media =
             self.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
+        let body = match decoded(exchange, body) {
+            Ok(body) => body,
+            Err(fault) => {
+                self.drop_link(false, turn);
+                return self.refuse(fault, turn);
+            }
+        };
+        let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         let result = match media {
             _ if body.is_empty() => self.relay_bare(status, turn),
             Some(Media::Json) => self.relay_json(body, status, turn),
@@ -367,14 +382,22 @@ impl Connection {
                     .part(PartKind::HeadIn, head_in)
                     .part(PartKind::HeadOut, head.clone());
                 let body = (*judgement.bytes).clone();
-                let entry = Exchange::body(entry, body, judgement.original);
+                // What came is the encoded body: that is the original, whatever was masked in its text.
+                let original = match exchange.coded.take() {
+                    Some((_, coded)) => coded,
+                    None => judgement.original,
+                };
+                let entry = Exchange::body(entry, body, original);
                 let payload =
                     guard::join(guard::own(head), judgement.bytes, guard::own(Bytes::new()));
                 self.emit(Emission::answer(entry, payload), turn);
                 self.phase = Phase::Finish;
                 Ok(())
             }
-            Outcome::Blocked { findings, masked, original, .. } => {
+            Outcome::Blocked { findings, masked, mut original, .. } => {
+                if let Some((_, coded)) = &mut exchange.coded {
+                    original = coded.take();
+                }
                 self.refuse_with(Fault::AnswerBlocked, Some((masked, original)), findings, turn);
                 Ok(())
             }
@@ -516,6 +539,31 @@ impl Connection {
         if let Some(exchange) = &mut self.exchange {
             exchange.outcome = reason;
             exchange.counted = metrics::Outcome::Cut;
+        }
+    }
+}
+
+/// The body of an answer without its coding; the encoded one stays with the exchange for the record.
+fn decoded(exchange: &mut Exchange, body: BytesMut) -> Result<BytesMut, Fault> {
+    let Some(coding) = exchange.coding.filter(|_| !body.is_empty()) else { return Ok(body) };
+    let settings = exchange.settings.clone();
+    let held = body.len() as u64;
+    let memory = &mut exchange.answer_memory;
+    let mut reserve = |bytes| memory.grow_to(held + bytes);
+    match coding::decode(coding, &body, &settings.limits, &mut reserve) {
+        Ok(text) => {
+            exchange.coded = Some((body.len(), exchange.sealed_copy(&body)));
+            Ok(text)
+        }
+        Err(fault) => {
+            exchange.keep_back(&body);
+            Err(match fault.rule {
+                CodingRule::Memory => Fault::Memory,
+                CodingRule::TooLong => {
+                    Fault::AnswerTooLarge { allowed: settings.limits.answer_bytes_max }
+                }
+                _ => Fault::Upstream(UpstreamFault::Coding(fault)),
+            })
         }
     }
 }

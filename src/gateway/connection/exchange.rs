@@ -16,6 +16,7 @@ use crate::guard::Original;
 use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
 use crate::wire::body::Chunks;
+use crate::wire::coding::Coding;
 use crate::wire::head::{self, Accepts, Method};
 use crate::wire::mcp;
 
@@ -107,6 +108,10 @@ pub(super) struct Exchange {
     pub(super) upstream_tls: Option<Arc<Secured>>,
     /// Chunks of the body that is being read.
     pub(super) chunks: Chunks,
+    /// Coding in which the body of the answer comes.
+    pub(super) coding: Option<Coding>,
+    /// The body of the answer as it came, where it was decoded: how long, and itself where it is sealed.
+    pub(super) coded: Option<(usize, Option<Original>)>,
     /// What came and goes nowhere, until an entry tells it: how much, and itself where it is sealed.
     pub(super) kept_back: Option<(usize, Option<Original>)>,
     pub(super) client_bytes: u64,
@@ -199,6 +204,10 @@ impl Exchange {
         verdict.grant = self.grant;
         verdict.policy = Some(&self.settings.policy_id);
         verdict.status = self.status;
+        verdict.coded = match (self.coding, &self.coded) {
+            (Some(coding), Some((bytes, _))) => Some((coding.as_str(), *bytes)),
+            _ => None,
+        };
         verdict.kept_back_bytes = self.kept_back.as_ref().map(|(bytes, _)| *bytes);
         // Why: what the request entry of this exchange says is not said again in its answers.
         if self.asked && direction == Direction::Response {
@@ -257,11 +266,18 @@ impl Exchange {
     /// These bytes came and go nowhere. What no rule could judge is never stored in clear: the next entry
     /// hands it over to be sealed, and its verdict or detail says how much it was.
     pub(super) fn keep_back(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            let seals = self.settings.seals.originals && self.keep != Keep::Heads;
-            let copy = seals.then(|| Zeroizing::new(bytes.to_vec()));
-            self.kept_back = Some((bytes.len(), copy));
+        if bytes.is_empty() {
+            return;
         }
+        // Where these are the text of an encoded body, that body is what came.
+        let coded = self.coded.as_mut().map(|(bytes, copy)| (*bytes, copy.take()));
+        self.kept_back = Some(coded.unwrap_or_else(|| (bytes.len(), self.sealed_copy(bytes))));
+    }
+
+    /// What is sealed of bytes that go nowhere.
+    pub(super) fn sealed_copy(&self, bytes: &[u8]) -> Option<Original> {
+        let seals = self.settings.seals.originals && self.keep != Keep::Heads;
+        seals.then(|| Zeroizing::new(bytes.to_vec()))
     }
 
     /// The entry with what was kept back. To be called behind the verdict, which says how much it is.

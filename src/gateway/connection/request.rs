@@ -98,6 +98,8 @@ impl Connection {
             chunks: Chunks::default(),
             kept_back: None,
             upstream_bytes: 0,
+            coding: None,
+            coded: None,
             interims: 0,
             asked: false,
             forwarded: false,
