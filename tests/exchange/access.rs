@@ -247,3 +247,32 @@ fn a_caller_who_leaves_in_the_middle_of_a_body_is_in_the_record() {
         .expect_closed()
         .end();
 }
+
+// Checked against the mutant "copies are looked for and not refused" in `look_at_head`.
+#[test]
+fn a_copy_of_the_token_in_the_rest_of_the_head_goes_nowhere() {
+    let shown = Script::new(Plan::default());
+    let token = shown.stage.token("alice", 600);
+    shown.end();
+    let good = call(&token, 1, "echo", "x");
+    let request = |old: &str, new: &str| {
+        assert!(good.contains(old));
+        good.replacen(old, &new.replace("$T", &token), 1)
+    };
+    for copied in [
+        request("Accept: ", "Accept: authorization: Bearer $T, "),
+        request("Host: g\r\n", "Host: g\r\nUser-Agent: ide/1 ($T)\r\n"),
+        request("Host: g\r\n", "Host: g\r\nTraceparent: x$Tx\r\n"),
+        request("/codegen ", "/codegen?access_token=$T "),
+    ] {
+        Script::new(Plan::default())
+            .client(copied)
+            .expect_error(200, -31002)
+            .set(|stage| {
+                stage.settle();
+                let texts: String = stage.record().iter().map(|entry| entry.text()).collect();
+                assert!(!texts.contains(&token), "{texts}");
+            })
+            .end();
+    }
+}

@@ -147,8 +147,10 @@ pub(super) fn look_at_head(
         })
         .map(|field| field.value_span)
         .collect();
-    for span in secret {
-        head[span.range()].fill(b'*');
+    // A second copy of the token, wherever it stands, would go where the first may not.
+    let copies = token_copies(head, fields);
+    for range in secret.into_iter().map(|span| span.range()).chain(copies.iter().cloned()) {
+        head[range].fill(b'*');
     }
     let params: Vec<_> = fields
         .iter(head)
@@ -156,13 +158,29 @@ pub(super) fn look_at_head(
         .map(|field| field.value_span)
         .collect();
     let scanner = &mut turn.env.scanner;
-    let mut result = Ok(());
+    let mut result = if copies.is_empty() { Ok(()) } else { Err(Fault::RequestBlocked) };
     for span in params {
         let fine = fill_encoded(&mut head[span.range()], scanner, &key);
         result = result.and(fine);
     }
     exchange.head_clean = Some(scanner.is_clean(head, Direction::Request));
     result
+}
+
+/// Where the value of the bearer token stands in the head once more.
+fn token_copies(head: &[u8], fields: &head::Fields) -> Vec<std::ops::Range<usize>> {
+    let Some(field) = fields.iter(head).find(|field| field.known == Some(Name::Authorization))
+    else {
+        return Vec::new();
+    };
+    let Some(token) = field.value.rsplit(|byte| *byte == b' ').next() else { return Vec::new() };
+    // Shorter than any signature: no token, and it may stand anywhere.
+    if token.len() < 32 {
+        return Vec::new();
+    }
+    let own = field.value_span.range();
+    let copies = memchr::memmem::find_iter(head, token).filter(|at| !own.contains(at));
+    copies.map(|at| at..at + token.len()).collect()
 }
 
 /// A mirrored argument in its base64 form (see [`decode_field`]): what a rule finds in it is filled in
