@@ -22,6 +22,7 @@ for argument in "$@"; do
             export STENOGRAPH_POWER_CUTS="${STENOGRAPH_POWER_CUTS:-100}"
             export STENOGRAPH_SOAK_S="${STENOGRAPH_SOAK_S:-600}"
             export PROPTEST_CASES="${PROPTEST_CASES:-20000}"
+            export STENOGRAPH_FUZZ_S="${STENOGRAPH_FUZZ_S:-600}"
             ;;
         --quick) quick=1 ;;
         -h | --help)
@@ -76,6 +77,7 @@ if [ -z "$quick" ]; then
     # Each measurement once, short: it must run, its figures mean nothing here.
     step "benches, once each" env STENOGRAPH_RELAY_ROUNDS=1 STENOGRAPH_RELAY_MS=300 \
         cargo test --locked --no-fail-fast --benches
+    step "fuzz, 10 s each" fuzz/run.sh "${STENOGRAPH_FUZZ_S:-10}"
     # The binary that cargo's tests have built.
     step "demo" target/debug/stenograph demo
     step "end to end with the MCP SDKs" env STENOGRAPH_BIN="$root/target/debug/stenograph" \

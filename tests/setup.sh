@@ -72,6 +72,17 @@ setup_cargo_deny() {
     rm -rf "$local_dir/cargo/target"
 }
 
+# The tool that builds the fuzz targets, built once for each version.
+CARGO_FUZZ_VERSION=0.13.2
+setup_cargo_fuzz() {
+    [ "$("$local_dir/cargo/bin/cargo-fuzz" --version 2> /dev/null)" = "cargo-fuzz $CARGO_FUZZ_VERSION" ] &&
+        return 0
+    say "building cargo-fuzz $CARGO_FUZZ_VERSION into .local/ (about half a minute)"
+    cargo install --quiet cargo-fuzz --version "$CARGO_FUZZ_VERSION" --locked --debug \
+        --root "$local_dir/cargo" --target-dir "$local_dir/cargo/target"
+    rm -rf "$local_dir/cargo/target"
+}
+
 # The Python that tests/record_second_verifier.rs runs, with what tests/verifier/ imports.
 setup_verifier() {
     local wanted="$root/tests/verifier/requirements.txt" stamp="$local_dir/verifier/requirements.txt"

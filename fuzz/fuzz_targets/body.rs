@@ -1,5 +1,5 @@
-//! Fuzzes the reader of bodies; what must hold is in `wire::check::body`.
+//! Fuzzes the reader of bodies; what must hold is in `tests/fuzzed/wire.rs`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stenograph::wire::check::body(data));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stenograph_fuzz::fuzzed::run("body", input));

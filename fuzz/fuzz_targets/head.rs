@@ -1,5 +1,5 @@
-//! Fuzzes the reader of request and response heads; what must hold is in `wire::check::head`.
+//! Fuzzes the reader of request and answer heads; what must hold is in `tests/fuzzed/wire.rs`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stenograph::wire::check::head(data));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stenograph_fuzz::fuzzed::run("head", input));

@@ -1,5 +1,5 @@
-//! Fuzzes the reader of event streams; what must hold is in `wire::check::events`.
+//! Fuzzes the reader of event streams; what must hold is in `tests/fuzzed/wire.rs`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stenograph::wire::check::events(data));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stenograph_fuzz::fuzzed::run("sse", input));

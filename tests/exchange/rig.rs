@@ -195,6 +195,11 @@ impl Rig {
         both.into_iter().flatten().map(Receive::held_bytes).sum()
     }
 
+    /// There is a connection to the upstream.
+    pub fn is_linked(&self) -> bool {
+        self.linked
+    }
+
     pub fn client(&mut self, bytes: &[u8]) {
         self.client.pieces.push_back(bytes.to_vec());
     }
@@ -204,7 +209,7 @@ impl Rig {
     }
 
     pub fn upstream(&mut self, bytes: &[u8]) {
-        assert!(self.linked, "the upstream speaks on a connection that the gateway let go");
+        assert!(self.is_linked(), "the upstream speaks on a connection that the gateway let go");
         self.upstream.pieces.push_back(bytes.to_vec());
     }
 
