@@ -4,6 +4,9 @@
 
 mod record_support;
 
+#[path = "wire/vectors.rs"]
+mod vectors;
+
 #[path = "exchange/rig.rs"]
 mod rig;
 #[path = "exchange/script.rs"]

@@ -15,6 +15,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$root"
 
 quick=
+# Building three mutants takes minutes: every run only asks whether they still apply.
+mutants=
 for argument in "$@"; do
     case "$argument" in
         --long)
@@ -23,6 +25,10 @@ for argument in "$@"; do
             export STENOGRAPH_SOAK_S="${STENOGRAPH_SOAK_S:-600}"
             export PROPTEST_CASES="${PROPTEST_CASES:-20000}"
             export STENOGRAPH_FUZZ_S="${STENOGRAPH_FUZZ_S:-600}"
+            export STENOGRAPH_SIM_RUNS="${STENOGRAPH_SIM_RUNS:-5000}"
+            export STENOGRAPH_DESYNC_CASES="${STENOGRAPH_DESYNC_CASES:-30000}"
+            export STENOGRAPH_AGREEMENT_TEXTS="${STENOGRAPH_AGREEMENT_TEXTS:-1000000}"
+            mutants=1
             ;;
         --quick) quick=1 ;;
         -h | --help)
@@ -67,6 +73,11 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 
 step "format" cargo fmt --check
 step "lints" cargo clippy --quiet --locked --all-targets -- -D warnings
+if [ -n "$mutants" ]; then
+    step "mutants of the simulator" tests/mutants.sh
+else
+    step "mutants of the simulator apply" tests/mutants.sh --check
+fi
 step "tests of the crate" cargo test --locked --no-fail-fast
 if [ -z "$quick" ]; then
     # Private items are documented too, so links to them are good.

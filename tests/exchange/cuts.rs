@@ -7,6 +7,7 @@ use super::script::{
     STREAM_HEAD, call, call_body, chunk, event, json_answer, post, progress, result,
 };
 use super::stage::{FORBIDDEN, PLANTED, Plan, Recorded, Stage};
+use super::vectors::cases;
 
 struct Conversation {
     name: &'static str,
@@ -104,16 +105,28 @@ fn play(
     client: (Cut, usize),
     server: (Cut, usize),
 ) -> Played {
+    let served: Vec<_> =
+        one.server.iter().map(|(text, ends)| (text.as_bytes().to_vec(), *ends)).collect();
+    play_bytes(stage, one.client.as_bytes(), &served, client, server)
+}
+
+fn play_bytes(
+    stage: &mut Stage,
+    sent: &[u8],
+    served: &[(Vec<u8>, bool)],
+    client: (Cut, usize),
+    server: (Cut, usize),
+) -> Played {
     stage.settle();
     let first = stage.env.recorder.progress().entries();
     let mut rig = Rig::new(stage);
     rig.server = Some(
-        one.server
+        served
             .iter()
-            .map(|(text, ends)| Served { pieces: server.0(text.as_bytes(), server.1), ends: *ends })
+            .map(|(text, ends)| Served { pieces: server.0(text, server.1), ends: *ends })
             .collect(),
     );
-    client.0(one.client.as_bytes(), client.1).iter().for_each(|piece| rig.client(piece));
+    client.0(sent, client.1).iter().for_each(|piece| rig.client(piece));
     rig.drive(stage);
     stage.settle();
     let last = stage.env.recorder.progress().entries();
@@ -201,6 +214,87 @@ fn any_cut_gives_the_same_bytes_and_the_same_record() {
             let (sent, recorded) = normal(played, &record);
             assert_eq!(sent, expected.0, "{}: {cut}", one.name);
             assert_eq!(recorded, expected.1, "{}: {cut}", one.name);
+        }
+    }
+}
+
+/// A conversation for each vector: as a head, as a body, as an answer or as a stream.
+fn of_vectors(token: &str) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let mut all = Vec::new();
+    let asks = call(token, 1, "echo", "x").into_bytes();
+    for case in cases("http1/requests.txt") {
+        all.push((case.name.clone(), case.input, Vec::new()));
+    }
+    for case in cases("http1/responses.txt") {
+        all.push((case.name.clone(), asks.clone(), case.input));
+    }
+    for case in cases("http1/chunks.txt") {
+        let head = post(token, "Transfer-Encoding: chunked\r\n", "")
+            .replace("Content-Length: 0\r\n", "")
+            .into_bytes();
+        all.push((case.name.clone(), [head, case.input.clone()].concat(), Vec::new()));
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        all.push((case.name.clone(), asks.clone(), [head.as_bytes(), &case.input].concat()));
+    }
+    for file in ["json/texts.txt", "mcp/from-client.txt", "mcp/from-server.txt"] {
+        // The vectors at a bound are long; what they show is no matter of cuts.
+        for case in cases(file).into_iter().filter(|case| case.input.len() < 2000) {
+            let length = format!("Content-Length: {}\r\n\r\n", case.input.len());
+            let head = post(token, "", "").replace("Content-Length: 0\r\n\r\n", &length);
+            all.push((case.name.clone(), [head.as_bytes(), &case.input].concat(), Vec::new()));
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{length}");
+            all.push((case.name.clone(), asks.clone(), [head.as_bytes(), &case.input].concat()));
+        }
+    }
+    for case in cases("sse/streams.txt").into_iter().filter(|case| case.input.len() < 2000) {
+        let chunk = format!("{:x}\r\n", case.input.len().max(1));
+        let body: &[u8] = if case.input.is_empty() { b"\n" } else { &case.input };
+        let stream = [STREAM_HEAD.as_bytes(), chunk.as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
+        all.push((case.name.clone(), asks.clone(), stream));
+    }
+    all
+}
+
+/// What an entry says but for counts of bytes: how much had come when a fault was seen depends on the cut.
+fn verdict(entry: &str) -> String {
+    let words: Vec<&str> = entry.splitn(5, ' ').collect();
+    let said = ["decision", "reason", "outcome", "code", "at"].map(|name| {
+        let at = entry.find(&format!("\"{name}\":"));
+        at.map_or("", |at| entry[at..].split([',', '}']).next().unwrap_or_default())
+    });
+    format!("{} {}", words[..4].join(" "), said.join(" "))
+}
+
+#[test]
+fn every_vector_gives_the_same_bytes_and_the_same_verdicts_at_any_cut() {
+    let limits = Limits { refusals_each_max: u64::MAX, ..Limits::default() };
+    let mut stage = Stage::new(Plan { limits, ..Plan::default() });
+    let token = stage.token("alice", 600);
+    let mut plays = Vec::new();
+    for (number, (name, sent, answer)) in of_vectors(&token).into_iter().enumerate() {
+        let served = [(answer.clone(), true)];
+        let mut one = |client, server| play_bytes(&mut stage, &sent, &served, client, server);
+        // Where the odd part stands, and places that change from vector to vector.
+        let (near, far) = (sent.len().saturating_sub(1 + number % 60), answer.len() / 2);
+        let all = vec![
+            one((whole, 0), (whole, 0)),
+            one((in_bytes, 0), (in_bytes, 0)),
+            one((in_two, near), (in_two, far)),
+            one((in_two, sent.len() / 2), (in_two, answer.len().saturating_sub(number % 60))),
+        ];
+        plays.push((name, all));
+    }
+    let record = stage.record();
+    assert!(plays.len() > 300, "{} vectors", plays.len());
+    for (name, all) in &plays {
+        let verdicts = |played: &Played| {
+            let (sent, recorded) = normal(played, &record);
+            (sent, recorded.iter().map(|entry| verdict(entry)).collect::<Vec<_>>())
+        };
+        let expected = verdicts(&all[0]);
+        for (cut, played) in all.iter().enumerate() {
+            assert_eq!(verdicts(played), expected, "{name}: cut {cut}");
         }
     }
 }
