@@ -326,6 +326,30 @@ fn a_handshake_has_a_deadline_and_garbage_gets_an_end() {
     assert_eq!(client.call(&house.token(), 1, "x").unwrap().0, 200);
 }
 
+// Mutant tried: the bytes of a handshake are not counted.
+#[test]
+fn a_handshake_has_a_bound_in_bytes() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#,
+        more: "[limits]\ntls_handshake_bytes_max = \"4KiB\"",
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let own = house.callers.issue(&[], "agent", For::Client);
+    let token = house.token();
+    for version in VERSIONS {
+        let mut client = Client::connect(house.address(), &house.client(version, Some(&own)));
+        // What comes behind the handshake does not count.
+        assert_eq!(client.call(&token, 1, &"x".repeat(10_000)).unwrap().0, 200);
+        let long = Issued { certificate: own.certificate.repeat(20), key: own.key.clone() };
+        let config = house.client(version, Some(&long));
+        let mut client = Client::connect(house.address(), &config);
+        assert!(client.call(&token, 1, "x").is_err());
+        house.gateway.wait_for_log("tls-handshake-too-long: ");
+    }
+}
+
 #[test]
 fn any_cut_of_a_connection_gives_the_same_answer() {
     let (upstream, _) = start_server(None);
@@ -362,8 +386,7 @@ fn sessions_are_resumed_by_every_worker() {
     assert!(house.record().contains("\"resumed\":true"));
 }
 
-// Mutants tried: the watch that never settles; a load that keeps the pairs that could be read when
-// another could not.
+// Mutant tried: a reload that goes on without the pairs it could not read.
 #[test]
 fn certificates_are_renewed_under_open_connections_and_bad_ones_change_nothing() {
     let (upstream, _) = start_server(None);
@@ -414,7 +437,7 @@ fn certificates_are_renewed_under_open_connections_and_bad_ones_change_nothing()
     assert_eq!(shown("a.second.example.test").unwrap(), other);
 }
 
-// Mutants tried: the verifier of upstreams that accepts any certificate; the fall back to plain.
+// Mutant tried: a handshake that failed is followed by a plain connection.
 #[test]
 fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
     let inside = Authority::new("inside");
@@ -458,6 +481,21 @@ fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
         house.gateway.wait_for_log(&format!("{label}: upstream tools: "));
         assert_eq!(seen.requests.load(Ordering::SeqCst), 0, "{label}");
     }
+    // One that wants a certificate, and is shown none: in TLS 1.3 it says so behind the handshake.
+    let (upstream, seen) = start_server(Some(server_config(&good, Some(&other))));
+    let plan = Plan {
+        upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
+        scheme: "https",
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |directory, _, _| {
+        std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+    });
+    let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    assert_eq!(client.call(&house.token(), 1, "secret of the caller").unwrap().0, 502);
+    house.gateway.wait_for_log("upstream-tls-alert: upstream tools: ");
+    assert!(house.gateway.log().contains("CertificateRequired"), "{}", house.gateway.log());
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
     // The same house with the right one serves.
     let (upstream, seen) = start_server(Some(server_config(&good, None)));
     let plan = Plan {
@@ -507,6 +545,44 @@ fn an_end_without_close_notify_is_noted_and_one_with_it_is_not() {
     assert_eq!(disconnects(1), 0);
     ends(false);
     assert_eq!(disconnects(2), 1);
+}
+
+/// Resident memory of the gateway that is its own and not a file's, in bytes.
+fn own_bytes(house: &House) -> usize {
+    let told = std::fs::read_to_string(format!("/proc/{}/status", house.gateway.id())).unwrap();
+    let line = told.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+// Mutant tried: `input` leaves the memory of a long record with rustls (33 KiB each).
+#[test]
+fn a_connection_that_waits_under_tls_costs_at_most_24_kibibytes() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#,
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let own = house.callers.issue(&["agent.example.test"], "agent", For::Client);
+    let token = house.token();
+    let text = "x".repeat(40_000);
+    let open = |count: usize| -> Vec<Client> {
+        (0..count)
+            .map(|at| {
+                let config = house.client(VERSIONS[at % 2], Some(&own));
+                let mut client = Client::connect(house.address(), &config);
+                assert_eq!(client.call(&token, 1, &text).unwrap().0, 200);
+                client
+            })
+            .collect()
+    };
+    let first = open(400);
+    let before = own_bytes(&house);
+    let others = open(400);
+    let each = own_bytes(&house).saturating_sub(before) / others.len();
+    println!("{each} bytes for each connection that waits under TLS");
+    assert!(each <= 24 * 1024, "{each} bytes for each connection");
+    drop((first, others));
 }
 
 #[test]

@@ -213,8 +213,7 @@ fn refusal(acceptor: &Acceptor, config: rustls::ClientConfig) -> Option<TlsFault
     }
 }
 
-// Mutants tried: callers' certificates are optional where they are required; the authorities of the
-// listener's own certificate are trusted for callers.
+// Mutant tried: callers' certificates are optional where they are required.
 #[test]
 fn callers_are_refused_for_the_right_reason() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));

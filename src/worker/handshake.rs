@@ -62,11 +62,12 @@ async fn shake(
             let (result, _) = send(stream.clone(), vec![out.freeze()]).await;
             result.map_err(|_| Refused::new(TlsFault::Ended))?;
         }
+        // What came behind the handshake is not counted.
+        if received.saturating_sub(early.len() as u64) > limits.tls_handshake_bytes_max {
+            return Err(Refused::new(TlsFault::TooLong));
+        }
         if !session.is_handshaking() {
             return Ok(early);
-        }
-        if received > limits.tls_handshake_bytes_max {
-            return Err(Refused::new(TlsFault::TooLong));
         }
         readable(stream).await.map_err(|_| Refused::new(TlsFault::Ended))?;
         let taken = with_ciphertext(stream, |ciphertext| {

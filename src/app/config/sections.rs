@@ -119,6 +119,15 @@ fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for listen in &config.listens {
+        if listen.tls.is_none() && !listen.address.ip().is_loopback() {
+            warnings.push(format!(
+                "the listener {} is plain http beyond this host: without a proxy that ends TLS in front \
+                 of it, tokens can be read on the way",
+                listen.address
+            ));
+        }
+    }
     if config.admin.is_some_and(|address| !address.ip().is_loopback()) {
         warnings.push(
             "the admin address is not on loopback: it answers anyone who reaches it".to_owned(),

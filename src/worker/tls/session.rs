@@ -5,7 +5,7 @@
 //! emptied at each call: ciphertext that is no whole record yet (16 KiB at most, 64 KiB in a
 //! handshake) is all that stays.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
@@ -21,6 +21,15 @@ use crate::limits::TLS_RECORD_BYTES;
 
 /// Label of the exporter (RFC 9266 §4.2); its context is empty.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// Has nothing to read now.
+struct Nothing;
+
+impl io::Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
 
 /// One end of a TLS connection.
 pub struct Session {
@@ -80,6 +89,8 @@ impl Session {
             }
             self.ended = state.peer_has_closed();
         }
+        // Why: rustls gives the memory of a long record back only when it is asked to read on.
+        let _ = self.tls.read_tls(&mut Nothing);
         Ok(())
     }
 
