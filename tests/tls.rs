@@ -151,7 +151,7 @@ fn server_config(issued: &Issued, callers: Option<&Authority>) -> Arc<ServerConf
 }
 
 // Mutants tried: the connect entry without `tls`; `Pools::checkout` that asks the socket and not the pipe
-// whether it is quiet (tickets make it a new connection for each call).
+// whether it is quiet (what TLS itself says makes it a new connection for the next call).
 #[test]
 fn a_call_under_tls_on_both_sides_is_recorded_with_its_channels() {
     // The upstream's own house: an authority of its own, which also knows the gateway.
@@ -204,7 +204,7 @@ fn a_call_under_tls_on_both_sides_is_recorded_with_its_channels() {
             assert!(connect.contains(part), "{part}: {connect}");
         }
     }
-    // Kept connections are used again although the server sent tickets on them.
+    // Kept connections are used again although TLS spoke on them meanwhile: tickets, new keys.
     assert_eq!(seen.requests.load(Ordering::SeqCst), 10);
     assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
     let clients = seen.clients.lock().unwrap();

@@ -136,7 +136,7 @@ pub fn start_server(config: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Seen>
             thread::spawn(move || {
                 let _ = stream.set_nodelay(true);
                 match config {
-                    None => serve(stream, &seen),
+                    None => serve(stream, &seen, |_| {}),
                     Some(config) => {
                         let connection = ServerConnection::new(config).expect("a server");
                         let mut tls = StreamOwned::new(connection, stream);
@@ -147,7 +147,12 @@ pub fn start_server(config: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Seen>
                         let name = tls.conn.server_name().map(str::to_owned);
                         seen.clients.lock().expect("no panic").push((shown, name));
                         seen.connections.fetch_add(1, Ordering::SeqCst);
-                        serve(tls, &seen)
+                        serve(tls, &seen, |tls| {
+                            // New keys behind each answer: TLS speaks, the server does not. In
+                            // TLS 1.2 there is no such thing.
+                            let _ = tls.conn.refresh_traffic_keys();
+                            let _ = tls.flush();
+                        })
                     }
                 }
             });
@@ -156,7 +161,7 @@ pub fn start_server(config: Option<Arc<ServerConfig>>) -> (SocketAddr, Arc<Seen>
     (address, seen)
 }
 
-fn serve(mut stream: impl Read + Write, seen: &Seen) -> Option<()> {
+fn serve<S: Read + Write>(mut stream: S, seen: &Seen, answered: impl Fn(&mut S)) -> Option<()> {
     let mut kept = Vec::new();
     while let Ok(Some(head)) = read_head(&mut stream, &mut kept) {
         let length =
@@ -182,6 +187,7 @@ fn serve(mut stream: impl Read + Write, seen: &Seen) -> Option<()> {
         stream.write_all(head.as_bytes()).ok()?;
         stream.write_all(answer.as_bytes()).ok()?;
         stream.flush().ok()?;
+        answered(&mut stream);
     }
     Some(())
 }
