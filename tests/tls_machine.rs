@@ -104,7 +104,10 @@ fn talk(
     if client.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
         client.refresh_traffic_keys().unwrap();
     }
-    client.writer().write_all(&pattern(3_000, 2)).unwrap();
+    // Many small records in one flight.
+    for piece in pattern(3_000, 2).chunks(30) {
+        client.writer().write_all(piece).unwrap();
+    }
     exchange(&mut server, &mut client, cut, &mut heard).unwrap();
 
     let mut out = BytesMut::new();
