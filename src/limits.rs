@@ -115,7 +115,8 @@ limits! {
     /// Client connections of the whole process: 10,000 that wait, and room for those that do not.
     connections_max: Count = 12_000, least 1;
     /// Payload bytes held at once by the whole process, in both directions: bodies being gathered,
-    /// judged, waiting for the record or for a slow reader.
+    /// judged, waiting for the record or for a slow reader. One caller at one upstream holds no more of it
+    /// than it leaves free.
     inflight_bytes_max: Bytes = 256 * MIB, least MIB;
     /// Bytes of an event stream that wait for the record or for a slow reader; beyond it the upstream
     /// is not read on. One event may stand above it.

@@ -26,7 +26,7 @@ use support::{
 const CLIENTS: usize = 1000;
 const MIB: usize = 1024 * 1024;
 const BODY_BYTES: usize = 4 * MIB;
-/// `inflight_bytes_max` of this run: room for 16 of the bodies.
+/// `inflight_bytes_max` of this run: room for 16 of the bodies, half of them one caller's.
 const BUDGET_BYTES: usize = 64 * MIB;
 
 fn start_upstream() -> SocketAddr {

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::budget::Share;
 use crate::types::{Identity, Now, SessionId};
 
 /// What stitched an exchange to its session.
@@ -54,9 +55,14 @@ pub fn new_session(now: Now, random: u64) -> SessionId {
 
 /// The idle-window session of one caller at one upstream.
 #[derive(Debug)]
-pub struct SessionSlot(Mutex<Option<(SessionId, u64)>>);
+pub struct SessionSlot(Mutex<Option<(SessionId, u64)>>, Arc<Share>);
 
 impl SessionSlot {
+    /// What the caller holds of the process' payload memory.
+    pub fn share(&self) -> &Arc<Share> {
+        &self.1
+    }
+
     /// The session that a call at `now` belongs to, and marks it as used.
     pub fn current(&self, now: Now, idle_ms_max: u64, random: u64) -> SessionId {
         let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -113,7 +119,11 @@ impl SessionTable {
             let middle = ages[ages.len() / 2];
             slots.retain(|_, slot| slot.last_ns() > middle);
         }
-        Arc::clone(slots.entry(key).or_insert_with(|| Arc::new(SessionSlot(Mutex::new(None)))))
+        Arc::clone(
+            slots
+                .entry(key)
+                .or_insert_with(|| Arc::new(SessionSlot(Mutex::new(None), Arc::default()))),
+        )
     }
 }
 

@@ -190,3 +190,29 @@ fn what_a_large_body_took_is_given_back_when_it_is_refused() {
     }
     script.expect_open().end();
 }
+
+#[test]
+fn a_caller_holds_no_more_memory_than_it_leaves_free() {
+    let mut plan = Plan::default();
+    plan.limits.inflight_bytes_max = 8 * 1024 * 1024;
+    let mut script = Script::new(plan);
+    let offer = |script: &mut Script, subject: &str, mebibytes: usize| {
+        let token = script.stage.token(subject, 600);
+        let length = format!("Content-Length: {}", mebibytes * 1024 * 1024);
+        let head = super::script::post(&token, "", "").replace("Content-Length: 0", &length);
+        let mut rig = super::rig::Rig::new(&mut script.stage);
+        rig.client(head.as_bytes());
+        rig.drive(&mut script.stage);
+        let answer = String::from_utf8(rig.client_out.clone()).unwrap();
+        (rig, answer)
+    };
+    let (alices, answer) = offer(&mut script, "alice", 3);
+    assert_eq!(answer, "", "the body is waited for");
+    let (_, answer) = offer(&mut script, "alice", 4);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let (bobs, answer) = offer(&mut script, "bob", 4);
+    assert_eq!(answer, "", "somebody else's is");
+    drop((alices, bobs));
+    assert_eq!(script.stage.env.budget.used_bytes(), 0);
+    script.end();
+}

@@ -216,6 +216,9 @@ impl Connection {
         exchange.token = first_use;
         match checked {
             Ok((identity, caller)) => {
+                // Keys may have been waited for, but nothing of the body was read.
+                exchange.request_memory.belongs_to(caller.slot.share());
+                exchange.answer_memory.belongs_to(caller.slot.share());
                 let subject = self.life.subject(&caller.subject);
                 let caller = Caller { subject, ..caller.clone() };
                 if let Some(reason) = snapshot.deny.denies(identity) {
