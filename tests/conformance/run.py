@@ -244,6 +244,7 @@ def compare(world, checks, server, suite, version, scenario=None):
         for _ in range(2):
             if not differs(one, two):
                 break
+            print(f"#     {label}: {name} once more: {told(one, two)}", flush=True)
             one, two = (leg.run(suite, version, name).get(name, []) for leg in (direct_leg, gateway_leg))
         checks.check(f"{label}: {name}", not differs(one, two), told(one, two))
     if world.failing:

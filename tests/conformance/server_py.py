@@ -330,7 +330,10 @@ async def test_reconnection(ctx: Context) -> str:
 async def test_sampling(prompt: str, ctx: Context) -> str:
     """Asks the client's model."""
     words = SamplingMessage(role="user", content=TextContent(type="text", text=prompt))
-    answer = await ctx.session.create_message(messages=[words], max_tokens=100)
+    # On the stream of the call: the standing one may not be open yet.
+    answer = await ctx.session.create_message(
+        messages=[words], max_tokens=100, related_request_id=ctx.request_id
+    )
     return f"LLM response: {text_of(answer)}"
 
 
