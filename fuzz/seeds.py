@@ -204,6 +204,22 @@ def segments(seeds):
                 seeds.add("segment", letter + changed, b"\x22")
 
 
+def proxies(seeds):
+    """Headers of both versions of the PROXY protocol, and some that are nearly right."""
+    for line in (
+        "TCP4 192.0.2.7 198.51.100.1 56324 443", "TCP6 2001:db8::1 2001:db8::2 1 65535", "UNKNOWN",
+        "UNKNOWN ffff::1 ffff::2 1 2", "TCP4 192.0.2.07 198.51.100.1 1 2", "TCP6 192.0.2.7 ::1 1 2",
+        "TCP4 192.0.2.7 198.51.100.1 065 443", "TCP4 192.0.2.7  198.51.100.1 1 2", "",
+    ):
+        seeds.add("proxy", b"PROXY " + line.encode() + b"\r\nPOST /")
+    signature = b"\r\n\r\n\0\r\nQUIT\n"
+    for kind, length in ((b"\x21\x11", 12), (b"\x21\x21", 36), (b"\x20\0", 0), (b"\x21\0", 0), (b"\x21\x12", 12)):
+        block = bytes(range(1, length + 1))
+        for behind in (b"", b"\4\0\2ab", b"\3\0\4\0\0\0\0", b"\4\0"):
+            size = (length + len(behind)).to_bytes(2, "big")
+            seeds.add("proxy", signature + kind + size + block + behind)
+
+
 def vectors(seeds):
     for name in ("http1/requests.txt", "http1/responses.txt"):
         for data in cases(name):
@@ -251,7 +267,7 @@ def main():
     if options.record:
         recorded(seeds, options.record, options.bin)
     else:
-        for make in (vectors, samples, connections, codings, segments):
+        for make in (vectors, samples, connections, codings, segments, proxies):
             make(seeds)
     for target in sorted({target for target, _ in seeds.seen}):
         sizes = [len(data) for name, data in seeds.seen if name == target]

@@ -21,6 +21,7 @@ mod twins;
 mod coding;
 mod config;
 mod connection;
+mod proxy;
 mod segment;
 mod wire;
 
@@ -68,6 +69,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection::run),
     ("config", config::run),
     ("segment", segment::run),
+    ("proxy", proxy::run),
 ];
 
 /// Runs the target called `name`.
