@@ -6,8 +6,8 @@
   fuzz/seeds.py --out DIR --record DIR   from a record, by `stenograph sessions` and `show`: what a gateway
                                          saw of real clients and servers; --bin names the binary
 
-One folder for each target. fuzz/run.sh puts the first into fuzz/corpus by itself; fuzz/seeds holds what came
-of the second after a run of tests/sdk/run.py, and what the fuzzers have found.
+One folder for each target. fuzz/run.sh puts the first into fuzz/corpus by itself; the second may be added
+there, from a record that may be read. fuzz/seeds holds what the fuzzers have found.
 """
 
 import argparse
@@ -246,6 +246,8 @@ def recorded(seeds, record, binary):
     for session in {one["session"] for one in lines("sessions")}:
         for entry in lines("show", session):
             for part in entry.get("parts", []):
+                if part["kind"] not in ("head-in", "head-out", "body"):
+                    continue
                 text = part.get("text", part.get("json"))
                 if isinstance(text, (dict, list)):
                     text = json.dumps(text, separators=(",", ":"), ensure_ascii=False)

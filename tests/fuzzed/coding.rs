@@ -5,9 +5,7 @@ use std::io::Read;
 use stenograph::limits::Limits;
 use stenograph::wire::coding::{Coding, decode};
 
-/// The first byte chooses the coding.
-///
-/// Found within ten seconds: what stands behind the end not looked at; the ratio not compared.
+/// The first byte chooses the coding. Mutant: what stands behind the end is not looked at.
 pub fn run(input: &[u8]) {
     let Some((kind, encoded)) = input.split_first() else { return };
     let coding = Coding::ALL[usize::from(*kind) % 3];

@@ -204,8 +204,8 @@ fn end(mut rig: Rig, stage: &mut Stage) {
     assert_eq!(stage.env.budget.used_bytes(), 0, "memory that was not given back");
 }
 
-/// Found within thirty seconds: what arrives behind an unfinished request takes its place in `take_back`;
-/// a reservation that is forgotten; the scan of an answer left out; a tool that no grant names let through.
+/// One conversation. Mutants: a reservation that is not given back; any tool is granted; what arrives behind
+/// an unfinished request takes its place.
 pub fn run(input: &[u8]) {
     let (data, sizes) = parts(input);
     let play = Play::read(data);

@@ -3,6 +3,9 @@
 //!
 //! An input is bytes and cut points. What stands behind the last byte 0xff says the sizes of the pieces
 //! in which the bytes in front of it arrive, one byte for each piece; without an 0xff all is one piece.
+//!
+//! Each target names the mutants that it was checked against: the fuzzer found each within a second, from
+//! the seeds of `fuzz/seeds.py`.
 
 #![allow(dead_code, reason = "each user asks some of it")]
 

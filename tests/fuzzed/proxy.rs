@@ -7,6 +7,7 @@ use stenograph::limits::PROXY_BYTES_MAX;
 use stenograph::wire::Read;
 use stenograph::wire::proxy::{Proxied, read};
 
+/// One header and what stands behind it. Mutant: its first bytes, when no more are there, are refused.
 pub fn run(input: &[u8]) {
     let whole = read(input);
     for end in 0..input.len().min(PROXY_BYTES_MAX + 1) {

@@ -1,6 +1,4 @@
 //! The readers of the wire: any cut gives the same, and the naive twins read what is accepted alike.
-//!
-//! Mutants that each target has found within ten seconds from its seeds are named at it.
 
 use stenograph::limits::Limits;
 use stenograph::wire::head::{Fields, Framing, Method, Read, read_request, read_response};
@@ -10,7 +8,7 @@ use stenograph::wire::{check, sse as events};
 use super::parts;
 use super::twins::{PlainHead, chunk_twin, has_duplicate, sse_twin};
 
-/// Heads of requests and answers.
+/// Heads of requests and answers. Mutant: a field that may stand once may stand twice.
 pub fn head(input: &[u8]) {
     let (data, _) = parts(input);
     check::head(data);
@@ -61,7 +59,7 @@ fn framing(plain: &PlainHead<'_>) -> Option<Framing> {
     lengths.first().map(|length| Framing::Length(length.parse().expect("digits")))
 }
 
-/// Bodies. The first byte chooses the framing.
+/// Bodies. The first byte chooses the framing. Mutant: a chunk line without a digit.
 pub fn body(input: &[u8]) {
     let (data, sizes) = parts(input);
     check::body(data, &sizes);
@@ -70,7 +68,7 @@ pub fn body(input: &[u8]) {
     }
 }
 
-/// Event streams.
+/// Event streams. Mutant: a line feed behind a carriage return ends another line.
 pub fn sse(input: &[u8]) {
     let (data, sizes) = parts(input);
     check::events(data, &sizes);
@@ -84,7 +82,7 @@ pub fn sse(input: &[u8]) {
     assert_eq!(items, sse_twin(text));
 }
 
-/// JSON texts.
+/// JSON texts. Mutant: no check of names up to sixteen.
 pub fn json(input: &[u8]) {
     let (input, _) = parts(input);
     check::json(input);
@@ -101,7 +99,7 @@ pub fn json(input: &[u8]) {
     }
 }
 
-/// JSON-RPC messages.
+/// JSON-RPC messages. Mutant: as for JSON.
 pub fn mcp(input: &[u8]) {
     check::message(parts(input).0);
 }
