@@ -250,6 +250,14 @@ fn played(play: &Play, cut: Option<&[usize]>) -> (String, Vec<String>, Vec<Strin
 fn whole_and_cut(play: &Play, sizes: &[usize]) {
     let whole = played(play, None);
     let cut = played(play, Some(sizes));
+    // A refusal in front of a body closes the connection only where that body is not there yet: what
+    // follows is then answered by one of the two.
+    const CLOSE: &str = "Connection: close\r\n";
+    if whole.0.matches(CLOSE).count() != cut.0.matches(CLOSE).count() {
+        let (whole, cut) = (whole.0.replace(CLOSE, ""), cut.0.replace(CLOSE, ""));
+        assert!(whole.starts_with(&cut) || cut.starts_with(&whole), "{whole}\n{cut}");
+        return;
+    }
     assert_eq!(whole.0, cut.0, "cuts change what the client is sent");
     assert_eq!(whole.1, cut.1, "cuts change what the server is sent");
     assert_eq!(whole.2, cut.2, "cuts change the record");

@@ -26,6 +26,10 @@ pub fn run(input: &[u8]) {
 
 /// Version 1, by splitting.
 fn by_words(header: &[u8]) -> Option<Proxied> {
+    // What stands behind UNKNOWN is ignored, text or not.
+    if header.starts_with(b"PROXY UNKNOWN") {
+        return Some(Proxied::Own);
+    }
     let line = std::str::from_utf8(header).ok()?.strip_prefix("PROXY ")?.strip_suffix("\r\n")?;
     let words: Vec<_> = line.split(' ').collect();
     Some(match words[..] {
