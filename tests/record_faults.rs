@@ -14,7 +14,7 @@ use stenograph::record::key_files::KeyFiles;
 use stenograph::record::reader::{Checks, read};
 use stenograph::record::scan::{Place, Sink};
 use stenograph::record::seal::{DataKey, key_of, restore, sealed_part};
-use stenograph::record::writer::{self, EndFault, Sealing, Settings, StartFault};
+use stenograph::record::writer::{self, EndFault, Sealing, Settings, StartFault, Turned};
 use stenograph::record::{Kind, Level, PartKind, Recorder, SubmitFault};
 use zeroize::Zeroizing;
 
@@ -436,14 +436,24 @@ fn a_stop_behind_a_long_failure_tries_the_disk_once_more() {
     let disk = MemoryDisk::new();
     let mut short = limits();
     short.drain_ms_max = 300;
-    let (writer, mut recorders) =
-        writer::start(Box::new(disk.clone()), settings(1, short)).unwrap();
-    let from = disk.calls() as usize;
+    let (mut steps, mut recorders) =
+        writer::open(Box::new(disk.clone()), settings(1, short)).unwrap();
     disk.fail(disk.calls()..u64::MAX, How::Eio);
     recorders[0].submit(request(1, b"stored in the end")).unwrap();
-    until("more tries than a stop has", || disk.call_names().len() >= from + 6);
+    for turn in 0..10 {
+        let turned = steps.turn();
+        assert!(matches!(turned, Turned::Waits(_)), "turn {turn}: {turned:?}");
+    }
+    // The first turn behind the stop fails as well.
+    steps.stop();
+    let turned = steps.turn();
+    assert!(matches!(turned, Turned::Waits(_)), "{turned:?}");
     disk.heal();
-    writer.stop().unwrap();
+    let ended = (0..10).find_map(|_| match steps.turn() {
+        Turned::Ended(ended) => Some(ended),
+        Turned::Waits(_) => None,
+    });
+    assert!(matches!(ended, Some(Ok(_))), "{ended:?}");
     assert!(bodies(&disk).0.bodies.contains(&b"stored in the end".to_vec()));
 }
 
