@@ -253,7 +253,7 @@ fn whole_and_cut(play: &Play, sizes: &[usize]) {
     // A refusal in front of a body closes the connection only where that body is not there yet: what
     // follows is then answered by one of the two.
     const CLOSE: &str = "Connection: close\r\n";
-    if whole.0.matches(CLOSE).count() != cut.0.matches(CLOSE).count() {
+    if whole.0 != cut.0 && (whole.0.contains(CLOSE) || cut.0.contains(CLOSE)) {
         let (whole, cut) = (whole.0.replace(CLOSE, ""), cut.0.replace(CLOSE, ""));
         assert!(whole.starts_with(&cut) || cut.starts_with(&whole), "{whole}\n{cut}");
         return;
