@@ -2,6 +2,7 @@
 
 #[expect(dead_code, reason = "each test uses its part of it")]
 mod support;
+mod tls_support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConnection, StreamOwned};
 use support::{
     Gateway, IdentityProvider, RESOURCE, call, field, listen, read_answer, read_head, read_up_to,
 };
@@ -50,6 +52,11 @@ struct House {
 
 impl House {
     fn behind(proxies: &str, more: &str) -> House {
+        House::listening(&format!("proxy_protocol = {proxies}"), more)
+    }
+
+    /// One with these lines in its listener.
+    fn listening(lines: &str, more: &str) -> House {
         let directory = tempfile::tempdir().expect("directory");
         let provider = IdentityProvider::start();
         let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
@@ -64,7 +71,7 @@ impl House {
         );
         gateway.few_rules(support::ledger::FEW_RULES);
         let address = format!("address = \"{}\"", gateway.address);
-        gateway.configure(&address, &format!("{address}\nproxy_protocol = {proxies}"));
+        gateway.configure(&address, &format!("{address}\n{lines}"));
         gateway.start();
         let token = provider.token("builder", &["engineering"], RESOURCE);
         House { gateway, token, directory }
@@ -211,4 +218,35 @@ fn haproxy_says_who_calls_in_both_versions() {
     for caller in callers {
         assert_eq!(told(&record, &caller.to_string()), 2, "{caller}, as it comes and goes");
     }
+}
+
+#[test]
+fn the_header_comes_before_the_handshake() {
+    let files = tempfile::tempdir().expect("directory");
+    let authority = tls_support::Authority::new("authority");
+    let own = authority.issue(&["gateway.test"], "gateway", tls_support::For::Server);
+    let (certificate, key) = own.write(files.path(), "gateway");
+    let lines = format!(
+        "proxy_protocol = [\"127.0.0.1\"]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}"
+    );
+    let mut house = House::listening(&lines, "");
+    let mut callers = Vec::new();
+    for (words, version) in ["send-proxy", "send-proxy-v2"].into_iter().zip(tls_support::VERSIONS) {
+        let from = SocketAddr::from(([127, 0, 0, 1], support::free_port()));
+        let _proxy = HaProxy::start(house.directory.path(), from, house.gateway.address, words);
+        let config = tls_support::client_config(authority.roots(), version, None);
+        let name = "gateway.test".try_into().expect("a name");
+        let tls = ClientConnection::new(config.into(), name).expect("a client");
+        let stream = TcpStream::connect(from).expect("it connects");
+        callers.push(stream.local_addr().expect("an address"));
+        let mut stream = StreamOwned::new(tls, stream);
+        stream.write_all(&house.call()).expect("a call");
+        let answer = read_answer(&mut stream, &mut Vec::new(), &mut Vec::new()).expect("an answer");
+        assert_eq!(answer.0, 200, "{words}");
+    }
+    let record = house.record();
+    for caller in callers {
+        assert_eq!(told(&record, &caller.to_string()), 2, "{caller}, as it comes and goes");
+    }
+    assert!(record.contains("TLSv1.2") && record.contains("TLSv1.3"));
 }
