@@ -1,5 +1,6 @@
 //! Who is let in, and how access ends while an exchange is open.
 
+use base64::Engine as _;
 use stenograph::record::Kind;
 
 use super::script::{
@@ -255,6 +256,9 @@ fn a_copy_of_the_token_in_the_rest_of_the_head_goes_nowhere() {
     let token = shown.stage.token("alice", 600);
     shown.end();
     let good = call(&token, 1, "echo", "x");
+    let escaped = token.replace('.', "%2E");
+    let twice = token.replace('.', "%252E");
+    let coded = base64::engine::general_purpose::STANDARD.encode(format!("my {token}"));
     let request = |old: &str, new: &str| {
         assert!(good.contains(old));
         good.replacen(old, &new.replace("$T", &token), 1)
@@ -264,6 +268,9 @@ fn a_copy_of_the_token_in_the_rest_of_the_head_goes_nowhere() {
         request("Host: g\r\n", "Host: g\r\nUser-Agent: ide/1 ($T)\r\n"),
         request("Host: g\r\n", "Host: g\r\nTraceparent: x$Tx\r\n"),
         request("/codegen ", "/codegen?access_token=$T "),
+        request("/codegen ", &format!("/codegen?a={escaped} ")),
+        request("/codegen ", &format!("/codegen?a={twice} ")),
+        request("Host: g\r\n", &format!("Host: g\r\nMcp-Param-X: =?base64?{coded}?=\r\n")),
     ] {
         Script::new(Plan::default())
             .client(copied)
@@ -271,8 +278,22 @@ fn a_copy_of_the_token_in_the_rest_of_the_head_goes_nowhere() {
             .set(|stage| {
                 stage.settle();
                 let texts: String = stage.record().iter().map(|entry| entry.text()).collect();
-                assert!(!texts.contains(&token), "{texts}");
+                for form in [&token, &escaped, &twice, &coded] {
+                    assert!(!texts.contains(form), "{texts}");
+                }
             })
             .end();
     }
+    // Proxies in front add such fields; none of them goes on.
+    Script::new(Plan::default())
+        .client(request("Host: g\r\n", "Host: g\r\nX-Forwarded-Access: $T\r\n"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["\"echo\""])
+        .set(|stage| {
+            stage.settle();
+            let texts: String = stage.record().iter().map(|entry| entry.text()).collect();
+            assert!(!texts.contains(&token), "{texts}");
+        })
+        .end();
 }

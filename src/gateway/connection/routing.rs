@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::super::env::Settings;
 use super::exchange::Exchange;
+use super::upstream_head::percent_decoded;
 
 pub(super) fn metadata_at(settings: &Settings, path: &[u8]) -> Option<Bytes> {
     const WELL_KNOWN: &[u8] = b"/.well-known/oauth-protected-resource";
@@ -33,7 +34,8 @@ pub(super) fn route_at(settings: &Settings, path: &[u8]) -> Option<usize> {
 /// A query with the session parameter of the 2024-11-05 transport, in either spelling.
 pub(super) fn names_a_session(query: &[u8]) -> bool {
     query.split(|byte| matches!(byte, b'&' | b';')).any(|pair| {
-        let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+        // Why decoded: servers decode the names of a query.
+        let name = percent_decoded(pair.split(|&byte| byte == b'=').next().unwrap_or_default());
         name.eq_ignore_ascii_case(b"session_id") || name.eq_ignore_ascii_case(b"sessionId")
     })
 }
@@ -66,6 +68,7 @@ mod tests {
     #[test]
     fn a_session_in_the_query_is_nobodys() {
         assert!(names_a_session(b"session_id=1") && names_a_session(b"a=b&sessionId=1"));
+        assert!(names_a_session(b"session%5Fid=1") && names_a_session(b"%73ess%69onId=1"));
         assert!(!names_a_session(b"session=1&x=session_id"));
     }
 

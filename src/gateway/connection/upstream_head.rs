@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::request::pseudonym_key;
 use super::{Connection, Turn};
 use crate::guard::{self};
-use crate::types::{Direction, Finding, RuleAction};
+use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::head::{self, Method, Name};
 
 impl Connection {
@@ -147,9 +147,8 @@ pub(super) fn look_at_head(
         })
         .map(|field| field.value_span)
         .collect();
-    // A second copy of the token, wherever it stands, would go where the first may not.
-    let copies = token_copies(head, fields);
-    for range in secret.into_iter().map(|span| span.range()).chain(copies.iter().cloned()) {
+    let copies = TokenCopies::of(head, fields, exchange.request.query);
+    for range in secret.into_iter().map(|span| span.range()).chain(copies.at) {
         head[range].fill(b'*');
     }
     let params: Vec<_> = fields
@@ -158,7 +157,7 @@ pub(super) fn look_at_head(
         .map(|field| field.value_span)
         .collect();
     let scanner = &mut turn.env.scanner;
-    let mut result = if copies.is_empty() { Ok(()) } else { Err(Fault::RequestBlocked) };
+    let mut result = if copies.leave { Err(Fault::RequestBlocked) } else { Ok(()) };
     for span in params {
         let fine = fill_encoded(&mut head[span.range()], scanner, &key);
         result = result.and(fine);
@@ -167,20 +166,58 @@ pub(super) fn look_at_head(
     result
 }
 
-/// Where the value of the bearer token stands in the head once more.
-fn token_copies(head: &[u8], fields: &head::Fields) -> Vec<std::ops::Range<usize>> {
-    let Some(field) = fields.iter(head).find(|field| field.known == Some(Name::Authorization))
-    else {
-        return Vec::new();
-    };
-    let Some(token) = field.value.rsplit(|byte| *byte == b' ').next() else { return Vec::new() };
-    // Shorter than any signature: no token, and it may stand anywhere.
-    if token.len() < 32 {
-        return Vec::new();
+/// Where the bearer token stands in the head once more: a second copy would go where the first may not.
+struct TokenCopies {
+    /// What is to be filled.
+    at: Vec<std::ops::Range<usize>>,
+    /// One of them stands in what goes upstream, and not only in fields that are dropped.
+    leave: bool,
+}
+
+impl TokenCopies {
+    fn of(head: &[u8], fields: &head::Fields, query: Option<Span>) -> TokenCopies {
+        let mut copies = TokenCopies { at: Vec::new(), leave: false };
+        let own = fields.iter(head).find(|field| field.known == Some(Name::Authorization));
+        let Some(own) = own else { return copies };
+        let token = own.value.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        // Shorter than any signature: no token, and it may stand anywhere.
+        if token.len() < 32 {
+            return copies;
+        }
+        let find = memchr::memmem::Finder::new(token);
+        let dropped: Vec<_> = fields
+            .iter(head)
+            .filter(|field| field.known.is_none())
+            .map(|field| field.value_span.range())
+            .collect();
+        for at in find.find_iter(head).filter(|at| !own.value_span.range().contains(at)) {
+            copies.at.push(at..at + token.len());
+            copies.leave |= !dropped.iter().any(|field| field.contains(&at));
+        }
+        // Whoever reads the query or a mirrored argument behind us decodes it.
+        let decoded = |part: &[u8]| {
+            let mut text = percent_decoded(part);
+            (0..TARGET_LEVELS_MAX).any(|_| {
+                let found = find.find(&text).is_some();
+                text = percent_decoded(&text);
+                found
+            })
+        };
+        if let Some(query) = query.filter(|query| decoded(query.of(head))) {
+            copies.at.push(query.range());
+            copies.leave = true;
+        }
+        for field in fields.iter(head) {
+            if matches!(field.known, Some(Name::McpParam | Name::McpName))
+                && let Some(std::borrow::Cow::Owned(value)) = decode_field(field.value)
+                && find.find(&value).is_some()
+            {
+                copies.at.push(field.value_span.range());
+                copies.leave = true;
+            }
+        }
+        copies
     }
-    let own = field.value_span.range();
-    let copies = memchr::memmem::find_iter(head, token).filter(|at| !own.contains(at));
-    copies.map(|at| at..at + token.len()).collect()
 }
 
 /// A mirrored argument in its base64 form (see [`decode_field`]): what a rule finds in it is filled in

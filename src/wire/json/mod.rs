@@ -18,6 +18,7 @@
 //! Sorting costs at most the bytes of all names times the logarithm of their number, whoever chose
 //! them.
 
+mod number;
 mod rule;
 mod text;
 
@@ -65,9 +66,6 @@ impl Visitor for Unwatched {}
 
 /// Names of one object that are compared one by one; larger objects are sorted when they close.
 pub const NAMES_COMPARED_MAX: usize = 16;
-
-/// Digits of the largest double, 1.8e308.
-const DOUBLE_DIGITS: usize = 309;
 
 #[derive(Debug, Clone, Copy)]
 struct Frame {
@@ -277,9 +275,8 @@ impl<V: Visitor> Pass<'_, V> {
         }
         let token = &self.bytes[start..at];
         // Why not always: without an exponent it takes 309 digits to be beyond.
-        if token.len() >= DOUBLE_DIGITS || token.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-            let text = std::str::from_utf8(token).expect("digits, signs and a point");
-            if text.parse::<f64>().is_ok_and(f64::is_infinite) {
+        if token.len() >= number::DIGITS || token.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+            if number::is_beyond_double(token) {
                 return fault(JsonRule::NumberRange, start);
             }
         }
