@@ -103,6 +103,12 @@ pub struct Plan {
     pub fetching: bool,
     /// Codings in which the upstream's answers may come.
     pub decode: Vec<Coding>,
+    /// Path that callers use.
+    pub path: &'static str,
+    /// Where the upstream is.
+    pub address: &'static str,
+    /// How the gateway shows itself to the upstream.
+    pub credential: &'static str,
 }
 
 impl Default for Plan {
@@ -122,6 +128,9 @@ impl Default for Plan {
             sealing: None,
             fetching: false,
             decode: Vec::new(),
+            path: "/codegen",
+            address: "127.0.0.1:1",
+            credential: "Bearer gateways-own",
         }
     }
 }
@@ -331,16 +340,16 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
     };
     let route = Route {
         name: "codegen".into(),
-        path: "/codegen".to_owned(),
+        path: plan.path.to_owned(),
         host: "upstream.internal:3001".to_owned(),
         target: "/mcp".to_owned(),
-        address: "127.0.0.1:1".parse().unwrap(),
+        address: plan.address.parse().unwrap(),
         tls: None,
         resource: RESOURCE.into(),
         metadata_url: metadata::metadata_url(RESOURCE).unwrap(),
         metadata_path: metadata::metadata_path(RESOURCE).unwrap(),
         metadata: metadata::document(RESOURCE, &[ISSUER]).into(),
-        credential: Some(("Authorization".to_owned(), b"Bearer gateways-own".to_vec())),
+        credential: Some(("Authorization".to_owned(), plan.credential.as_bytes().to_vec())),
         decode: plan.decode.clone(),
         connections: 8,
     };

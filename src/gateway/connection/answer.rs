@@ -12,7 +12,7 @@ use super::judge::FromServer;
 use super::outbox::Emission;
 use super::own::push_cors;
 use super::upstream_head::{count_findings, names_a_credential};
-use super::{Connection, Link, Phase, Turn};
+use super::{Connection, Link, Phase, Turn, routing};
 use crate::auth::handle::{self, Purpose};
 use crate::guard::{self, Outcome};
 use crate::limits::RECEIVE_BYTES;
@@ -484,6 +484,11 @@ impl Connection {
             self.cut("upstream-removed", turn);
             return;
         };
+        if routing::moved(exchange, &settings.routes[route]) {
+            self.cut("upstream-changed", turn);
+            return;
+        }
+        let caller = exchange.caller.as_mut().expect("it was there at the begin");
         caller.access = settings.policy.access(&caller.identity, route as u16);
         let still = match &exchange.call {
             Some(call) => settings

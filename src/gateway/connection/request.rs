@@ -565,7 +565,7 @@ impl Connection {
         }
         match outcome {
             Outcome::Pass(judgement) => {
-                let target = suffix_target(exchange);
+                let target = suffix_target(exchange)?;
                 let written = self.upstream_head(Some(judgement.bytes.len()), &target, &key, turn);
                 let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
                 let written = match written {
@@ -616,7 +616,7 @@ impl Connection {
     fn forward_bodyless(&mut self, permit: &Permit, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         exchange.under(permit.grant());
-        let target = suffix_target(exchange);
+        let target = suffix_target(exchange)?;
         let key = pseudonym_key(exchange, turn);
         let (head, head_record, mut findings) = self.upstream_head(None, &target, &key, turn)?;
         let exchange = self.exchange.as_mut().expect("an exchange has begun");

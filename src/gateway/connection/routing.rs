@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::env::Settings;
+use super::super::env::{Route, Settings};
+use super::super::fault::Fault;
 use super::exchange::Exchange;
 use super::upstream_head::percent_decoded;
 
@@ -50,15 +51,41 @@ pub(super) fn suffix_is_plain(rest: &[u8]) -> bool {
 }
 
 /// The upstream's target for the path that was asked for.
-pub(super) fn suffix_target(exchange: &Exchange) -> String {
+///
+/// # Errors
+/// The path is not one of the exchange's route.
+pub(super) fn suffix_target(exchange: &Exchange) -> Result<String, Fault> {
     let route = exchange.route();
-    let path = exchange.request.path.of(&exchange.head);
-    let rest = &path[route.path.len()..];
+    let rest = suffix(exchange)?;
     let rest = std::str::from_utf8(rest).expect("the suffix is plain ASCII");
-    format!(
+    Ok(format!(
         "{}{rest}",
         if rest.is_empty() { &route.target } else { route.target.trim_end_matches('/') }
-    )
+    ))
+}
+
+/// What stands behind the route's path in the path that was asked for.
+///
+/// # Errors
+/// The path is not one of the exchange's route.
+pub(super) fn suffix(exchange: &Exchange) -> Result<&[u8], Fault> {
+    let path = exchange.request.path.of(&exchange.head);
+    path.strip_prefix(exchange.route().path.as_bytes()).ok_or(Fault::PathUnknown)
+}
+
+/// The settings name another place under this upstream's name than those under which the exchange
+/// began: what was read and written for the one must not go to the other.
+pub(super) fn moved(exchange: &Exchange, found: &Route) -> bool {
+    let route = exchange.route();
+    let name = |route: &Route| route.tls.as_ref().map(|tls| tls.name.clone());
+    route.path != found.path
+        || route.host != found.host
+        || route.target != found.target
+        || route.address != found.address
+        || name(route) != name(found)
+        // Until the head is written the new credential is taken, and one that is with the server cannot
+        // be called back; in between it waits in a head that is not sent yet.
+        || (exchange.asked && !exchange.forwarded && route.credential != found.credential)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::super::heads::{self, HeadText};
 use super::agreement::{decode_field, encode_field};
 use super::exchange::Exchange;
 use super::request::pseudonym_key;
-use super::{Connection, Turn};
+use super::{Connection, Turn, routing};
 use crate::guard::{self};
 use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::head::{self, Method, Name};
@@ -37,7 +37,7 @@ impl Connection {
         {
             return Err(Fault::RequestBlocked);
         }
-        let suffix = &exchange.request.path.of(head)[route.path.len()..];
+        let suffix = routing::suffix(exchange)?;
         if encodes_a_secret(suffix, scanner)
             || query.is_some_and(|query| query.contains(&b'%') && encodes_a_secret(query, scanner))
         {
