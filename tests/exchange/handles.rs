@@ -366,3 +366,85 @@ fn grants_are_asked_again_when_a_call_is_made_again() {
         modern("tools/call", "echo", &format!("\"name\":\"echo\",\"requestState\":\"{state}\""));
     script.client(post(&alice, &fields, &body)).expect_error(200, -31001).expect_nothing().end();
 }
+
+const RELATED: &str = "io.modelcontextprotocol/related-task";
+
+// Checked against the mutants "what is no string is nothing" (`set`, and `task` without its second arm)
+// and "a related task may be anything" (`Slot::Task` is not looked at).
+#[test]
+fn a_state_or_task_id_that_is_no_string_goes_to_nobody() {
+    let mut script =
+        Script::new(Plan { methods: vec!["custom/*", "subscriptions/listen"], ..Plan::default() });
+    let alice = script.stage.token("alice", 600);
+    let related = |task: &str| format!("\"name\":\"echo\",\"_meta\":{{\"{RELATED}\":{task}}}");
+    let mut bodies = Vec::new();
+    for other in ["[\"victim-raw\"]", "{\"a\":\"victim-raw\"}", "7", "true", "null"] {
+        for method in ["tools/call", "custom/thing"] {
+            bodies.extend([
+                (method, format!("\"name\":\"echo\",\"requestState\":{other}")),
+                (method, format!("\"name\":\"echo\",\"taskId\":{other}")),
+                (method, related(&format!("{{\"taskId\":{other}}}"))),
+            ]);
+        }
+    }
+    for other in ["[{\"taskId\":\"victim-raw\"}]", "\"victim-raw\"", "7", "null"] {
+        bodies.push(("tools/call", related(other)));
+    }
+    for (method, params) in bodies {
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{{{params}}}}}"
+        );
+        script = script.client(post(&alice, "", &body)).expect_error(400, -32602).expect_nothing();
+    }
+    // Nor does what a server hands out in another form.
+    for result in [
+        "{\"requestState\":[\"servers-own\"]}".to_owned(),
+        "{\"taskId\":5}".to_owned(),
+        "{\"tasks\":[{\"taskId\":{\"a\":\"servers-own\"}}]}".to_owned(),
+        format!("{{\"_meta\":{{\"{RELATED}\":{{\"taskId\":[\"servers-own\"]}}}}}}"),
+    ] {
+        script = script
+            .client(post(&alice, "", &call_body(1, "echo", "x")))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+            .upstream(answer_of(&result))
+            .expect_answer(502, |answer| assert!(!answer.body.contains("servers-own")));
+    }
+    script.end();
+}
+
+// Checked against the mutant "only methods of the table have tasks" (`task_of` does nothing).
+#[test]
+fn a_task_id_is_the_owners_under_every_method() {
+    let plan = Plan { methods: vec!["custom/*", "tools/list"], ..Plan::default() };
+    let (mut script, handle) = started(Script::new(plan));
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    for method in ["custom/thing", "tools/call", "tools/list"] {
+        let body = |task: &str| {
+            format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{{\
+                 \"name\":\"echo\",\"taskId\":\"{task}\"}}}}"
+            )
+        };
+        script = script
+            .client(post(&mallory, "", &body(&handle)))
+            .expect_error(404, -32602)
+            .expect_nothing()
+            .client(post(&alice, "", &body(&handle)))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["\"taskId\":\"t-1\""])
+            .upstream(answer_of("{}"))
+            .expect_answer(200, |_| {})
+            .client(post(&mallory, "", &body("t-1")))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&[method]);
+        let sent = String::from_utf8(script.rig.requests.last().unwrap().clone()).unwrap();
+        assert!(!sent.contains("t-1"), "{sent}");
+        script = script.upstream(answer_of("{}")).expect_answer(200, |_| {});
+    }
+    script.end();
+}

@@ -3,7 +3,7 @@
 //!
 //! | message | what of it |
 //! |---|---|
-//! | request of a client | `taskId`, `taskIds[]`, related task, `requestState`: must be his |
+//! | request of a client | `taskId` (of any method), `taskIds[]`, related task, `requestState`: must be his |
 //! | answer and notification of a client | related task, `taskId`: opened where it is a handle; a client that runs tasks of its own (MCP 2025-11-25) names them itself |
 //! | answer and notification of a server | `taskId`, `task`, `tasks[]`, related task, `requestState`: wrapped |
 //! | request of a server | related task: wrapped; its targets are tasks of the client |

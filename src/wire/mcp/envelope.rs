@@ -226,7 +226,15 @@ impl<'a> Envelope<'a> {
                 other => self.broken(McpRule::MetaKind, other.at()),
             },
             Slot::TraceParent => set(&mut self.message.trace_parent, seen),
-            Slot::RequestState => set(&mut self.message.request_state, seen),
+            // Why refused: what is no string would go on unopened, whoever made it.
+            Slot::RequestState => match seen {
+                Seen::Text(text) => self.message.request_state = Some(text),
+                other => self.broken(McpRule::HandleKind, other.at()),
+            },
+            Slot::Task if in_params => match seen {
+                Seen::Object(_) => {}
+                other => self.broken(McpRule::HandleKind, other.at()),
+            },
             Slot::ProgressToken => self.message.progress_of = seen.token(),
             Slot::RequestId => match self.id_of(seen) {
                 Ok(IdSeen::Good(id)) => self.message.cancelled = Some(id),
@@ -284,8 +292,9 @@ impl<'a> Envelope<'a> {
     }
 
     fn task(&mut self, seen: Seen) {
-        if let Seen::Text(text) = seen {
-            self.message.task_ids.push(text);
+        match seen {
+            Seen::Text(text) => self.message.task_ids.push(text),
+            other => self.broken(McpRule::HandleKind, other.at()),
         }
     }
 
@@ -326,7 +335,8 @@ impl<'a> Envelope<'a> {
 
     /// Judges what was gathered.
     pub(super) fn finish(mut self, from: Direction) -> Result<Message, McpFault> {
-        let judged = self.class(from).and_then(|()| self.targets());
+        let judged =
+            self.class(from).and_then(|()| self.targets()).and_then(|()| self.task_of(from));
         let id = match self.id {
             IdSeen::Good(id) => Some(id),
             _ => None,
@@ -438,6 +448,21 @@ impl<'a> Envelope<'a> {
                 printable(self.bytes, text)?;
                 self.message.targets.push(Target { kind, text });
             }
+        }
+        Ok(())
+    }
+
+    /// `params.taskId` of a client's request whose method has another target or is not in the table:
+    /// some server may know it there.
+    fn task_of(&mut self, from: Direction) -> Result<(), (McpRule, u32)> {
+        let told = matches!(self.message.known, Some(row) if row.target == TargetRule::TaskId);
+        if told || from != Direction::Request || self.message.class != Class::Request {
+            return Ok(());
+        }
+        match self.task_id {
+            Member::Absent => {}
+            Member::Text(text) => self.message.task_ids.push(text),
+            Member::Other(at) => return Err((McpRule::HandleKind, at)),
         }
         Ok(())
     }

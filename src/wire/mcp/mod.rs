@@ -170,7 +170,8 @@ pub struct Message {
     /// `requestState` of params or result.
     pub request_state: Option<Text>,
     /// Task ids that a result hands out or that `_meta` relates to: `taskId`, `task.taskId`,
-    /// `tasks[].taskId`, `_meta["io.modelcontextprotocol/related-task"].taskId`.
+    /// `tasks[].taskId`, `_meta["io.modelcontextprotocol/related-task"].taskId`; and `params.taskId` of
+    /// a client's request where that is no target.
     pub task_ids: Vec<Text>,
     /// Lists in the result.
     pub lists: Vec<List>,
