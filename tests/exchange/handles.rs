@@ -448,3 +448,28 @@ fn a_task_id_is_the_owners_under_every_method() {
     }
     script.end();
 }
+
+// Checked against the mutant "every id that is opened is the name" (the target is not looked at).
+#[test]
+fn a_related_task_is_not_what_a_request_is_routed_by() {
+    let (mut script, handle) = started(with_tasks());
+    let alice = script.stage.token("alice", 600);
+    let related = format!("\"{RELATED}\":{{\"taskId\":\"{handle}\"}},\"io.");
+    for (method, name, params) in [
+        ("tools/call", "echo", "\"name\":\"echo\"".to_owned()),
+        ("tasks/get", "never-given-out", "\"taskId\":\"never-given-out\"".to_owned()),
+    ] {
+        let (fields, body) = modern(method, name, &params);
+        let body = body.replace("\"io.", &related);
+        script = script
+            .client(post(&alice, &fields, &body))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["Mcp-Name: ", "\"taskId\":\"t-1\""]);
+        let sent = String::from_utf8(script.rig.requests.last().unwrap().clone()).unwrap();
+        assert!(!sent.contains("Mcp-Name: t-1\r\n"), "{sent}");
+        assert_eq!(sent.contains("Mcp-Name: echo\r\n"), name == "echo", "{sent}");
+        script = script.upstream(answer_of("{}")).expect_answer(200, |_| {});
+    }
+    script.end();
+}

@@ -53,7 +53,8 @@ pub(super) fn open(
     for task in tasks(message, true) {
         let (found, id) = open_task(exchange, &task.decode(bytes), asks)?;
         if let Some(id) = id {
-            if asks && exchange.targets.len() == 1 {
+            // Why of the target alone: `Mcp-Name` says the target, and nothing else that has an id.
+            if asks && message.targets.len() == 1 && message.targets[0].text.span == task.span {
                 exchange.upstream_name = Some(id.clone().into_bytes());
             }
             edits.push((task.span, escaped(&id)));
