@@ -473,3 +473,49 @@ fn a_related_task_is_not_what_a_request_is_routed_by() {
     }
     script.end();
 }
+
+// Checked against the mutant "any method resumes" (the HTTP method is not looked at). MCP 2025-11-25,
+// transports: a stream is resumed by GET, whatever it was opened by.
+#[test]
+fn only_a_get_resumes() {
+    let (mut script, handle) = handshake(Script::new(Plan::default()));
+    let alice = script.stage.token("alice", 600);
+    let fields = format!("Mcp-Session-Id: {handle}\r\n");
+    let mut event = String::new();
+    script = script
+        .client(post(&alice, &fields, &call_body(1, "echo", "x")))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(
+            STREAM_HEAD.to_owned()
+                + &chunk(&format!("id: 41\ndata: {}\n\n", result(1, "ok")))
+                + "0\r\n\r\n",
+        )
+        .expect_answer(200, |answer| {
+            let line = answer.body.lines().find_map(|line| line.strip_prefix("id: "));
+            event = line.unwrap().to_owned();
+        });
+    let fields = format!("{fields}Last-Event-ID: {event}\r\n");
+    let call = post(&alice, &fields, &call_body(2, "echo", "x"));
+    let delete = format!(
+        "DELETE /codegen HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {alice}\r\n{fields}\r\n"
+    );
+    for (request, answer) in [
+        (call, json_answer("", &result(2, "ok"))),
+        (delete, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+    ] {
+        script = script
+            .client(request)
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["Mcp-Session-Id: upstreams-own-7\r\n"]);
+        let sent = String::from_utf8(script.rig.requests.last().unwrap().clone()).unwrap();
+        assert!(!sent.contains("Last-Event-ID"), "{sent}");
+        script = script.upstream(answer).expect_answer(200, |_| {});
+    }
+    script.stage.settle();
+    let record = script.stage.record();
+    assert!(record.iter().all(|entry| !entry.text().contains("\"resumes\"")));
+    script.end();
+}

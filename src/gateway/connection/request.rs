@@ -298,7 +298,11 @@ impl Connection {
                 exchange.session = Some((session, SessionRule::Handle));
                 exchange.upstream_session = Some(original);
             }
-            if let Some(value) = self.fields.get(head, Name::LastEventId) {
+            // MCP 2025-11-25, transports: a stream is resumed by GET. Elsewhere the field says nothing, and
+            // does not go on.
+            if exchange.http == Method::Get
+                && let Some(value) = self.fields.get(head, Name::LastEventId)
+            {
                 let (session, original) =
                     handle::unwrap(&settings.handle_key, owner, Purpose::Event, value)
                         .ok_or(Fault::HandleForeign(Purpose::Event))?;
