@@ -519,3 +519,39 @@ fn only_a_get_resumes() {
     assert!(record.iter().all(|entry| !entry.text().contains("\"resumes\"")));
     script.end();
 }
+
+// Checked against the mutant "only the scan edits" (`edited` is the scanner's alone), in each of the
+// three places.
+#[test]
+fn the_record_says_that_handles_took_the_place_of_ids() {
+    let (script, handle) = started(with_tasks());
+    let alice = script.stage.token("alice", 600);
+    let (fields, body) = modern("tasks/get", &handle, &format!("\"taskId\":\"{handle}\""));
+    let (listen, listening) = modern("subscriptions/listen", "", "\"notifications\":{}");
+    let note =
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\",\"params\":{\"taskId\":\"t-1\"}}";
+    let edited = "\"edited\":true";
+    let script = script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["tasks/get"])
+        .upstream(answer_of("{\"status\":\"completed\"}"))
+        .expect_answer(200, |_| {})
+        .client(post(&alice, &listen, &listening))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["subscriptions/listen"])
+        .upstream(STREAM_HEAD.to_owned() + &chunk(&format!("data: {note}\n\n")) + "0\r\n\r\n")
+        .expect_answer(200, |_| {});
+    script.stage.settle();
+    let told = |kind| -> Vec<bool> {
+        let entries = script.stage.record().into_iter().filter(|entry| entry.kind == kind);
+        entries.map(|entry| entry.text().contains(edited)).collect()
+    };
+    // The call starts a task, the next asks after it, the last listens.
+    assert_eq!(told(Kind::Request), [false, true, false]);
+    assert_eq!(told(Kind::Answer), [true, false]);
+    assert!(told(Kind::Event)[0]);
+    script.end();
+}

@@ -350,7 +350,7 @@ impl Connection {
             exchange.keep_back(&from_server.bytes);
             return Err(fault);
         }
-        let filtered = from_server.filtered;
+        let FromServer { filtered, wrapped, .. } = from_server;
         let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
@@ -371,7 +371,7 @@ impl Connection {
                 let mut verdict =
                     exchange.verdict(Direction::Response, decision, &self.source_text);
                 verdict.findings = &findings;
-                verdict.edited = judgement.edited;
+                verdict.edited = judgement.edited || wrapped;
                 verdict.filtered = filtered;
                 verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();

@@ -20,9 +20,20 @@ pub(super) struct FromServer {
     pub(super) message: mcp::Message,
     /// Elements were removed from lists.
     pub(super) filtered: bool,
+    /// Its ids and states were replaced by handles.
+    pub(super) wrapped: bool,
     /// What came, where it is another text than `bytes` and originals are sealed.
     pub(super) original: Option<guard::Original>,
     permit: Permit,
+}
+
+/// The same, before the bytes are put beside it.
+struct Strict {
+    message: mcp::Message,
+    permit: Permit,
+    filtered: bool,
+    wrapped: bool,
+    original: Option<guard::Original>,
 }
 
 impl FromServer {
@@ -34,8 +45,8 @@ impl FromServer {
     ) -> Result<FromServer, Fault> {
         let read = FromServer::read_strictly(exchange, &mut bytes, turn);
         match read {
-            Ok((message, permit, filtered, original)) => {
-                Ok(FromServer { bytes, message, filtered, original, permit })
+            Ok(Strict { message, permit, filtered, wrapped, original }) => {
+                Ok(FromServer { bytes, message, filtered, wrapped, original, permit })
             }
             Err(fault) => {
                 exchange.keep_back(&bytes);
@@ -48,7 +59,7 @@ impl FromServer {
         exchange: &Exchange,
         bytes: &mut BytesMut,
         turn: &mut Turn<'_>,
-    ) -> Result<(mcp::Message, Permit, bool, Option<guard::Original>), Fault> {
+    ) -> Result<Strict, Fault> {
         let limits = &exchange.settings.limits;
         let mut read = |bytes: &BytesMut| {
             mcp::read(bytes, Direction::Response, limits, &mut turn.env.json)
@@ -67,14 +78,16 @@ impl FromServer {
         }
         let seals = exchange.settings.seals.originals;
         let mut original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
-        if let Some(wrapped) = handles::wrap(exchange, &message, bytes)? {
-            let before = std::mem::replace(bytes, wrapped);
+        let handled = handles::wrap(exchange, &message, bytes)?;
+        let wrapped = handled.is_some();
+        if let Some(handled) = handled {
+            let before = std::mem::replace(bytes, handled);
             if seals && original.is_none() {
                 original = Some(Zeroizing::new(before.to_vec()));
             }
             message = read(bytes)?;
         }
-        Ok((message, permit, filtered, original))
+        Ok(Strict { message, permit, filtered, wrapped, original })
     }
 
     /// Scans and masks it.

@@ -507,10 +507,12 @@ impl Connection {
             return Err(fault);
         }
         let mut came = None;
+        let mut rewritten = false;
         let opened = handles::open(exchange, &message, &body).inspect_err(|_| {
             exchange.keep_back(&body);
         });
         if let Some(opened) = opened? {
+            rewritten = true;
             came = Some(Zeroizing::new(std::mem::replace(&mut body, opened).to_vec()));
             message = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
                 .map_err(Fault::Message)?;
@@ -587,7 +589,7 @@ impl Connection {
                 let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
                 let mut verdict = exchange.verdict(Direction::Request, decision, &self.source_text);
                 verdict.findings = &findings;
-                verdict.edited = judgement.edited;
+                verdict.edited = judgement.edited || rewritten;
                 verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();
                 exchange.chunks = Chunks::default();

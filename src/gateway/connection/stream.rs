@@ -248,8 +248,8 @@ impl Connection {
             from_server.original = Some(Zeroizing::new(from_server.bytes.to_vec()));
         }
         sse::join_lines(&mut from_server.bytes);
-        let FromServer { bytes: data, message, filtered, .. } = &from_server;
-        let filtered = *filtered;
+        let FromServer { bytes: data, message, filtered, wrapped, .. } = &from_server;
+        let (filtered, wrapped) = (*filtered, *wrapped);
         let answers_call = exchange.http == Method::Post
             && matches!(message.class, Class::Answer | Class::Error)
             && answers(exchange, message, data);
@@ -271,7 +271,7 @@ impl Connection {
                 let mut verdict =
                     event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
                 verdict.policy = Some(&exchange.settings.policy_id);
-                verdict.edited = judgement.edited;
+                verdict.edited = judgement.edited || wrapped;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
                 let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
