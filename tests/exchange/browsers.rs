@@ -1,5 +1,7 @@
 //! Pages and names: who may ask from a browser, and to which name a request must have been sent.
 
+use stenograph::gateway::connection::Connection;
+use stenograph::gateway::secure::Secured;
 use stenograph::record::Kind;
 
 use super::script::{Script, call, json_answer, result};
@@ -173,5 +175,38 @@ fn the_gateways_own_origin_is_no_foreign_one() {
         .client(of("null"))
         .expect_answer(403, |_| {})
         .expect_nothing()
+        .end();
+}
+
+// Checked against the mutant "both schemes are our own" (`tls` is not looked at): somebody on the path
+// serves a page in plain HTTP under our name.
+#[test]
+fn where_tls_ends_here_a_page_in_plain_http_is_a_foreign_one() {
+    let mut script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let secured = Secured {
+        version: "TLSv1.3",
+        suite: "TLS13_AES_128_GCM_SHA256",
+        server_name: None,
+        resumed: false,
+        exporter: None,
+        certificate: None,
+    };
+    let source = "192.0.2.7:40000".parse().unwrap();
+    script.rig.connection = Connection::new(source, 0, script.stage.now).secured(secured);
+    let of = |origin: &str| {
+        let request = call(&token, 1, "echo", "x");
+        request.replace("\r\nAuthorization", &format!("\r\nOrigin: {origin}\r\nAuthorization"))
+    };
+    script
+        .client(of("http://g"))
+        .expect_answer(403, |_| {})
+        .expect_nothing()
+        .client(of("https://g"))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |_| {})
         .end();
 }

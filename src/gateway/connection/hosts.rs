@@ -29,19 +29,24 @@ pub(super) fn host_is_ours(settings: &Settings, listener: u16, host: &[u8]) -> b
 
 /// Whether `origin` may read answers: it is in `origins` of the listener, or it is that of the gateway
 /// itself, by the Host that the same request was sent to and that is ours. Nothing but the gateway's
-/// own answers is served from there.
+/// own answers is served from there. Where TLS ends here (`tls`), only `https` is our own; where it does
+/// not, both are, since TLS may end in front of us.
 pub(super) fn origin_is_let_in(
     settings: &Settings,
     listener: u16,
     origin: &[u8],
     host: Option<&[u8]>,
+    tls: bool,
 ) -> bool {
     let listed = settings
         .origins
         .get(usize::from(listener))
         .is_some_and(|list| list.iter().any(|one| one.as_bytes() == origin));
-    let own = [&b"http://"[..], b"https://"]
+    // RFC 6454 §4: another scheme is another origin.
+    let plain = (!tls).then_some(&b"http://"[..]);
+    let own = plain
         .into_iter()
+        .chain([&b"https://"[..]])
         .filter_map(|scheme| origin.strip_prefix(scheme))
         .any(|authority| host.is_some_and(|host| authority.eq_ignore_ascii_case(host)));
     listed || own

@@ -168,7 +168,8 @@ impl Connection {
         }
 
         if let Some(origin) = origin {
-            if !origin_is_let_in(&exchange.settings, self.listener, &origin, host) {
+            let tls = exchange.tls.is_some();
+            if !origin_is_let_in(&exchange.settings, self.listener, &origin, host, tls) {
                 return Err(Fault::OriginForeign);
             }
             exchange.origin = Some(origin);
