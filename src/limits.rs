@@ -92,6 +92,10 @@ limits! {
     json_depth_max: Count = 64, least 8;
     /// Members of all objects of one message: bounds the duplicate-key check.
     json_members_max: Count = 200_000, least 64;
+    /// Targets and task ids of one message of a client: each is judged against the grants, each task id
+    /// costs an HMAC and grows by its handle, and all are named in one verdict. Decided: far above what a
+    /// client follows at once, and a million of them hold a worker for seconds.
+    targets_max: Count = 1024, least 1;
     /// One member name.
     json_key_bytes_max: Bytes = 4 * KIB, least 64;
     /// Bearer token, before anything in it is decoded.

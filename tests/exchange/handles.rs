@@ -221,6 +221,48 @@ fn a_task_id_that_was_never_given_out_opens_nothing() {
 }
 
 #[test]
+fn a_list_of_more_targets_than_allowed_is_refused_before_any_is_opened() {
+    let lists: [fn(usize) -> String; 2] = [
+        |count| format!("\"taskIds\":[{}]", vec!["\"x\""; count].join(",")),
+        |count| format!("\"resourceSubscriptions\":[{}]", vec!["\"x:y\""; count].join(",")),
+    ];
+    for list in lists {
+        let script = with_tasks();
+        let alice = script.stage.token("alice", 600);
+        let listen = |count| {
+            let params = format!("\"notifications\":{{{}}}", list(count));
+            modern("subscriptions/listen", "", &params)
+        };
+        let (fields, body) = listen(1025);
+        script
+            .client(post(&alice, &fields, &body))
+            .expect_error(400, -32602)
+            .expect_nothing()
+            .expect_recorded(Kind::Refusal, &["alice", "mcp-too-many-targets"])
+            .expect_recorded(Kind::End, &[])
+            .expect_open()
+            .end();
+    }
+}
+
+#[test]
+fn the_most_task_ids_of_one_message_are_asked_after() {
+    let script = with_tasks();
+    let alice = script.stage.token("alice", 600);
+    let ids = vec!["\"x\""; 1024].join(",");
+    let params = format!("\"notifications\":{{\"taskIds\":[{ids}]}}");
+    let (fields, body) = modern("subscriptions/listen", "", &params);
+    script
+        .client(post(&alice, &fields, &body))
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["subscriptions/listen"])
+        .upstream(answer_of("{}"))
+        .expect_answer(200, |_| {})
+        .end();
+}
+
+#[test]
 fn every_place_of_a_task_is_a_handle_of_the_owner() {
     let (script, handle) = started(with_tasks());
     let alice = script.stage.token("alice", 600);

@@ -81,6 +81,11 @@ pub(super) fn open(
         session = session.or(Some((found, SessionRule::RequestState)));
     }
     exchange.session = exchange.session.or(session);
+    // What takes its place may be longer, and is held beside it for a moment.
+    let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
+    if added > 0 && !exchange.request_memory.grow_to((bytes.len() + added) as u64) {
+        return Err(Fault::Memory);
+    }
     Ok(applied(bytes, edits))
 }
 

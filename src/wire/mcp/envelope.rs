@@ -102,11 +102,14 @@ pub(super) struct Envelope<'a> {
     filter: bool,
     filter_bad: Option<u32>,
     filter_targets: Vec<Target>,
+    /// Room for targets and task ids together.
+    targets_left: u64,
     message: Message,
 }
 
 impl<'a> Envelope<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Envelope<'a> {
+    /// `targets_max`: targets and task ids of the message together; what goes beyond is not gathered.
+    pub(super) fn new(bytes: &'a [u8], targets_max: u64) -> Envelope<'a> {
         Envelope {
             bytes,
             walk: Walk::new(),
@@ -131,6 +134,7 @@ impl<'a> Envelope<'a> {
             filter: false,
             filter_bad: None,
             filter_targets: Vec::new(),
+            targets_left: targets_max,
             message: Message::empty(),
         }
     }
@@ -293,8 +297,23 @@ impl<'a> Envelope<'a> {
 
     fn task(&mut self, seen: Seen) {
         match seen {
-            Seen::Text(text) => self.message.task_ids.push(text),
+            Seen::Text(text) if self.has_room(text.span.start) => self.message.task_ids.push(text),
+            Seen::Text(_) => {}
             other => self.broken(McpRule::HandleKind, other.at()),
+        }
+    }
+
+    /// One more target or task id is within the bound.
+    fn has_room(&mut self, at: u32) -> bool {
+        match self.targets_left.checked_sub(1) {
+            Some(left) => {
+                self.targets_left = left;
+                true
+            }
+            None => {
+                self.broken(McpRule::TooManyTargets, at);
+                false
+            }
         }
     }
 
@@ -304,7 +323,10 @@ impl<'a> Envelope<'a> {
 
     fn filter_item(&mut self, kind: TargetKind, seen: Seen) {
         match seen {
-            Seen::Text(text) => self.filter_targets.push(Target { kind, text }),
+            Seen::Text(text) if self.has_room(text.span.start) => {
+                self.filter_targets.push(Target { kind, text });
+            }
+            Seen::Text(_) => {}
             other => self.filter_broken(other),
         }
     }

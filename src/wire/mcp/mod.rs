@@ -242,7 +242,12 @@ pub fn read(
     limits: &Limits,
     scratch: &mut json::Scratch,
 ) -> Result<Message, McpFault> {
-    let mut envelope = envelope::Envelope::new(bytes);
+    // A list of a server is bounded by the length of its answer: a page of tasks is no question of ours.
+    let targets_max = match from {
+        Direction::Request => limits.targets_max,
+        Direction::Response => u64::MAX,
+    };
+    let mut envelope = envelope::Envelope::new(bytes, targets_max);
     if let Err(fault) = json::read(bytes, limits, scratch, &mut envelope) {
         return Err(McpFault { rule: McpRule::Json(fault.rule), at: fault.at, id: None });
     }
