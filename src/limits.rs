@@ -273,8 +273,8 @@ pub const TLS_RECORD_BYTES: usize = 16 * KIB as usize;
 /// of `tests/tls.rs` holds it below this.
 pub const TLS_CONNECTION_BYTES: usize = 24 * KIB as usize;
 
-/// TLS sessions that may be resumed without a ticket, per listener, and towards each upstream. About
-/// 2 KiB each; beyond it the oldest are forgotten and cost a whole handshake.
+/// TLS sessions of callers that may be resumed without a ticket, per listener. About 2 KiB each; beyond it
+/// the oldest are forgotten and cost a whole handshake.
 pub const TLS_SESSIONS_MAX: usize = 1024;
 
 /// Receive buffer of one read: holds the usual call whole.

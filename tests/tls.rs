@@ -9,6 +9,7 @@ mod tls_support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -430,6 +431,22 @@ fn certificates_are_renewed_under_open_connections_and_bad_ones_change_nothing()
     assert_eq!(shown("a.second.example.test").unwrap(), other);
     assert_eq!(open.call(&token, 2, "after").unwrap().0, 200, "an open connection goes on");
 
+    // A key that everybody may read is put right by its mode alone.
+    let renewed = house.servers.issue(&[NAME], "the gateway, once more", For::Server);
+    let key = house.directory.path().join("gateway.key");
+    let mode =
+        |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    renewed.write(house.directory.path(), "gateway");
+    mode(0o644);
+    house.gateway.wait_for_log("chmod 600");
+    mode(0o600);
+    let begun = Instant::now();
+    while shown(NAME).unwrap() != renewed.chain()[0].to_vec() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the new one is not in force");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
     // By SIGHUP at once, with files that cannot be read at all.
     std::fs::write(house.directory.path().join("second.pem"), "no certificate").unwrap();
     house.gateway.reload();
@@ -501,6 +518,7 @@ fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
     let plan = Plan {
         upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
         scheme: "https",
+        more: "[limits]\nupstream_idle_ms_max = \"100ms\"",
         ..Plan::default()
     };
     let house = House::build(upstream, &plan, |directory, _, _| {
@@ -509,6 +527,52 @@ fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
     let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
     assert_eq!(client.call(&house.token(), 1, "x").unwrap().0, 200);
     assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
+    // A second connection is verified like the first: a resumed session would not be, and a certificate
+    // that has ended meanwhile would serve on.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(client.call(&house.token(), 2, "x").unwrap().0, 200);
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 2);
+    assert!(!house.record().contains("\"resumed\":true"));
+}
+
+// Mutant tried: what is being opened is let go without its end.
+#[test]
+fn an_upstream_whose_handshake_nobody_waits_for_any_more_holds_no_socket() {
+    // Takes connections and says nothing; tells when each came and when it was over.
+    let (silent, upstream) = support::listen();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in silent.incoming().flatten() {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                tell.send("came").unwrap();
+                let mut room = [0; 4096];
+                while stream.read(&mut room).is_ok_and(|bytes| bytes > 0) {}
+                tell.send("over").unwrap();
+            });
+        }
+    });
+    let plan = Plan { scheme: "https", ..Plan::default() };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let request = format!(
+        "POST /tools HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        house.token(),
+        body.len()
+    );
+    // In this version a client that leaves cancels its call (MCP 2026-07-28, basic/transports).
+    for _ in 0..5 {
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        client.tls.write_all(request.as_bytes()).unwrap();
+        client.tls.flush().unwrap();
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok("came"));
+        drop(client);
+        // Less than the time of a handshake (5 s): nobody waits for that one.
+        assert_eq!(told.recv_timeout(Duration::from_secs(4)), Ok("over"));
+    }
 }
 
 // Mutant tried: the end without `close_notify` is not noted.

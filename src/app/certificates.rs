@@ -334,11 +334,13 @@ impl Certificates {
 }
 
 /// What the file system says of a file; another one stands there when it differs.
-type Stamp = Option<(u64, i64, i64, u64, u64)>;
+type Stamp = Option<(u64, (i64, i64), (i64, i64), u64, u64)>;
 
 fn stamp(path: &Path) -> Stamp {
     let about = std::fs::metadata(path).ok()?;
-    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len(), about.dev()))
+    // The change time too: a mode that was put right makes a key fit for use.
+    let changed = (about.ctime(), about.ctime_nsec());
+    Some((about.ino(), (about.mtime(), about.mtime_nsec()), changed, about.len(), about.dev()))
 }
 
 fn stamps(config: &Config) -> Vec<Stamp> {
@@ -354,25 +356,56 @@ fn stamps(config: &Config) -> Vec<Stamp> {
 pub struct Watch {
     told: Vec<Stamp>,
     seen: Vec<Stamp>,
+    /// Why the newest files are not in force, and looks since they were tried.
+    failed: Option<(String, u32)>,
 }
 
+/// Looks after which files that could not be used are tried again: what was missing may be another file.
+const RETRY_LOOKS: u32 = 5;
+
 impl Watch {
-    /// The files of this configuration are known as they are now.
-    pub fn know(&mut self, config: &Config) {
-        self.told = stamps(config);
-        self.seen.clone_from(&self.told);
+    /// The files of a configuration that is about to be read.
+    pub fn look(config: &Config) -> Looked {
+        Looked(stamps(config))
     }
 
-    /// True once for each change, at the second look that finds the files alike. Why: a certificate
-    /// and its key are two files, and between the two writes they do not match.
+    /// What was read is in force: the files are known as they were before it was read.
+    pub fn know(&mut self, looked: Looked) {
+        self.told = looked.0;
+        self.seen.clone_from(&self.told);
+        self.failed = None;
+    }
+
+    /// True once for each change, at the second look that finds the files alike, and then now and again
+    /// while they cannot be used. Why: a certificate and its key are two files, and between the two writes
+    /// they do not match.
     pub fn changed(&mut self, config: &Config) -> bool {
         let now = stamps(config);
         let settled = self.seen == now;
         self.seen = now;
-        if !settled || self.told == self.seen {
+        let again = self.failed.as_mut().is_some_and(|(_, looks)| {
+            *looks += 1;
+            *looks >= RETRY_LOOKS
+        });
+        if !settled || (self.told == self.seen && !again) {
             return false;
         }
         self.told.clone_from(&self.seen);
         true
     }
+
+    /// The files could not be used. True when that was not said before.
+    pub fn failed(&mut self, why: String) -> bool {
+        let new = self.failed.as_ref().is_none_or(|(said, _)| *said != why);
+        self.failed = Some((why, 0));
+        new
+    }
+
+    /// The files are in force.
+    pub fn loaded(&mut self) {
+        self.failed = None;
+    }
 }
+
+/// Files as they were at one look.
+pub struct Looked(Vec<Stamp>);

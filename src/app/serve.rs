@@ -448,9 +448,9 @@ impl Gateway {
             None => Arc::new(DenyList::default()),
         };
         let policy = policy_text(&config, Vec::new(), &texts, &rules);
-        let certificates = Certificates::load(&config, None).map_err(StartFault::Config)?;
         let mut certificates_watch = certificates::Watch::default();
-        certificates_watch.know(&config);
+        certificates_watch.know(certificates::Watch::look(&config));
+        let certificates = Certificates::load(&config, None).map_err(StartFault::Config)?;
         let settings = Arc::new(
             settings(&config, policy.id.clone(), &secrets, &certificates)
                 .map_err(StartFault::Config)?,
@@ -675,6 +675,7 @@ impl Gateway {
         }
         let mut certificates =
             self.certificates.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let looked = certificates::Watch::look(&next);
         let loaded = Certificates::load(&next, Some(&certificates))?;
         let texts = rule_texts(&next)?;
         let mut compiled = self.texts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -698,7 +699,10 @@ impl Gateway {
         });
         self.shared.set_acceptors(loaded.acceptors());
         *certificates = loaded;
-        self.certificates_watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).know(&next);
+        self.certificates_watch
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .know(looked);
         *current = next;
         *compiled = texts;
         log::info("reload", "the configuration was read again").write();
@@ -722,9 +726,21 @@ impl Gateway {
         }
         let mut certificates =
             self.certificates.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let loaded = Certificates::load(&current, Some(&certificates))?;
         let policy_id = self.shared.snapshot().settings.policy_id.clone();
-        let settings = Arc::new(settings(&current, policy_id, &self.secrets, &loaded)?);
+        let read = Certificates::load(&current, Some(&certificates)).and_then(|loaded| {
+            let settings = settings(&current, policy_id, &self.secrets, &loaded)?;
+            Ok((loaded, Arc::new(settings)))
+        });
+        let mut watch =
+            self.certificates_watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (loaded, settings) = match read {
+            Ok(read) => read,
+            Err(problems) => {
+                let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return if watch.failed(said.join("; ")) { Err(problems) } else { Ok(false) };
+            }
+        };
+        watch.loaded();
         self.shared.change(|snapshot| Snapshot { settings: settings.clone(), ..copy(snapshot) });
         self.shared.set_acceptors(loaded.acceptors());
         *certificates = loaded;

@@ -258,12 +258,19 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, source: SocketAddr, li
 
     worker.receipts().forget(number);
     socket::shutdown(&*stream, Shutdown::Both);
-    if let Some(operation) = &mut client_send {
-        let _ = operation.await;
-    }
-    if let Some(operation) = client_read.as_mut().as_pin_mut() {
-        let _ = operation.await;
-    }
+    // Why both at once: under TLS one may wait for what the other holds.
+    tokio::join!(
+        async {
+            if let Some(operation) = &mut client_send {
+                let _ = operation.await;
+            }
+        },
+        async {
+            if let Some(operation) = client_read.as_mut().as_pin_mut() {
+                let _ = operation.await;
+            }
+        }
+    );
     if pipe.was_truncated() {
         connection.note_truncated();
     }

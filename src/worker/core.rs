@@ -194,14 +194,15 @@ impl Worker {
         self.shared.acceptor(listener)
     }
 
-    /// The configuration in force.
+    /// The configuration in force. Why not that of the turn before: the first thing a connection does may
+    /// be to ask who is believed.
     pub fn settings(&self) -> Arc<Settings> {
-        self.env.borrow().settings().clone()
+        self.shared.snapshot().settings.clone()
     }
 
     /// The bounds in force.
     pub fn limits(&self) -> Limits {
-        self.env.borrow().settings().limits.clone()
+        self.shared.snapshot().settings.limits.clone()
     }
 
     /// Waits until the drain begins.

@@ -52,6 +52,10 @@ pub(super) fn with_ciphertext<T>(
     })
 }
 
+/// Bound: receives at one look at a kept connection. An upstream that sends tickets without end is not
+/// listened to for longer; OpenSSL sends two of some 250 bytes.
+const QUIET_LOOKS_MAX: usize = 4;
+
 struct Tls {
     session: RefCell<Session>,
     /// Plaintext that came in one with the end of the handshake.
@@ -226,17 +230,19 @@ impl Pipe {
         let Some(tls) = &self.tls else { return socket::is_quiet(&*self.stream) };
         let mut session = tls.session.borrow_mut();
         let mut quiet = tls.early.borrow().is_empty();
-        loop {
+        for _ in 0..QUIET_LOOKS_MAX {
             let taken = with_ciphertext(&self.stream, |ciphertext| {
                 session.input(ciphertext, |_| quiet = false).is_ok()
             });
             match taken {
-                Err(Errno::AGAIN) => return quiet && !session.has_ended(),
+                // Half a record may be half an answer that nobody asked for.
+                Err(Errno::AGAIN) => return quiet && !session.has_ended() && session.is_at_edge(),
                 Err(Errno::INTR) => {}
                 Ok(Some(true)) if quiet => {}
                 _ => return false,
             }
         }
+        false
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_uring::net::TcpStream;
 
 use super::handshake::{self, Refused};
 use super::pipe::Pipe;
+use super::socket;
 use crate::gateway::env::{Route, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::gateway::secure::Secured;
@@ -244,6 +245,24 @@ impl Pools {
     }
 }
 
+/// A connection under TLS that is being opened. Why: who waits for it may be gone before, and an operation
+/// of the ring that waits for the upstream holds the socket until it completes.
+struct Opening(Option<Rc<TcpStream>>);
+
+impl Opening {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            socket::shutdown(&**stream, Shutdown::Both);
+        }
+    }
+}
+
 async fn connect(
     route: &Route,
     limits: &Limits,
@@ -258,9 +277,17 @@ async fn connect(
     let _ = stream.set_nodelay(true);
     match &route.tls {
         None => Ok((Rc::new(Pipe::plain(stream)), None)),
-        Some(tls) => match handshake::open(&stream, tls, limits).await {
-            Ok((pipe, secured)) => Ok((Rc::new(pipe), Some(Arc::new(secured)))),
-            Err(refused) => Err(NoLink::Tls(refused)),
-        },
+        Some(tls) => {
+            let opening = Opening(Some(stream));
+            let stream = opening.0.as_ref().expect("it is being opened");
+            let opened = handshake::open(stream, tls, limits).await;
+            match opened {
+                Ok((pipe, secured)) => {
+                    opening.keep();
+                    Ok((Rc::new(pipe), Some(Arc::new(secured))))
+                }
+                Err(refused) => Err(NoLink::Tls(refused)),
+            }
+        }
     }
 }

@@ -665,8 +665,10 @@ impl Connection {
         match &mut self.link {
             Link::None => {
                 self.link = Link::Asked;
-                let connect_ms_max = exchange.settings.limits.connect_ms_max;
-                self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(2 * connect_ms_max) };
+                let limits = &exchange.settings.limits;
+                let tls_ms = exchange.route().tls.as_ref().map_or(0, |_| limits.tls_ms_max);
+                let wait_ms = 2 * limits.connect_ms_max + tls_ms;
+                self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(wait_ms) };
                 turn.out.push(Action::OpenUpstream {
                     route: exchange.route.expect("the path was matched") as u16,
                     stream: exchange.http == Method::Get,

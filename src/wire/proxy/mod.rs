@@ -334,6 +334,9 @@ impl Network {
             Some((address, bits)) => (address, Some(plain_port(bits.as_bytes()).ok_or(ALLOWED)?)),
         };
         let address: IpAddr = address.parse().map_err(|_| ALLOWED)?;
+        if address.to_canonical() != address {
+            return Err("the IPv4 address itself, such as 10.0.0.5 for ::ffff:10.0.0.5");
+        }
         let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(width);
         if bits > width {

@@ -11,7 +11,8 @@
 //! Decided here: no early data (RFC 8446 §8: it can be replayed, and a call is never made twice), no
 //! renegotiation (rustls has none), extended master secret is required in TLS 1.2 (RFC 7627: without
 //! it the exporter of two connections can be made equal), `http/1.1` is the only application protocol,
-//! and whoever resumes a session is verified again, as of now.
+//! and a caller that resumes a session is verified again, as of now; upstreams resume none, so that each
+//! connection verifies its upstream.
 
 pub mod accept;
 pub mod open;

@@ -10,7 +10,6 @@ use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::accept::{HTTP_1_1, Pair, provider, roots};
 use crate::gateway::env::RouteTls;
-use crate::limits::TLS_SESSIONS_MAX;
 
 /// Whom an upstream's certificate may come from.
 pub enum Trust {
@@ -48,7 +47,9 @@ pub fn connector(
     };
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     config.require_ems = true;
-    config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_MAX);
+    // Why: rustls does not verify a resumed server again, so a certificate that has ended, or that comes
+    // from an authority no longer trusted, would serve on. Connections are kept; handshakes are few.
+    config.resumption = Resumption::disabled();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     Ok(RouteTls { config: Arc::new(config), name, number })
 }

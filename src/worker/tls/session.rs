@@ -35,6 +35,39 @@ impl io::Read for Nothing {
 pub struct Session {
     tls: Connection,
     ended: bool,
+    edge: Edge,
+}
+
+/// Follows where records begin and end (RFC 8446 §5.1: type, version, length in five bytes).
+#[derive(Debug, Default)]
+struct Edge {
+    head: [u8; 5],
+    /// Bytes of the head that are there.
+    have: usize,
+    /// Bytes of the record that are still to come, once its head is there.
+    left: usize,
+}
+
+impl Edge {
+    fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.have < self.head.len() {
+                let taken = bytes.len().min(self.head.len() - self.have);
+                self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+                self.have += taken;
+                bytes = &bytes[taken..];
+                self.left = usize::from(u16::from_be_bytes([self.head[3], self.head[4]]));
+            }
+            if self.have == self.head.len() {
+                let taken = bytes.len().min(self.left);
+                self.left -= taken;
+                bytes = &bytes[taken..];
+                if self.left == 0 {
+                    self.have = 0;
+                }
+            }
+        }
+    }
 }
 
 impl Session {
@@ -57,7 +90,7 @@ impl Session {
     fn new(mut tls: Connection) -> Session {
         // Why: what is encrypted is taken out at once; a limit would cut a message in two.
         tls.set_buffer_limit(None);
-        Session { tls, ended: false }
+        Session { tls, ended: false, edge: Edge::default() }
     }
 
     /// Takes what came from the peer, all of it; gives the plaintext in it to `plaintext`, piece by
@@ -70,6 +103,7 @@ impl Session {
         mut ciphertext: &[u8],
         mut plaintext: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
+        self.edge.follow(ciphertext);
         while !ciphertext.is_empty() && !self.ended {
             match self.tls.read_tls(&mut ciphertext) {
                 Ok(0) => break,
@@ -128,6 +162,11 @@ impl Session {
         self.output(into);
     }
 
+    /// What came ends with a whole record.
+    pub fn is_at_edge(&self) -> bool {
+        self.edge.have == 0
+    }
+
     /// The handshake is not over.
     pub fn is_handshaking(&self) -> bool {
         self.tls.is_handshaking()
@@ -176,5 +215,27 @@ impl Session {
             exporter: exporter.as_ref().map(exporter_text),
             certificate: self.peer_chain().first().map(|own| peer::certificate(own)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Mutant: the bytes of a head that came in pieces are counted anew.
+    #[test]
+    fn however_records_are_cut_their_ends_are_known() {
+        let records =
+            [&[23, 3, 3, 0, 2, 9, 9][..], &[22, 3, 3, 0, 0], &[23, 3, 3, 1, 0], &[7; 256]].concat();
+        let ends = [0, 7, 12, records.len()];
+        for piece in 1..=records.len() {
+            let mut edge = Edge::default();
+            let mut at = 0;
+            for bytes in records.chunks(piece) {
+                edge.follow(bytes);
+                at += bytes.len();
+                assert_eq!(edge.have == 0, ends.contains(&at), "{at} in pieces of {piece}");
+            }
+        }
     }
 }
