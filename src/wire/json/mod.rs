@@ -275,10 +275,9 @@ impl<V: Visitor> Pass<'_, V> {
         }
         let token = &self.bytes[start..at];
         // Why not always: without an exponent it takes 309 digits to be beyond.
-        if token.len() >= number::DIGITS || token.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-            if number::is_beyond_double(token) {
-                return fault(JsonRule::NumberRange, start);
-            }
+        let has_exponent = || token.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        if (token.len() >= number::DIGITS || has_exponent()) && number::is_beyond_double(token) {
+            return fault(JsonRule::NumberRange, start);
         }
         Ok(at)
     }
