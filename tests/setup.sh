@@ -55,9 +55,31 @@ setup_build() {
 # front, Node, whose parsers read what the gateway lets through.
 setup_cargo_tests() {
     local wanted=(python3 e2fsprogs xfsprogs age openssl curl haproxy)
-    # Any Node will do.
-    command -v node > /dev/null || wanted+=(nodejs)
+    # Any Node and npm will do.
+    command -v npm > /dev/null || wanted+=(npm nodejs)
     debian_packages "${wanted[@]}"
+    setup_readers
+}
+
+# What the SDKs read event streams with, for tests/event_streams.rs: the versions that tests/sdk/ pins.
+setup_readers() {
+    local sdk="$root/tests/sdk" readers="$local_dir/readers" wanted
+    wanted=$(grep -hE '^(httpx|httpx-sse|httpx2)==' "$sdk"/requirements-v?.txt &&
+        sed -n '/"node_modules\/eventsource-parser": {/,/version/s/.*"version": "\(.*\)".*/eventsource-parser@\1/p' \
+            "$sdk/package-lock.json")
+    [ "$(cat "$readers/wanted" 2> /dev/null)" = "$wanted" ] && return 0
+    python3 -c 'import venv, ensurepip' 2> /dev/null || debian_packages python3 python3-venv
+    say "installing the SDKs' readers of event streams"
+    rm -rf "$readers"
+    mkdir -p "$readers"
+    python3 -m venv "$readers/python"
+    grep = <<< "$wanted" | "$readers/python/bin/pip" install --quiet --disable-pip-version-check \
+        -r /dev/stdin
+    # A package.json of its own: npm would go up to that of a directory above.
+    printf '{"private":true}\n' > "$readers/package.json"
+    grep @ <<< "$wanted" | (cd "$readers" &&
+        xargs npm install --ignore-scripts --no-audit --no-fund --loglevel=error > /dev/null)
+    printf '%s\n' "$wanted" > "$readers/wanted"
 }
 
 # The checker of licences and bans, built once for each version.

@@ -3,7 +3,7 @@
 use stenograph::limits::Limits;
 use stenograph::record::Kind;
 
-use super::script::{STREAM_HEAD, Script, call, event, progress, result};
+use super::script::{STREAM_HEAD, Script, call, chunk, event, progress, result};
 use super::stage::{FORBIDDEN, PLANTED, Plan};
 
 /// A call by alice whose answer begins as a stream.
@@ -41,6 +41,19 @@ fn progress_goes_out_event_by_event_and_the_answer_ends_the_stream() {
         .expect_recorded(Kind::End, &["complete"])
         .expect_drop(true)
         .expect_open()
+        .end();
+}
+
+#[test]
+fn a_time_to_come_back_needs_no_data() {
+    streaming(Plan::default())
+        .upstream(chunk("retry: 3000\n\n"))
+        .expect_to_client(&["\r\nretry: 3000\n\n\r\n"])
+        .expect_recorded(Kind::Event, &["retry: 3000\n"])
+        .upstream(chunk("event: message\n\n"))
+        .expect_nothing()
+        .upstream("0\r\n\r\n")
+        .expect_to_client(&["0\r\n\r\n"])
         .end();
 }
 

@@ -197,12 +197,12 @@ impl Connection {
             }
         }
         let id = match &event.id {
-            Some(id) if exchange.era != Some(Era::Modern) && !id.is_empty() => {
-                Some(wrap_event_id(exchange, id)?)
-            }
-            // An empty id resets the client's Last-Event-ID (WHATWG HTML §9.2.6); the modern era has
-            // no resumption.
-            _ => None,
+            // The modern era has no resumption.
+            Some(_) if exchange.era == Some(Era::Modern) => None,
+            // WHATWG HTML §9.2.6: an empty id resets the client's Last-Event-ID.
+            Some(id) if id.is_empty() => Some(String::new()),
+            Some(id) => Some(wrap_event_id(exchange, id)?),
+            None => None,
         };
         let retry_ms = event.retry_ms.map(|ms| ms.clamp(*RETRY_MS.start(), *RETRY_MS.end()));
         let mut prefix = BytesMut::with_capacity(256);
@@ -213,7 +213,17 @@ impl Connection {
             retry_ms,
         );
         match event.data {
-            None => Ok(()),
+            // A name by itself says nothing.
+            None if id.is_none() && retry_ms.is_none() => Ok(()),
+            None => {
+                let (name, id) = (event.name.as_deref(), id.as_deref().map(str::as_bytes));
+                let mut fields = BytesMut::new();
+                sse::write_event(&mut fields, name, id, retry_ms, None);
+                let entry = with_prefix(exchange.entry(Kind::Event, turn.now), &fields);
+                let (head, tail) = chunk(fields, 0, b"");
+                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+                Ok(())
+            }
             Some(data) if data.is_empty() => {
                 // A priming event: an id to come back with, and nothing yet.
                 let entry = with_prefix(exchange.entry(Kind::Event, turn.now), &prefix);
