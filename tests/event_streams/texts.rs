@@ -61,15 +61,18 @@ pub fn wild(dice: &mut Dice) -> Vec<u8> {
     if dice.once_in(40) {
         stream.extend_from_slice(b"\xc3\xaf\xc2\xbb\xc2\xbf");
     }
-    let own = *dice.pick(&LINE_ENDS);
+    let mut end = *dice.pick(&LINE_ENDS);
     let mixed = dice.once_in(3);
     for _ in 0..dice.below(24) {
         for _ in 0..1 + dice.below(2) {
-            stream.extend_from_slice(*dice.pick(PIECES));
+            stream.extend_from_slice(dice.pick::<&[u8]>(PIECES));
         }
         // Empty lines are frequent: without them nothing is told.
         for _ in 0..[0, 1, 1, 1, 2, 2, 2, 3][dice.below(8)] {
-            stream.extend_from_slice(if mixed { *dice.pick(&LINE_ENDS) } else { own });
+            if mixed {
+                end = *dice.pick(&LINE_ENDS);
+            }
+            stream.extend_from_slice(end);
         }
     }
     if dice.once_in(30) {
@@ -124,7 +127,7 @@ pub fn served(dice: &mut Dice) -> Vec<u8> {
     if dice.once_in(6) {
         stream.extend_from_slice(b"\xef\xbb\xbf");
     }
-    let own = *dice.pick(&LINE_ENDS);
+    let mut end = *dice.pick(&LINE_ENDS);
     let mixed = dice.once_in(3);
     let count = 1 + dice.below(6);
     for number in 0..count {
@@ -168,11 +171,10 @@ pub fn served(dice: &mut Dice) -> Vec<u8> {
             stream.extend_from_slice(line.as_bytes());
             // A line feed of an empty line would belong to the CR before it.
             let joins = line.is_empty() && stream.ends_with(b"\r");
-            stream.extend_from_slice(match mixed {
-                true if joins => b"\r",
-                true => *dice.pick(&LINE_ENDS),
-                false => own,
-            });
+            if mixed {
+                end = if joins { b"\r" } else { *dice.pick(&LINE_ENDS) };
+            }
+            stream.extend_from_slice(end);
         }
     }
     stream
