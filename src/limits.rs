@@ -96,6 +96,10 @@ limits! {
     /// costs an HMAC and grows by its handle, and all are named in one verdict. Decided: far above what a
     /// client follows at once, and a million of them hold a worker for seconds.
     targets_max: Count = 1024, least 1;
+    /// Task ids in one message of a server (`tasks/list`, MCP 2025-11-25): each costs an HMAC, about a
+    /// microsecond, and grows by its handle, 36 characters and a third of itself. Pages of the SDKs hold
+    /// ten; ten thousand hold a worker no longer than the scan of a megabyte.
+    answer_tasks_max: Count = 10_000, least 1;
     /// One member name.
     json_key_bytes_max: Bytes = 4 * KIB, least 64;
     /// Bearer token, before anything in it is decoded.
@@ -168,7 +172,8 @@ limits! {
     stream_idle_ms_max: Milliseconds = 900_000, least 100;
     /// One event stream, from its head to its end: as long as a token may live. The client comes back.
     stream_ms_max: Milliseconds = 24 * 3600 * 1000, least 100;
-    /// Bytes of one event stream as the server sends it.
+    /// Bytes of one event stream, chunk framing not counted: events that end within it go out, the first
+    /// byte beyond it ends the stream.
     stream_bytes_max: Bytes = 64 * 1024 * MIB, least KIB;
     /// Answer of a call whose client has gone (handshake era): read and recorded for at most this long.
     orphan_ms_max: Milliseconds = 60_000, least 0;

@@ -597,3 +597,224 @@ fn the_record_says_that_handles_took_the_place_of_ids() {
     assert!(told(Kind::Event)[0]);
     script.end();
 }
+
+const NOTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+
+/// A notification, or with `id` a request, of a method that no version has.
+fn custom(id: Option<u32>, params: &str) -> String {
+    let id = id.map_or(String::new(), |id| format!("\"id\":{id},"));
+    format!("{{\"jsonrpc\":\"2.0\",{id}\"method\":\"custom/note\",\"params\":{{{params}}}}}")
+}
+
+/// Opens a stream as alice on which the server says these messages; gives what she gets.
+fn told(script: Script, messages: &[String]) -> (Script, String) {
+    let alice = script.stage.token("alice", 600);
+    let get =
+        "GET /codegen HTTP/1.1\r\nHost: g\r\nAccept: text/event-stream\r\nAuthorization: Bearer ";
+    let events: String = messages.iter().map(|one| chunk(&format!("data: {one}\n\n"))).collect();
+    let mut body = String::new();
+    let script = script
+        .client(format!("{get}{alice}\r\n\r\n"))
+        .expect_stream_upstream()
+        .upstream_ready()
+        .expect_to_upstream(&["GET /mcp"])
+        .upstream(STREAM_HEAD.to_owned() + &events + "0\r\n\r\n")
+        .expect_answer(200, |answer| body.clone_from(&answer.body));
+    (script, body)
+}
+
+fn custom_plan() -> Plan {
+    Plan { methods: vec!["custom/*"], ..Plan::default() }
+}
+
+// Checked against the mutants "a state is a state of requests only" (`open` looks at it there alone) and
+// "only an answer hands a state out" (`wrap` looks at it there alone).
+#[test]
+fn a_request_state_is_its_owners_in_every_message() {
+    let script = Script::new(custom_plan());
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    let theirs = ["one", "two", "three"];
+    let said = [
+        custom(None, "\"requestState\":\"one\""),
+        custom(Some(3), "\"requestState\":\"two\""),
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":4,\"result\":{{\"requestState\":\"{}\"}}}}", "three"),
+    ];
+    let (mut script, body) = told(script, &said);
+    let states: Vec<String> = body
+        .split("\"requestState\":\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(states.len(), 3, "{body}");
+    let answer = |state: &str| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{{\"requestState\":\"{state}\"}}}}")
+    };
+    let note = |state: &str| custom(None, &format!("\"requestState\":\"{state}\""));
+    for (theirs, state) in theirs.iter().zip(&states) {
+        assert!(state.starts_with(theirs) && state.len() > theirs.len(), "{state}");
+        for kind in [&answer as &dyn Fn(&str) -> String, &note] {
+            script = script
+                .client(post(&mallory, "", &kind(state)))
+                .expect_error(404, -32602)
+                .client(post(&alice, "", &kind(theirs)))
+                .expect_error(404, -32602)
+                .expect_nothing()
+                .client(post(&alice, "", &kind(state)))
+                .expect_open_upstream("codegen")
+                .upstream_ready()
+                .expect_to_upstream(&[&format!("\"requestState\":\"{theirs}\"")])
+                .upstream(NOTED)
+                .expect_answer(202, |_| {});
+        }
+    }
+    script.end();
+}
+
+// Checked against the mutants "only methods of the table name tasks in notifications" (`task_of` looks at
+// requests of clients alone) and "a notification may name any task" (`open_task` is never strict there).
+#[test]
+fn a_task_in_a_notification_of_any_method_is_its_owners() {
+    let (script, handle) = started(Script::new(custom_plan()));
+    let alice = script.stage.token("alice", 600);
+    let mallory = script.stage.token("mallory", 600);
+    let said = [
+        custom(None, "\"taskId\":\"t-1\""),
+        custom(None, "\"task\":{\"taskId\":\"t-1\"}"),
+        custom(None, "\"tasks\":[{\"taskId\":\"t-1\"},{\"taskId\":\"t-1\"}]"),
+        custom(Some(9), "\"taskId\":\"t-1\""),
+        custom(None, "\"taskId\":\"t-1\"").replace("custom/note", "notifications/message"),
+    ];
+    let (mut script, body) = told(script, &said);
+    assert_eq!(body.matches(&format!("\"taskId\":\"{handle}\"")).count(), 6, "{body}");
+    assert!(!body.contains("\"t-1\""), "{body}");
+    for method in ["custom/note", "notifications/progress"] {
+        let note =
+            |id: &str| custom(None, &format!("\"taskId\":\"{id}\"")).replace("custom/note", method);
+        script = script
+            .client(post(&mallory, "", &note(&handle)))
+            .expect_error(404, -32602)
+            .expect_nothing()
+            .client(post(&alice, "", &note(&handle)))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["\"taskId\":\"t-1\""])
+            .upstream(NOTED)
+            .expect_answer(202, |_| {})
+            .client(post(&mallory, "", &note("t-1")))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&[method]);
+        let sent = String::from_utf8(script.rig.requests.last().unwrap().clone()).unwrap();
+        assert!(!sent.contains("t-1"), "{sent}");
+        script = script.upstream(NOTED).expect_answer(202, |_| {});
+    }
+    script.end();
+}
+
+// Checked against the mutant "what is no object is nothing" (`no_handle` does nothing).
+#[test]
+fn a_task_that_is_no_object_goes_to_nobody() {
+    let mut script = Script::new(Plan::default());
+    let alice = script.stage.token("alice", 600);
+    for result in [
+        "{\"task\":\"servers-own\"}",
+        "{\"task\":[{\"taskId\":\"servers-own\"}]}",
+        "{\"task\":7}",
+        "{\"tasks\":\"servers-own\"}",
+        "{\"tasks\":{\"a\":{\"taskId\":\"servers-own\"}}}",
+        "{\"tasks\":[\"servers-own\"]}",
+        "{\"tasks\":[{},[\"servers-own\"]]}",
+        "{\"tasks\":[7]}",
+        "{\"_meta\":{\"io.modelcontextprotocol/related-task\":\"servers-own\"}}",
+    ] {
+        script = script
+            .client(post(&alice, "", &call_body(1, "echo", "x")))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+            .upstream(answer_of(result))
+            .expect_answer(502, |answer| assert!(!answer.body.contains("servers-own")))
+            // Nor does a client's answer go to a server.
+            .client(post(
+                &alice,
+                "",
+                &format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{result}}}"),
+            ))
+            .expect_error(400, -32602)
+            .expect_nothing();
+    }
+    // No id can stand in these.
+    for result in ["{\"task\":null,\"tasks\":null}", "{\"tasks\":[null,true,{}]}"] {
+        script = script
+            .client(post(&alice, "", &call_body(1, "echo", "x")))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+            .upstream(answer_of(result))
+            .expect_answer(200, |answer| assert!(answer.body.contains(result), "{answer:?}"));
+    }
+    script.end();
+}
+
+// Checked against the mutant "the record names what went on" (`name_tried` does nothing).
+#[test]
+fn the_record_says_which_task_was_tried() {
+    let plan = Plan { methods: vec!["custom/*", "tasks/*"], ..Plan::default() };
+    let mut script = Script::new(plan);
+    let mallory = script.stage.token("mallory", 600);
+    let planted = format!("t-2 {}", super::stage::PLANTED);
+    for (method, id) in [("tasks/get", "t-1"), ("custom/thing", "t-1"), ("tasks/get", &planted)] {
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{{\
+             \"taskId\":\"{id}\"}}}}"
+        );
+        script = script
+            .client(post(&mallory, "", &body))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&[method])
+            .upstream(answer_of("{}"))
+            .expect_answer(200, |_| {})
+            .expect_recorded(
+                Kind::Request,
+                &["\"targets\":[{\"kind\":\"task\",\"name\":\"", &id[..3], "\"}]"],
+            )
+            .expect_recorded(Kind::Answer, &[])
+            .expect_recorded(Kind::End, &[]);
+    }
+    // One that fits in no handle is refused, and told as far as a handle reaches.
+    let long = "x".repeat(100_000);
+    let (fields, body) = modern("tasks/get", "", &format!("\"taskId\":\"{long}\""));
+    let fields = fields.replace("2026-07-28", "2025-11-25");
+    let body = body.replace("2026-07-28", "2025-11-25");
+    script = script.client(post(&mallory, &fields, &body)).expect_error(404, -32602);
+    script.stage.settle();
+    let record = script.stage.record();
+    assert!(record.iter().all(|entry| !entry.text().contains(super::stage::PLANTED)));
+    let refusal = record.iter().rfind(|entry| entry.kind == Kind::Refusal).unwrap().text();
+    assert!(refusal.contains("\"name\":\"xxx") && refusal.len() < 4_000, "{}", refusal.len());
+    script.end();
+}
+
+// Checked against the mutant "a page is as long as it is" (`read` has no bound for servers).
+#[test]
+fn a_page_of_more_tasks_than_allowed_is_the_servers_fault() {
+    let page = |count: usize| {
+        let tasks = vec!["{\"taskId\":\"t\"}"; count].join(",");
+        answer_of(&format!("{{\"tasks\":[{tasks}]}}"))
+    };
+    let mut script = with_tasks();
+    let alice = script.stage.token("alice", 600);
+    let (fields, body) = modern("tasks/list", "", "\"cursor\":\"1\"");
+    for (count, status) in [(10_000, 200), (10_001, 502)] {
+        script = script
+            .client(post(&alice, &fields, &body))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["tasks/list"])
+            .upstream(page(count))
+            .expect_answer(status, |answer| assert!(!answer.body.contains("\"t\"")));
+    }
+    script.end();
+}

@@ -130,6 +130,8 @@ pub(super) struct Exchange {
     pub(super) streaming: bool,
     /// The call's own answer was emitted.
     pub(super) answered: bool,
+    /// On a stream: by the entry with this ordinal.
+    pub(super) answer_ordinal: Option<u32>,
     /// The upstream connection may be kept after a whole answer.
     pub(super) upstream_keeps: bool,
     /// The client connection ends with this exchange.

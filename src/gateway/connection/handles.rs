@@ -3,14 +3,16 @@
 //!
 //! | message | what of it |
 //! |---|---|
-//! | request of a client | `taskId` (of any method), `taskIds[]`, related task, `requestState`: must be his |
-//! | answer and notification of a client | related task, `taskId`: opened where it is a handle; a client that runs tasks of its own (MCP 2025-11-25) names them itself |
-//! | answer and notification of a server | `taskId`, `task`, `tasks[]`, related task, `requestState`: wrapped |
-//! | request of a server | related task: wrapped; its targets are tasks of the client |
+//! | request of a client | `taskId` (of any method), `taskIds[]`, `task`, `tasks[]`, related task: must be his |
+//! | answer and notification of a client | `task`, `tasks[]`, related task, `taskId` of a result or of `notifications/tasks/status`: opened where it is a handle; a client that runs tasks of its own (MCP 2025-11-25) names them itself |
+//! | any other notification of a client | `taskId`: must be his |
+//! | every message of a client | `requestState`: must be his |
+//! | every message of a server | `taskId`, `task`, `tasks[]`, related task, `requestState`: wrapped; but the target of its `tasks/…` requests is a task of the client |
 //!
 //! A task id that has not the form of a handle was never given out here. It is not refused, because only
 //! the server knows how it answers a task that does not exist (no such task, no such method, a capability
-//! is missing); it goes on in a form of our own that no server has given out, so it opens nothing.
+//! is missing); it goes on in a form of our own that no server has given out, so it opens nothing. The
+//! record says what was tried.
 
 use bytes::BytesMut;
 
@@ -37,6 +39,13 @@ impl Exchange {
     }
 }
 
+/// A client's message as the server is to get it.
+pub(super) struct Opened {
+    pub(super) bytes: BytesMut,
+    /// Task ids that were never given out, where they stood.
+    pub(super) tried: Vec<Text>,
+}
+
 /// A client's message with the server's own ids and states; `None` when there is nothing to change.
 /// The session that a handle belongs to becomes that of the exchange, where none is known yet.
 ///
@@ -46,13 +55,19 @@ pub(super) fn open(
     exchange: &mut Exchange,
     message: &Message,
     bytes: &[u8],
-) -> Result<Option<BytesMut>, Fault> {
+) -> Result<Option<Opened>, Fault> {
     let mut edits: Vec<Edit> = Vec::new();
+    let mut tried = Vec::new();
     let mut session = None;
     let asks = message.class == Class::Request;
     for task in tasks(message, true) {
-        let (found, id) = open_task(exchange, &task.decode(bytes), asks)?;
+        // A method that is not said to have a task has none of the client's.
+        let strict = asks || message.task_named == Some(task);
+        let (found, id) = open_task(exchange, &task.decode(bytes), strict)?;
         if let Some(id) = id {
+            if found.is_none() {
+                tried.push(task);
+            }
             // Why of the target alone: `Mcp-Name` says the target, and nothing else that has an id.
             if asks && message.targets.len() == 1 && message.targets[0].text.span == task.span {
                 exchange.upstream_name = Some(id.clone().into_bytes());
@@ -61,7 +76,7 @@ pub(super) fn open(
         }
         session = session.or(found.map(|found| (found, SessionRule::Task)));
     }
-    if let Some(state) = message.request_state.filter(|_| asks) {
+    if let Some(state) = message.request_state {
         let text = state.decode(bytes);
         let key = &exchange.settings.handle_key;
         let owner = exchange.owner().expect("a call was authenticated");
@@ -86,14 +101,15 @@ pub(super) fn open(
     if added > 0 && !exchange.request_memory.grow_to((bytes.len() + added) as u64) {
         return Err(Fault::Memory);
     }
-    Ok(applied(bytes, edits))
+    Ok(applied(bytes, edits).map(|bytes| Opened { bytes, tried }))
 }
 
-/// One task id of a client's message: its session, and what takes its place.
+/// One task id of a client's message: its session, and what takes its place. `strict`: it is no task of
+/// the client's own.
 fn open_task(
     exchange: &Exchange,
     id: &str,
-    asks: bool,
+    strict: bool,
 ) -> Result<(Option<SessionId>, Option<String>), Fault> {
     let foreign = Fault::HandleForeign(Purpose::Task);
     let key = &exchange.settings.handle_key;
@@ -105,7 +121,7 @@ fn open_task(
     if handle::looks_wrapped(id.as_bytes()) {
         return Err(foreign);
     }
-    if !asks {
+    if !strict {
         return Ok((None, None));
     }
     let unknown = handle::wrap(key, owner, Purpose::Unknown, SessionId::default(), id.as_bytes());
@@ -122,7 +138,7 @@ pub(super) fn wrap(
     message: &Message,
     bytes: &[u8],
 ) -> Result<Option<BytesMut>, Fault> {
-    let state = message.request_state.filter(|_| message.class == Class::Answer);
+    let state = message.request_state;
     // What a server asks of a task is asked of a task of the client.
     let mut tasks = tasks(message, message.class != Class::Request).peekable();
     if state.is_none() && tasks.peek().is_none() {
@@ -151,7 +167,8 @@ pub(super) fn wrap(
 fn tasks(message: &Message, targets: bool) -> impl Iterator<Item = Text> {
     let named =
         message.targets.iter().filter(move |target| targets && target.kind == TargetKind::Task);
-    named.map(|target| target.text).chain(message.task_ids.iter().copied())
+    let named = named.map(|target| target.text).chain(message.task_named);
+    named.chain(message.task_ids.iter().copied())
 }
 
 /// As it stands in a JSON string, without the quotes.

@@ -10,7 +10,7 @@ use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
 use super::agreement::agree;
 use super::exchange::{Call, Exchange, Measure};
-use super::handles;
+use super::handles::{self, Opened};
 use super::hosts::{host_is_ours, origin_is_let_in};
 use super::outbox::Emission;
 use super::routing::{metadata_at, names_a_session, route_at, suffix_target};
@@ -26,6 +26,7 @@ use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::body::{Chunks, Decoder, Step};
 use crate::wire::head::{self, Framing, Media, Method, Name};
+use crate::wire::json::Text;
 use crate::wire::mcp::{self, Class, TargetKind};
 
 /// First version of the modern era (MCP 2026-07-28, basic/versioning). Versions are dates, so they
@@ -107,6 +108,7 @@ impl Connection {
             begun: false,
             streaming: false,
             answered: false,
+            answer_ordinal: None,
             upstream_keeps: false,
             terminal: false,
             ended: false,
@@ -511,13 +513,17 @@ impl Connection {
         let mut rewritten = false;
         let opened = handles::open(exchange, &message, &body).inspect_err(|_| {
             exchange.keep_back(&body);
+            exchange.targets.iter_mut().for_each(shorten_task);
         });
-        if let Some(opened) = opened? {
+        if let Some(Opened { bytes, tried }) = opened? {
             rewritten = true;
-            came = Some(Zeroizing::new(std::mem::replace(&mut body, opened).to_vec()));
-            message = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
+            let before = std::mem::replace(&mut body, bytes);
+            let opened = mcp::read(&body, Direction::Request, limits, &mut turn.env.json)
                 .map_err(Fault::Message)?;
+            let asked = std::mem::replace(&mut message, opened);
             exchange.targets = target_texts(&message, &body);
+            name_tried(&mut exchange.targets, &asked, &before, &tried, turn);
+            came = Some(Zeroizing::new(before.to_vec()));
         }
         let came = came.filter(|_| settings.seals.originals);
         self.stitch(turn);
@@ -693,6 +699,40 @@ impl Connection {
 pub(super) fn pseudonym_key(exchange: &Exchange, turn: &mut Turn<'_>) -> [u8; 32] {
     let session = exchange.session.map(|(session, _)| session).unwrap_or_default();
     turn.env.pseudonyms.key(&exchange.settings.pseudonym_key, session)
+}
+
+/// Bound: bytes that the record says of a task id that was refused; a handle has at most
+/// [`handle::HANDLE_BYTES_MAX`].
+const TASK_TEXT_BYTES_MAX: usize = handle::HANDLE_BYTES_MAX;
+
+/// No handle of anybody is longer, and who refuses it need not repeat it.
+fn shorten_task(target: &mut TargetText) {
+    let name = &mut target.name;
+    if target.kind == "task" && name.len() > TASK_TEXT_BYTES_MAX {
+        let end = (0..=TASK_TEXT_BYTES_MAX).rev().find(|at| name.is_char_boundary(*at));
+        name.truncate(end.unwrap_or(0));
+        name.push('…');
+    }
+}
+
+/// The record says of task ids that were never given out what the caller wrote, not what stands in for
+/// them. Bound: each fits into a handle.
+fn name_tried(
+    targets: &mut Vec<TargetText>,
+    asked: &mcp::Message,
+    before: &[u8],
+    tried: &[Text],
+    turn: &mut Turn<'_>,
+) {
+    for text in tried {
+        // No rule has looked at it: what goes on is another text.
+        let words = text.decode(before);
+        let name = turn.env.scanner.fill_words(words.as_bytes(), Direction::Request);
+        match asked.targets.iter().position(|target| target.text == *text) {
+            Some(at) => targets[at].name = name,
+            None => targets.push(TargetText { kind: "task", name }),
+        }
+    }
 }
 
 fn target_texts(message: &mcp::Message, bytes: &[u8]) -> Vec<TargetText> {

@@ -235,9 +235,18 @@ impl<'a> Envelope<'a> {
                 Seen::Text(text) => self.message.request_state = Some(text),
                 other => self.broken(McpRule::HandleKind, other.at()),
             },
-            Slot::Task if in_params => match seen {
+            Slot::RelatedTask if in_params => match seen {
                 Seen::Object(_) => {}
                 other => self.broken(McpRule::HandleKind, other.at()),
+            },
+            // Why not in `params`: there these are names that any method may use for its own.
+            Slot::RelatedTask | Slot::Task | Slot::TasksItem if !in_params => match seen {
+                Seen::Object(_) => {}
+                other => self.no_handle(other),
+            },
+            Slot::Tasks if !in_params => match seen {
+                Seen::Array(_) => {}
+                other => self.no_handle(other),
             },
             Slot::ProgressToken => self.message.progress_of = seen.token(),
             Slot::RequestId => match self.id_of(seen) {
@@ -275,6 +284,7 @@ impl<'a> Envelope<'a> {
             Slot::Cursor
             | Slot::Handle
             | Slot::Peer
+            | Slot::RelatedTask
             | Slot::Task
             | Slot::Tasks
             | Slot::TasksItem
@@ -300,6 +310,13 @@ impl<'a> Envelope<'a> {
             Seen::Text(text) if self.has_room(text.span.start) => self.message.task_ids.push(text),
             Seen::Text(_) => {}
             other => self.broken(McpRule::HandleKind, other.at()),
+        }
+    }
+
+    /// Something stands where tasks are handed out, and is none: null, true and false hold no id.
+    fn no_handle(&mut self, seen: Seen) {
+        if !matches!(seen, Seen::Literal(_)) {
+            self.broken(McpRule::HandleKind, seen.at());
         }
     }
 
@@ -474,17 +491,22 @@ impl<'a> Envelope<'a> {
         Ok(())
     }
 
-    /// `params.taskId` of a client's request whose method has another target or is not in the table:
-    /// some server may know it there.
+    /// `params.taskId` of a method that has another target or is not in the table: whoever reads it may
+    /// know it there.
     fn task_of(&mut self, from: Direction) -> Result<(), (McpRule, u32)> {
-        let told = matches!(self.message.known, Some(row) if row.target == TargetRule::TaskId);
-        if told || from != Direction::Request || self.message.class != Class::Request {
+        if matches!(self.message.known, Some(row) if row.target == TargetRule::TaskId) {
             return Ok(());
         }
         match self.task_id {
             Member::Absent => {}
-            Member::Text(text) => self.message.task_ids.push(text),
-            Member::Other(at) => return Err((McpRule::HandleKind, at)),
+            Member::Text(text) => self.message.task_named = Some(text),
+            // A server's null, true or false is no id of it; a client's could be taken for one.
+            Member::Other(at) => {
+                let literal = matches!(self.bytes.get(at as usize), Some(b'n' | b't' | b'f'));
+                if from == Direction::Request || !literal {
+                    return Err((McpRule::HandleKind, at));
+                }
+            }
         }
         Ok(())
     }

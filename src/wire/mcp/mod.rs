@@ -169,10 +169,11 @@ pub struct Message {
     pub trace_parent: Option<Text>,
     /// `requestState` of params or result.
     pub request_state: Option<Text>,
-    /// Task ids that a result hands out or that `_meta` relates to: `taskId`, `task.taskId`,
-    /// `tasks[].taskId`, `_meta["io.modelcontextprotocol/related-task"].taskId`; and `params.taskId` of
-    /// a client's request where that is no target.
+    /// Task ids that are handed out or related to: `result.taskId`; `task.taskId`, `tasks[].taskId` and
+    /// `_meta["io.modelcontextprotocol/related-task"].taskId` of params and result.
     pub task_ids: Vec<Text>,
+    /// `params.taskId` where the method has another target, or is not in the table.
+    pub task_named: Option<Text>,
     /// Lists in the result.
     pub lists: Vec<List>,
     /// `result`, brackets included.
@@ -214,6 +215,7 @@ impl Message {
             trace_parent: None,
             request_state: None,
             task_ids: Vec::new(),
+            task_named: None,
             lists: Vec::new(),
             result: None,
             result_empty: false,
@@ -242,10 +244,9 @@ pub fn read(
     limits: &Limits,
     scratch: &mut json::Scratch,
 ) -> Result<Message, McpFault> {
-    // A list of a server is bounded by the length of its answer: a page of tasks is no question of ours.
     let targets_max = match from {
         Direction::Request => limits.targets_max,
-        Direction::Response => u64::MAX,
+        Direction::Response => limits.answer_tasks_max,
     };
     let mut envelope = envelope::Envelope::new(bytes, targets_max);
     if let Err(fault) = json::read(bytes, limits, scratch, &mut envelope) {

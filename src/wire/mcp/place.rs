@@ -4,8 +4,8 @@
 //! | container | holds |
 //! |---|---|
 //! | the message | `jsonrpc` `id` `method` `params` `result` `error` |
-//! | `params` | targets, handles, `_meta`, `ref`, `notifications`, `clientInfo` |
-//! | `result` | lists, handles, `_meta`, `cacheScope`, `serverInfo`, `task`, `inputRequests` |
+//! | `params` | targets, handles, `_meta`, `ref`, `notifications`, `clientInfo`, `task`, `tasks` |
+//! | `result` | lists, handles, `_meta`, `cacheScope`, `serverInfo`, `task`, `tasks`, `inputRequests` |
 //! | `_meta`, `ref`, `notifications`, list elements, tasks | see [`Inside::routed`] |
 //! | anything else | nothing that routes: tool arguments, contents, schemas |
 //!
@@ -122,6 +122,7 @@ pub(super) enum Slot {
     List(ListKind),
     ListItem(ListKind),
     ItemName,
+    RelatedTask,
     Task,
     Tasks,
     TasksItem,
@@ -178,7 +179,7 @@ impl Slot {
             (Slot::Subscriptions, false) => Inside::Subscriptions,
             (Slot::TaskIds, false) => Inside::TaskIds,
             (Slot::Peer, true) => Inside::Peer,
-            (Slot::Task | Slot::TasksItem, true) => Inside::Task,
+            (Slot::RelatedTask | Slot::Task | Slot::TasksItem, true) => Inside::Task,
             (Slot::Tasks, false) => Inside::Tasks,
             (Slot::List(kind), false) => Inside::List(kind),
             (Slot::ListItem(kind), true) => Inside::ListItem(kind),
@@ -232,6 +233,8 @@ impl Inside {
                 ("inputResponses", Slot::Free),
                 ("ref", Slot::Ref),
                 ("taskId", Slot::TaskId),
+                ("task", Slot::Task),
+                ("tasks", Slot::Tasks),
                 ("notifications", Slot::Filter),
                 ("progressToken", Slot::ProgressToken),
                 ("requestId", Slot::RequestId),
@@ -265,7 +268,7 @@ impl Inside {
                 ("io.modelcontextprotocol/clientInfo", Slot::Peer),
                 ("io.modelcontextprotocol/clientCapabilities", Slot::Free),
                 ("io.modelcontextprotocol/subscriptionId", Slot::SubscriptionId),
-                ("io.modelcontextprotocol/related-task", Slot::Task),
+                ("io.modelcontextprotocol/related-task", Slot::RelatedTask),
                 ("progressToken", Slot::MetaToken),
                 ("traceparent", Slot::TraceParent),
             ],

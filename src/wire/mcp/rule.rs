@@ -95,10 +95,12 @@ rules! {
     TargetKind = "mcp-target-kind", "MCP schema", -32602;
     /// A control character in a string that names a target.
     TargetText = "mcp-target-text", "GHSA-q382-vc8q-7jhj", -32602;
-    /// A request state, the id of a task or a related task is there and is not of the schema's kind.
+    /// A request state, the id of a task, a task or a related task is there and is not of the schema's
+    /// kind.
     HandleKind = "mcp-handle-kind", "MCP schema", -32602;
-    /// More targets and task ids in a client's message than `targets_max`.
-    TooManyTargets = "mcp-too-many-targets", "targets_max", -32602;
+    /// More targets and task ids in a client's message than `targets_max`, or more task ids in a server's
+    /// than `answer_tasks_max`.
+    TooManyTargets = "mcp-too-many-targets", "targets_max, answer_tasks_max", -32602;
     /// A member of a result that holds a list (`tools`, …) and is not an array.
     ListKind = "mcp-list-kind", "MCP schema, PaginatedResult", -32600;
 }
