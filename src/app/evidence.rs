@@ -24,7 +24,7 @@ use crate::auth::keys::{KeySet, KeySets};
 use crate::gateway::recording::{GrantRecording, Recording};
 use crate::guard::rules::{BUILTIN, BUILTIN_NAME};
 use crate::record::writer;
-use crate::record::{Entry, Kind, PartKind, Recorder};
+use crate::record::{Entry, Kind, PartKind, Recorder, SubmitFault};
 use crate::types::{Now, hex};
 
 /// Hexadecimal digits of a policy's id. Bound: two policies of one record with one id would take about
@@ -141,7 +141,9 @@ impl Evidence {
         for _ in 0..TRIES {
             match recorder.submit(entry) {
                 Ok(_) => return true,
-                Err((back, _)) => entry = back,
+                // No entry may be as large, now or later.
+                Err((_, SubmitFault::TooLarge)) => break,
+                Err((back, SubmitFault::Full | SubmitFault::Ended)) => entry = back,
             }
             std::thread::sleep(PAUSE);
         }

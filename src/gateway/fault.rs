@@ -177,6 +177,16 @@ pub enum Fault {
     UpstreamBusy,
     /// The payload memory of the process is used up.
     Memory,
+    /// The record cannot hold a message: with what is said of it, and with what is sealed, its entry is
+    /// longer than one may be. No message within the bounds of the defaults is.
+    EntryTooLarge {
+        /// Bytes of the entry.
+        seen: u64,
+        /// The bound.
+        allowed: u64,
+        /// It is the server's, not the caller's.
+        answer: bool,
+    },
     /// The recorder cannot write.
     Recorder,
     /// No witness has cosigned the record for longer than is allowed.
@@ -351,6 +361,12 @@ impl Fault {
                 retry(d(Operator, 503, CODE_UPSTREAM, false, Notice, "upstream-busy"))
             }
             Fault::Memory => retry(d(Operator, 503, CODE_OVER_BOUND, true, Notice, "memory")),
+            Fault::EntryTooLarge { answer: false, .. } => {
+                d(Client, 413, CODE_OVER_BOUND, false, Notice, "entry-too-large")
+            }
+            Fault::EntryTooLarge { answer: true, .. } => {
+                d(Server, 502, CODE_OVER_BOUND, false, Notice, "entry-too-large")
+            }
             Fault::Recorder => retry(d(Operator, 503, CODE_RECORDER, true, Alarm, "recorder")),
             Fault::Unwitnessed => {
                 retry(d(Operator, 503, CODE_RECORDER, true, Notice, "unwitnessed"))
@@ -470,6 +486,11 @@ impl Fault {
             Fault::Memory => {
                 "the gateway has no memory left for this message; try again later".into()
             }
+            Fault::EntryTooLarge { seen, allowed, answer } => format!(
+                "the record cannot hold {}: its entry is {seen} bytes, allowed are {allowed} \
+                 (ENTRY_BYTES_MAX); send less at once",
+                if answer { "the server's answer" } else { "this message" }
+            ),
             Fault::Recorder => {
                 "the record cannot be written, so nothing passes; try again later".into()
             }
@@ -576,6 +597,7 @@ pub const LABELS: &[&str] = &[
     "upstream-handle",
     "upstream-busy",
     "memory",
+    "entry-too-large",
     "recorder",
     "unwitnessed",
     "access-ended",

@@ -26,6 +26,7 @@ use crate::gateway::connection::{Action, Connection, Event, ToClient};
 use crate::gateway::fault::Fault;
 use crate::gateway::metrics::Leg;
 use crate::guard::Payload;
+use crate::record::SubmitFault;
 
 /// An operation that only an exchange has under way. Boxed, so that a connection that waits does not
 /// keep room for it; that costs 20 ns for each.
@@ -298,7 +299,9 @@ async fn part(worker: &Worker, connection: &Connection, unacknowledged: Option<u
             let mut env = worker.env(now);
             match env.recorder.submit(entry) {
                 Ok(_) => return worker.pass_on(&mut env),
-                Err((back, _)) => entry = back,
+                // No entry may be as large, now or later.
+                Err((_, SubmitFault::TooLarge)) => return connection.farewell_lost(now, &mut env),
+                Err((back, SubmitFault::Full | SubmitFault::Ended)) => entry = back,
             }
             if now.mono_ns >= until_ns || env.drained {
                 return connection.farewell_lost(now, &mut env);

@@ -298,3 +298,54 @@ fn every_vector_gives_the_same_bytes_and_the_same_verdicts_at_any_cut() {
         }
     }
 }
+
+/// Events of one length, each in a chunk of its own but for every third.
+fn many_events(count: u32) -> (String, usize) {
+    let mut stream = STREAM_HEAD.to_owned();
+    let mut waiting = String::new();
+    let mut bytes = 0;
+    for step in 100..100 + count {
+        let event = format!("event: message\ndata: {}\n\n", progress(step));
+        bytes = event.len();
+        waiting += &event;
+        if step % 3 != 0 {
+            stream += &chunk(&std::mem::take(&mut waiting));
+        }
+    }
+    (stream + &chunk(&waiting).replace("0\r\n\r\n", "") + "0\r\n\r\n", bytes)
+}
+
+// Checked against the mutants "what arrived counts" (`upstream_bytes` is compared as each piece comes in)
+// and "the event that crosses the bound goes out" (the whole payload is read).
+#[test]
+fn a_stream_over_its_bound_ends_behind_the_same_event_at_any_cut() {
+    let (stream, event_bytes) = many_events(30);
+    for spare in [0, 1, event_bytes / 2, event_bytes - 1] {
+        let allowed = (12 * event_bytes + spare) as u64;
+        let limits =
+            Limits { refusals_each_max: u64::MAX, stream_bytes_max: allowed, ..Limits::default() };
+        let mut stage = Stage::new(Plan { limits, ..Plan::default() });
+        let token = stage.token("alice", 600);
+        let asks = call(&token, 1, "echo", "x").into_bytes();
+        let served = [(stream.clone().into_bytes(), false)];
+        let mut plays = vec![
+            play_bytes(&mut stage, &asks, &served, (whole, 0), (whole, 0)),
+            play_bytes(&mut stage, &asks, &served, (whole, 0), (in_bytes, 0)),
+        ];
+        for at in (1..stream.len()).step_by(3) {
+            plays.push(play_bytes(&mut stage, &asks, &served, (whole, 0), (in_two, at)));
+        }
+        let record = stage.record();
+        let verdicts = |played: &Played| {
+            let (sent, recorded) = normal(played, &record);
+            (sent, recorded.iter().map(|entry| verdict(entry)).collect::<Vec<_>>())
+        };
+        let expected = verdicts(&plays[0]);
+        let out = String::from_utf8_lossy(&plays[0].out).into_owned();
+        assert_eq!(out.matches("notifications/progress").count(), 12, "{spare}: {out}");
+        assert!(out.contains("\"code\":-31003") && out.ends_with("0\r\n\r\n"), "{out}");
+        for (cut, played) in plays.iter().enumerate() {
+            assert_eq!(verdicts(played), expected, "{spare} to spare, cut {cut}");
+        }
+    }
+}

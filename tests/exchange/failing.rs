@@ -140,3 +140,48 @@ fn an_upstream_that_cannot_be_reached_is_502_and_a_busy_one_503() {
             .end();
     }
 }
+
+// Checked against the mutants "the head is taken before the answer's is written" (in each of the three
+// places) and "a head of which nothing is read on is thrown away" (an answer over its bound).
+#[test]
+fn the_head_of_an_answer_that_is_refused_is_recorded() {
+    let initialize = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"initialize\",\"params\":{\
+                      \"protocolVersion\":\"2025-11-25\"}}";
+    let initialized = "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\
+                       \"protocolVersion\":\"2025-11-25\",\"capabilities\":{}}}";
+    // Longer than any handle can hold.
+    let mark = format!("X-Mark: seen\r\nMcp-Session-Id: {}\r\n", "s".repeat(2_000));
+    let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let bare = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n";
+    let large = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Mark: seen\r\n";
+    let upgrade = "HTTP/1.1 101 Switching Protocols\r\nX-Mark: seen\r\n\r\n";
+    for (answer, status, label) in [
+        (json_answer(&mark, initialized), 502, "upstream-handle"),
+        (format!("{stream}{mark}\r\n"), 502, "upstream-handle"),
+        (format!("{bare}{mark}\r\n"), 502, "upstream-handle"),
+        (format!("{large}Content-Length: 99999999\r\n\r\n"), 200, "answer-too-large"),
+        (upgrade.to_owned(), 502, "upstream-head"),
+    ] {
+        let script = Script::new(Plan::default());
+        let token = script.stage.token("alice", 600);
+        let told = if label == "upstream-head" { vec![label] } else { vec![label, "X-Mark: seen"] };
+        script
+            .client(super::script::post(&token, "", initialize))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["initialize"])
+            .upstream(&answer)
+            .expect_answer(status, |_| {})
+            .expect_recorded(Kind::Request, &[])
+            .expect_recorded(Kind::Refusal, &told)
+            .expect_recorded(Kind::End, &[label])
+            .end();
+    }
+    // Of a head that breaks a rule no field can be told from another: how much of it came is told.
+    sent(Plan::default())
+        .upstream("HTTP/1.1 200 OK\r\nContent-Type : application/json\r\n\r\n")
+        .expect_error(502, -31004)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Refusal, &["upstream-head", "\"kept_back_bytes\":3"])
+        .end();
+}

@@ -1,10 +1,11 @@
 //! The promise: nothing leaves, in either direction, before its record has reached its level.
 
+use stenograph::gateway::env::{Seals, Terms};
 use stenograph::limits::Limits;
-use stenograph::record::Kind;
+use stenograph::record::{Keep, Kind};
 
 use super::script::{STREAM_HEAD, Script, call, event, json_answer, progress, result};
-use super::stage::Plan;
+use super::stage::{PLANTED, Plan};
 
 fn sent(script: Script, token: &str) -> Script {
     script
@@ -215,4 +216,67 @@ fn a_caller_holds_no_more_memory_than_it_leaves_free() {
     drop((alices, bobs));
     assert_eq!(script.stage.env.budget.used_bytes(), 0);
     script.end();
+}
+
+/// So much of a body that an entry which holds it four times is too long.
+const TOO_LONG: usize = 21 << 20;
+
+fn too_long() -> Plan {
+    let limits = Limits {
+        body_bytes_max: 32 << 20,
+        answer_bytes_max: 32 << 20,
+        event_bytes_max: 32 << 20,
+        ..Limits::default()
+    };
+    let terms = Terms { level: None, keep: Keep::Sealed };
+    let seals = Seals { originals: true, tokens: false };
+    Plan { limits, terms, seals, ..Plan::default() }
+}
+
+/// A text of that length in which something is masked, so that it is sealed as it came, too.
+fn long_text() -> String {
+    format!("{PLANTED} {}", "x".repeat(TOO_LONG))
+}
+
+// Checked against the mutants "what does not fit is tried again" (`TooLarge` is taken for `Full`) and "what
+// does not fit leaves without a record" (its bytes are released all the same), for each of the three.
+#[test]
+fn a_message_that_no_entry_can_hold_is_refused_at_once() {
+    let bound = |answer: &super::script::Answer| {
+        assert_eq!(answer.json()["error"]["code"], -31003, "{}", answer.head);
+        let said = answer.json()["error"]["message"].to_string();
+        assert!(said.contains("ENTRY_BYTES_MAX") && said.contains("83886080"), "{said}");
+    };
+    let refused = ["\"refused\"", "\"reason\":\"entry-too-large\"", "\"kept_back_bytes\":2202"];
+    let script = Script::new(too_long());
+    let token = script.stage.token("alice", 600);
+    let script = script
+        .client(call(&token, 7, "echo", &long_text()))
+        .expect_answer(413, bound)
+        .expect_nothing()
+        .expect_recorded(Kind::Refusal, &refused)
+        .expect_recorded(Kind::End, &["entry-too-large"])
+        .expect_open();
+    sent(script, &token)
+        .upstream(json_answer("", &result(7, &long_text())))
+        .expect_answer(502, bound)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::Refusal, &[refused[0], refused[1], refused[2], "200 OK"])
+        .expect_recorded(Kind::End, &["entry-too-large"])
+        .expect_open()
+        .end();
+
+    let script = Script::new(too_long());
+    let mut script = sent(script, &token).upstream(STREAM_HEAD).expect_to_client(&["200 OK"]);
+    for piece in event(&result(7, &long_text())).as_bytes().chunks(64 << 10) {
+        script.rig.upstream(piece);
+    }
+    script
+        .wake()
+        .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31003", "ENTRY_BYTES_MAX", "0\r\n\r\n"])
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::StreamOpen, &[])
+        .expect_recorded(Kind::Refusal, &["entry-too-large"])
+        .expect_recorded(Kind::End, &["entry-too-large"])
+        .end();
 }

@@ -40,6 +40,8 @@ impl Connection {
             Read::Done { value, used } if (100..200).contains(&value.status) => {
                 exchange.interims += 1;
                 if value.status == 101 || exchange.interims > INTERIMS_MAX {
+                    exchange.upstream_bytes += used as u64;
+                    exchange.answer_head = rx.split_to(used);
                     self.fail_upstream(UpstreamFault::Status(value.status), turn);
                 } else {
                     // RFC 9110 §15.2: interim answers carry nothing that a caller needs.
@@ -62,6 +64,8 @@ impl Connection {
             }
             Read::More => false,
             Read::Broken(fault) => {
+                // Where its fields begin and end is not known, so no credential could be filled in it.
+                exchange.keep_back(&rx[..rx.len().min(fault.at as usize + 1)]);
                 self.fail_upstream(UpstreamFault::Head(fault), turn);
                 true
             }
@@ -92,43 +96,41 @@ impl Connection {
         turn: &mut Turn<'_>,
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
-        let unusable = |exchange: &mut Exchange, head: BytesMut, fault: UpstreamFault| {
-            // The refusal that follows tells the head.
-            exchange.answer_head = head;
-            Err(fault)
-        };
+        // From here on whatever is recorded of the answer tells its head, a refusal too.
+        exchange.answer_head = head;
+        let head = &exchange.answer_head;
         exchange.upstream_keeps = answer.keep_alive;
         let status = answer.status;
         exchange.coding = None;
-        if let Some(value) = self.answer_fields.get(&head, Name::ContentEncoding)
+        if let Some(value) = self.answer_fields.get(head, Name::ContentEncoding)
             && !value.eq_ignore_ascii_case(b"identity")
         {
             exchange.coding = Coding::of(value);
             let events = |value| matches!(head::media(value), Media::EventStream);
-            let streams = self.answer_fields.get(&head, Name::ContentType).is_some_and(events);
+            let streams = self.answer_fields.get(head, Name::ContentType).is_some_and(events);
             let decodes = |coding| exchange.route().decode.contains(&coding);
             // Why no streams: what was decoded could be released before the check at the end.
             if streams || !exchange.coding.is_some_and(decodes) {
-                return unusable(exchange, head, UpstreamFault::Encoded);
+                return Err(UpstreamFault::Encoded);
             }
         }
         // The upstream's own challenge and redirects are not the caller's business: its credential is
         // the gateway's, and its addresses are behind the gateway.
         if status == 401 || status == 407 || (300..400).contains(&status) {
-            return unusable(exchange, head, UpstreamFault::Status(status));
+            return Err(UpstreamFault::Status(status));
         }
-        if let Some(session) = self.answer_fields.get(&head, Name::McpSessionId)
+        if let Some(session) = self.answer_fields.get(head, Name::McpSessionId)
             && exchange.era != Some(Era::Modern)
         {
             exchange.upstream_session = Some(session.to_vec());
         }
         exchange.status = Some(status);
-        let media = self.answer_fields.get(&head, Name::ContentType).map(head::media);
+        let media = self.answer_fields.get(head, Name::ContentType).map(head::media);
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
         match media {
             Some(Media::EventStream) if status == 200 => {
-                self.open_stream(head, answer, turn)?;
+                self.open_stream(answer, turn)?;
                 Ok(())
             }
             _ => {
@@ -148,7 +150,6 @@ impl Connection {
                     Framing::Empty => Some(0),
                     Framing::Chunked | Framing::UntilClose => None,
                 };
-                exchange.answer_head = head;
                 self.phase = Phase::AnswerBody {
                     decoder: Decoder::of_response(answer.framing),
                     whole,
@@ -309,8 +310,9 @@ impl Connection {
         if !fits {
             return Err(Fault::Upstream(UpstreamFault::Status(status)));
         }
-        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        // Why first: where it cannot be written, the refusal tells the head that came.
         let head = answer_head(exchange, status, None, Some(0), turn.env.draining)?;
+        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.answered = true;
@@ -354,8 +356,7 @@ impl Connection {
         let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
-                let (head_in, mut findings) =
-                    answer_head_record(exchange, &self.answer_fields, turn);
+                // Why first: where it cannot be written, the refusal tells the head that came.
                 let head = answer_head(
                     exchange,
                     status,
@@ -363,6 +364,8 @@ impl Connection {
                     Some(judgement.bytes.len()),
                     turn.env.draining,
                 )?;
+                let (head_in, mut findings) =
+                    answer_head_record(exchange, &self.answer_fields, turn);
                 findings.extend(judgement.findings);
                 count_findings(&findings, turn);
                 exchange.answering = true;

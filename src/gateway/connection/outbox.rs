@@ -3,15 +3,17 @@
 //! Everything a connection says goes through here in order: an emission is an entry for the record
 //! and, with it, the bytes that may leave once that entry has reached its level. An entry that finds
 //! the writer's queue full comes back and is tried again when the record went on; meanwhile nothing
-//! more is read.
+//! more is read. One that is larger than any entry may be is refused at once, with what it releases.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::super::fault::Fault;
 use super::super::metrics;
+use super::exchange::Exchange;
 use super::{Action, Connection, Link, Phase, ToClient, Turn};
 use crate::guard::{Judged, Payload};
-use crate::record::{Entry, Held, Level, Released, Ticket};
+use crate::record::entry::ENTRY_BYTES_MAX;
+use crate::record::{Entry, Held, Kind, Level, PartKind, Released, SubmitFault, Ticket};
 
 /// Which side bytes go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +123,10 @@ impl Connection {
                         self.held.push_back(HeldOut { side, ordinal, bytes, held });
                     }
                 }
-                Err((entry, _)) => {
+                Err((entry, SubmitFault::TooLarge)) => {
+                    self.record_less(Emission { entry, out }, turn);
+                }
+                Err((entry, SubmitFault::Full | SubmitFault::Ended)) => {
                     self.unsubmitted.push_front(Emission { entry, out });
                     break;
                 }
@@ -160,6 +165,53 @@ impl Connection {
             }
         }
         before != (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some())
+    }
+
+    /// No entry may be as large as this one, now or later: what it would have released stays inside, and a
+    /// refusal takes its place.
+    fn record_less(&mut self, emission: Emission, turn: &mut Turn<'_>) {
+        let Emission { entry, out } = emission;
+        let side = out.as_ref().map(|(side, _)| *side);
+        // Nothing of the exchange was said behind it, so the refusal takes its number.
+        let last = self.unsubmitted.is_empty();
+        let fault = |answer| Fault::EntryTooLarge {
+            seen: entry.plain_bytes() as u64,
+            allowed: ENTRY_BYTES_MAX as u64,
+            answer,
+        };
+        match (side, &self.phase, &mut self.exchange) {
+            (Some(Side::Upstream), Phase::Forward { .. }, Some(exchange)) if last => {
+                exchange.head = head_of(&entry);
+                exchange.asked = false;
+                take_back(exchange, &entry);
+                let fault = fault(false);
+                self.refuse(fault, turn);
+            }
+            (Some(Side::Client), Phase::Finish, Some(exchange))
+                if last && entry.kind == Kind::Answer =>
+            {
+                exchange.answer_head = head_of(&entry);
+                take_back(exchange, &entry);
+                let fault = fault(true);
+                self.refuse(fault, turn);
+            }
+            (Some(Side::Client), Phase::Stream { .. }, Some(exchange)) if last => {
+                take_back(exchange, &entry);
+                exchange.answered &= exchange.answer_ordinal != Some(entry.ordinal);
+                let fault = fault(true);
+                self.drop_link(false, turn);
+                self.end_stream(Some(fault), turn);
+            }
+            // A refusal holds none of the message in what it releases, and other entries release nothing:
+            // these are told without the message.
+            _ if (out.is_none() || entry.kind == Kind::Refusal) && !is_bare(&entry) => {
+                let mut entry = entry;
+                entry.parts.retain(|part| part.kind != PartKind::Body);
+                entry.originals.clear();
+                self.unsubmitted.push_front(Emission { entry, out });
+            }
+            _ => self.recorder_unavailable(turn),
+        }
     }
 
     /// The recorder cannot write, or takes longer than its bound: nothing that waits leaves. The
@@ -214,6 +266,26 @@ impl Connection {
         self.phase = Phase::Finish;
         debug_assert!(matches!(self.link, Link::None));
     }
+}
+
+/// The entry holds nothing of a message.
+fn is_bare(entry: &Entry) -> bool {
+    entry.originals.is_empty() && entry.parts.iter().all(|part| part.kind != PartKind::Body)
+}
+
+/// The head that the entry holds, fit for the record.
+fn head_of(entry: &Entry) -> BytesMut {
+    let head = entry.parts.iter().find(|part| part.kind == PartKind::HeadIn);
+    head.map_or_else(BytesMut::new, |part| BytesMut::from(&part.bytes[..]))
+}
+
+/// The exchange goes on as if `entry` had not been made; the next one says how long its message was.
+fn take_back(exchange: &mut Exchange, entry: &Entry) {
+    exchange.ordinal = entry.ordinal;
+    let token = entry.originals.iter().find(|original| original.kind == PartKind::Token);
+    exchange.token = token.map(|original| original.bytes.clone());
+    let body = entry.parts.iter().find(|part| part.kind == PartKind::Body);
+    exchange.kept_back = body.map(|part| (part.bytes.len(), None));
 }
 
 const UNAVAILABLE_HEAD: &str = "HTTP/1.1 503 Service Unavailable\r\nStenograph-Exchange: ";

@@ -96,6 +96,7 @@ impl Connection {
             Fault::Upstream(_)
             | Fault::AnswerBlocked
             | Fault::AnswerTooLarge { .. }
+            | Fault::EntryTooLarge { answer: true, .. }
             | Fault::StreamTooLarge { .. }
             | Fault::StreamTooOld => Direction::Response,
             _ => Direction::Request,

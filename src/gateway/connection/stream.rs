@@ -32,15 +32,14 @@ impl Connection {
     /// The head says that events follow.
     pub(super) fn open_stream(
         &mut self,
-        head: BytesMut,
         answer: head::Response,
         turn: &mut Turn<'_>,
     ) -> Result<(), UpstreamFault> {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
-        exchange.answer_head = head;
-        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        // Why first: where it cannot be written, the refusal tells the head that came.
         let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
             .map_err(|_| UpstreamFault::Handle)?;
+        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.streaming = true;
@@ -123,8 +122,15 @@ impl Connection {
         }
         loop {
             if !payload.is_empty() {
+                // Why by the place in the stream: the same events go out wherever the input is cut.
+                let allowed = limits.stream_bytes_max;
+                let room = allowed.saturating_sub(events.position());
+                if room == 0 {
+                    return Err(Fault::StreamTooLarge { allowed });
+                }
+                let within = usize::try_from(room).unwrap_or(usize::MAX).min(payload.len());
                 let (used, item) =
-                    events.read(payload, limits).map_err(|fault| match fault.rule {
+                    events.read(&payload[..within], limits).map_err(|fault| match fault.rule {
                         SseRule::EventTooLong | SseRule::BlockTooLong => {
                             Fault::AnswerTooLarge { allowed: limits.event_bytes_max }
                         }
@@ -145,10 +151,6 @@ impl Connection {
                         return Err(Fault::Memory);
                     }
                     exchange.upstream_bytes += span.end() as u64;
-                    let allowed = limits.stream_bytes_max;
-                    if exchange.upstream_bytes > allowed {
-                        return Err(Fault::StreamTooLarge { allowed });
-                    }
                     *payload = rx.split_to(span.end());
                     let _ = payload.split_to(span.start as usize);
                 }
@@ -274,7 +276,10 @@ impl Connection {
         let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
-                exchange.answered |= answers_call;
+                if answers_call {
+                    exchange.answered = true;
+                    exchange.answer_ordinal = Some(exchange.ordinal);
+                }
                 let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
                 let findings = judgement.findings;
                 count_findings(&findings, turn);

@@ -173,6 +173,11 @@ impl Reader {
         }
     }
 
+    /// Bytes of the stream consumed so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Bytes consumed that no item has accounted for: an event that the stream has not ended.
     pub fn unterminated_bytes(&self) -> usize {
         self.block_bytes as usize
