@@ -250,3 +250,81 @@ fn the_header_comes_before_the_handshake() {
     }
     assert!(record.contains("TLSv1.2") && record.contains("TLSv1.3"));
 }
+
+/// Checked against the mutant that looks at the proxies that were named when the process began.
+#[test]
+fn who_is_a_proxy_is_what_the_configuration_says_now() {
+    let house = House::behind("[\"127.0.0.1\"]", "");
+    let call = house.call();
+    let answered = |answer: &[u8]| answer.starts_with(b"HTTP/1.1 200 ");
+    let mut reloads = 0;
+    let mut change = |old: &str, new: &str| {
+        house.gateway.configure(old, new);
+        house.gateway.reload();
+        reloads += 1;
+        let begun = Instant::now();
+        while house.gateway.log().matches("was read again").count() < reloads {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", house.gateway.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let open = |first: &[u8]| {
+        let mut stream = TcpStream::connect(house.gateway.address).expect("it connects");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.write_all(first).expect("sent");
+        stream
+    };
+    let again = |stream: &mut TcpStream, bytes: &[u8]| {
+        stream.write_all(bytes).expect("sent");
+        read_answer(stream, &mut Vec::new(), &mut Vec::new()).expect("an answer").0
+    };
+    let mut kept = open(LINE);
+    assert_eq!(again(&mut kept, &call), 200);
+
+    change("proxy_protocol = [\"127.0.0.1\"]", "proxy_protocol = [\"192.0.2.0/24\"]");
+    assert_eq!(house.send(&[LINE, &call]), b"", "it is a proxy no longer");
+    house.gateway.wait_for_log("proxy-not-named");
+    // What a connection is was settled at its begin.
+    assert_eq!(again(&mut kept, &call), 200);
+
+    change("proxy_protocol = [\"192.0.2.0/24\"]", "# no proxy");
+    assert!(answered(&house.send(&[&call])), "nobody is asked for a header");
+    assert!(house.send(&[LINE, &call]).starts_with(b"HTTP/1.1 400 "), "it is no header any more");
+
+    change("# no proxy", "proxy_protocol = [\"127.0.0.0/8\"]");
+    assert_eq!(house.send(&[&call]), b"", "everybody is");
+    assert!(answered(&house.send(&[LINE, &call])));
+}
+
+/// Checked against the mutant that compares addresses as they came (`contains` without `to_canonical`).
+#[test]
+fn an_address_that_came_over_ipv6_is_the_ipv4_address() {
+    let mut house = House::behind("[\"127.0.0.1\"]", "");
+    let port = house.gateway.address.port();
+    assert!(house.gateway.stop());
+    // A socket of both families: it sees 127.0.0.1 as ::ffff:127.0.0.1.
+    let before = format!("address = \"{}\"", house.gateway.address);
+    house.gateway.configure(&before, &format!("address = \"[::]:{port}\""));
+    house.gateway.start();
+    let call = house.call();
+    assert!(house.send(&[LINE, &call]).starts_with(b"HTTP/1.1 200 "), "the proxy is known");
+    assert!(house.gateway.stop());
+    // Networks of IPv6 hold no address of IPv4, not even the one that holds all of IPv6.
+    house.gateway.configure("[\"127.0.0.1\"]", "[\"::/0\"]");
+    house.gateway.start();
+    assert_eq!(house.send(&[LINE, &call]), b"");
+    house.gateway.wait_for_log("proxy-not-named");
+    assert!(house.gateway.stop());
+    // Written as IPv6, an IPv4 network would match nothing: that is told, and not started with.
+    for (network, before) in [("::ffff:0:0/96", "::/0"), ("::ffff:127.0.0.1", "::ffff:0:0/96")] {
+        house.gateway.configure(&format!("[\"{before}\"]"), &format!("[\"{network}\"]"));
+        let done = Command::new(&house.gateway.binary)
+            .args(["check", "--config"])
+            .arg(house.directory.path().join("stenograph.toml"))
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains("proxy_protocol") && said.contains("IPv4 address itself"), "{said}");
+    }
+}

@@ -63,8 +63,17 @@ impl House {
         plan: &Plan<'_>,
         prepare: impl FnOnce(&Path, &Authority, &Authority),
     ) -> House {
+        House::build_for(IdentityProvider::start(), upstream, plan, prepare)
+    }
+
+    /// The same, for callers of `provider`. What the system trusts is `system.pem`, where there is one.
+    fn build_for(
+        provider: IdentityProvider,
+        upstream: SocketAddr,
+        plan: &Plan<'_>,
+        prepare: impl FnOnce(&Path, &Authority, &Authority),
+    ) -> House {
         let directory = tempfile::tempdir().unwrap();
-        let provider = IdentityProvider::start();
         let program = binary(env!("CARGO_BIN_EXE_stenograph"));
         let mut gateway = Gateway::prepare(
             &program,
@@ -87,6 +96,10 @@ impl House {
         gateway.configure(&resource, &format!("{resource}\n{}", plan.upstream));
         let url = |scheme: &str| format!("url = \"{scheme}://{upstream}/mcp\"");
         gateway.configure(&url("http"), &url(plan.scheme));
+        let system = directory.path().join("system.pem");
+        if system.exists() {
+            gateway.environment = vec![("SSL_CERT_FILE", system)];
+        }
         gateway.start();
         House { directory, gateway, provider, servers, callers }
     }
@@ -677,4 +690,238 @@ fn check_tells_what_is_wrong_with_certificates() {
     std::fs::set_permissions(directory.join("gateway.key"), open).unwrap();
     let (code, said) = check();
     assert!(code == 2 && said.contains("chmod 600"), "{said}");
+}
+
+// Mutant tried: the system's authorities are left out of what tells the demands on an upstream apart.
+#[test]
+fn authorities_that_the_system_trusts_are_read_again_by_sighup() {
+    let (inside, other) = (Authority::new("inside"), Authority::new("other"));
+    let server = inside.issue(&["127.0.0.1"], "tools", For::Server);
+    let (upstream, seen) = start_server(Some(server_config(&server, None)));
+    let plan = Plan { scheme: "https", ..Plan::default() };
+    let house = House::build(upstream, &plan, |directory, _, _| {
+        std::fs::write(directory.join("system.pem"), other.pem()).unwrap();
+    });
+    let token = house.token();
+    let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    let mut reloads = 0;
+    let mut trust = |authorities: String| {
+        std::fs::write(house.directory.path().join("system.pem"), authorities).unwrap();
+        house.gateway.reload();
+        reloads += 1;
+        let begun = Instant::now();
+        while house.gateway.log().matches("configuration was read again").count() < reloads {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", house.gateway.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    assert_eq!(client.call(&token, 1, "x").unwrap().0, 502);
+    house.gateway.wait_for_log("upstream-tls-certificate-issuer: upstream tools: ");
+    trust(other.pem() + &inside.pem());
+    assert_eq!(client.call(&token, 2, "x").unwrap().0, 200);
+    // Nothing changed: what is kept is used again.
+    trust(inside.pem() + &other.pem());
+    assert_eq!(client.call(&token, 3, "x").unwrap().0, 200);
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
+    // Taken away: neither by a new connection nor by one that was kept.
+    trust(other.pem());
+    assert_eq!(client.call(&token, 4, "x").unwrap().0, 502);
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn keys_of_an_issuer_are_fetched_under_the_authorities_that_the_system_trusts_then() {
+    let (inside, other) = (Authority::new("inside"), Authority::new("other"));
+    let issued = inside.issue(&["127.0.0.1"], "issuer", For::Server);
+    let config = server_config(&issued, None);
+    let provider = IdentityProvider::start_as("https", move |stream| {
+        let connection = rustls::ServerConnection::new(config.clone()).ok()?;
+        Some(rustls::StreamOwned::new(connection, stream))
+    });
+    let (upstream, _) = start_server(None);
+    let house = House::build_for(provider, upstream, &Plan::default(), |directory, _, _| {
+        std::fs::write(directory.join("system.pem"), other.pem()).unwrap();
+    });
+    house.gateway.wait_for_log("keys_failed");
+    assert!(!house.gateway.log().contains("keys_changed"), "{}", house.gateway.log());
+    std::fs::write(house.directory.path().join("system.pem"), inside.pem()).unwrap();
+    let begun = Instant::now();
+    while !house.gateway.log().contains("keys_changed") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", house.gateway.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    assert_eq!(client.call(&house.token(), 1, "x").unwrap().0, 200);
+}
+
+// Mutants tried: no bound around the handshake with an upstream; the wait for a connection without it.
+#[test]
+fn opening_a_connection_to_an_upstream_has_an_end() {
+    // Takes connections and says nothing.
+    let (silent, upstream) = support::listen();
+    std::thread::spawn(move || silent.incoming().flatten().collect::<Vec<_>>());
+    let plan = Plan {
+        scheme: "https",
+        upstream: "connections = 1",
+        more: "[limits]\nconnect_ms_max = \"200ms\"\ntls_ms_max = \"1s\"",
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let (house, token) = (&house, house.token());
+    let took: Vec<(u16, u128)> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..3)
+            .map(|at| {
+                std::thread::sleep(Duration::from_millis(50));
+                let token = &token;
+                scope.spawn(move || {
+                    let config = house.client(VERSIONS[1], None);
+                    let mut client = Client::connect(house.address(), &config);
+                    client.shake().unwrap();
+                    let begun = Instant::now();
+                    let (status, _) = client.call(token, at, "x").unwrap();
+                    (status, begun.elapsed().as_millis())
+                })
+            })
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    // The first waits for its handshake; those behind it for the one connection, and then for a handshake:
+    // in all no longer than two connects and one handshake.
+    assert_eq!(took[0].0, 504, "{took:?}");
+    assert!((900..2_500).contains(&took[0].1), "{took:?}");
+    for (status, ms) in &took[1..] {
+        assert_eq!(*status, 503, "{took:?}");
+        assert!((1_300..2_900).contains(ms), "{took:?}");
+    }
+    house.gateway.wait_for_log("upstream-tls-timeout: upstream tools: ");
+}
+
+/// Writes records of its own behind what rustls wrote: an upstream as nobody builds it.
+struct Forger {
+    key: aws_lc_rs::aead::LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Forger {
+    /// Goes on with the keys under which `connection` writes.
+    fn of(connection: rustls::ServerConnection) -> Forger {
+        let secrets = connection.dangerous_extract_secrets().unwrap();
+        let (sequence, rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
+            panic!("TLS 1.3 with AES-256-GCM was chosen")
+        };
+        let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, key.as_ref());
+        let key = aws_lc_rs::aead::LessSafeKey::new(key.unwrap());
+        Forger { key, iv: iv.as_ref().try_into().unwrap(), sequence }
+    }
+
+    /// RFC 8446 §5.2: one record of this content type.
+    fn record(&mut self, content_type: u8, content: &[u8]) -> Vec<u8> {
+        let mut inner = [content, &[content_type]].concat();
+        let length = u16::try_from(inner.len() + 16).unwrap().to_be_bytes();
+        let head = [0x17, 3, 3, length[0], length[1]];
+        let mut nonce = self.iv;
+        for (byte, part) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= part;
+        }
+        self.sequence += 1;
+        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce);
+        let aad = aws_lc_rs::aead::Aad::from(head);
+        self.key.seal_in_place_append_tag(nonce, aad, &mut inner).unwrap();
+        [&head[..], &inner].concat()
+    }
+
+    /// RFC 8446 §4.6.1: a ticket.
+    fn ticket(&mut self) -> Vec<u8> {
+        let ticket = [7; 200];
+        let mut body = vec![0, 0, 14, 16, 1, 2, 3, 4, 1, 0, 0, ticket.len() as u8];
+        body.extend_from_slice(&ticket);
+        body.extend_from_slice(&[0, 0]);
+        let message = [&[4, 0, 0, body.len() as u8], &body[..]].concat();
+        self.record(22, &message)
+    }
+}
+
+/// An upstream that answers one call on each connection and then writes what `after` makes; counts its
+/// connections, and tells of each when that is written.
+fn forging_server(
+    issued: &Issued,
+    after: fn(&mut Forger) -> Vec<u8>,
+) -> (SocketAddr, std::sync::mpsc::Receiver<bool>) {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth();
+    let mut config = config.with_single_cert(issued.chain(), issued.private_key()).unwrap();
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    let config = Arc::new(config);
+    let (listener, address) = support::listen();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (config, tell) = (config.clone(), tell.clone());
+            std::thread::spawn(move || {
+                let connection = rustls::ServerConnection::new(config).unwrap();
+                let mut tls = rustls::StreamOwned::new(connection, stream);
+                let mut kept = Vec::new();
+                let head = support::read_head(&mut tls, &mut kept).ok()??;
+                let length = support::field(&head, "content-length")?.parse().ok()?;
+                support::read_up_to(&mut tls, &mut kept, length).ok()?;
+                let body = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                tls.write_all(answer.as_bytes()).and_then(|()| tls.flush()).ok()?;
+                let (connection, mut stream) = tls.into_parts();
+                let mut forger = Forger::of(connection);
+                // Behind the whole answer, so that the connection was kept.
+                std::thread::sleep(Duration::from_millis(200));
+                tell.send(stream.write_all(&after(&mut forger)).is_ok()).ok()?;
+                let mut rest = [0; 4096];
+                while stream.read(&mut rest).is_ok_and(|bytes| bytes > 0) {}
+                Some(())
+            });
+        }
+    });
+    (address, told)
+}
+
+// Mutants tried: a kept connection is listened to without end; half a record is nothing; what TLS says
+// is an answer (any byte makes it unfit).
+#[test]
+fn what_tls_says_on_a_kept_connection_is_taken_within_a_bound() {
+    let inside = Authority::new("inside");
+    let issued = inside.issue(&["tools.inside.test"], "tools", For::Server);
+    type After = fn(&mut Forger) -> Vec<u8>;
+    let cases: [(&str, After, bool); 6] = [
+        ("nothing", |_| Vec::new(), true),
+        ("two tickets", |forger| [forger.ticket(), forger.ticket()].concat(), true),
+        // More than is looked at in one go (four receives of 18 KiB).
+        ("tickets without end", |forger| (0..600).flat_map(|_| forger.ticket()).collect(), false),
+        ("a part of a record's head", |forger| forger.ticket()[..3].to_vec(), false),
+        ("a part of a record", |forger| forger.ticket()[..100].to_vec(), false),
+        ("an answer that nobody asked for", |forger| forger.record(23, b"HTTP/1.1 200 OK"), false),
+    ];
+    for (what, after, kept) in cases {
+        let (upstream, told) = forging_server(&issued, after);
+        let plan = Plan {
+            upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
+            scheme: "https",
+            more: "[limits]\nanswer_ms_max = \"1s\"",
+            ..Plan::default()
+        };
+        let house = House::build(upstream, &plan, |directory, _, _| {
+            std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+        });
+        let token = house.token();
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        assert_eq!(client.call(&token, 1, "x").unwrap().0, 200, "{what}");
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true), "{what}");
+        // The upstream reads no second call on a connection: on the kept one there is no answer.
+        let (status, body) = client.call(&token, 1, "x").unwrap();
+        assert_eq!(status, if kept { 504 } else { 200 }, "{what}: {body}");
+    }
 }

@@ -220,6 +220,24 @@ pub fn warnings(config: &Config) -> Vec<String> {
     pairs_of(config).filter_map(|files| ending(&files.certificate, now)).collect()
 }
 
+/// What tells one set of the system's authorities from another, whatever their order.
+fn trusted(system: &RootCertStore) -> [u8; 32] {
+    let mut each: Vec<[u8; 32]> = system
+        .roots
+        .iter()
+        .map(|root| {
+            let mut all = Sha256::new();
+            for part in [&root.subject, &root.subject_public_key_info] {
+                all.update((part.len() as u64).to_be_bytes());
+                all.update(part);
+            }
+            all.finalize().into()
+        })
+        .collect();
+    each.sort_unstable();
+    Sha256::digest(each.concat()).into()
+}
+
 fn digest(settings: &str, paths: &[&PathBuf]) -> [u8; 32] {
     let mut all = Sha256::new();
     all.update(settings);
@@ -289,7 +307,7 @@ impl Certificates {
                 },
             }
         }
-        let mut system = None;
+        let mut system: Option<(Arc<RootCertStore>, [u8; 32])> = None;
         let mut upstreams = BTreeMap::new();
         for upstream in config.upstreams.iter().filter(|upstream| upstream.url.secure) {
             let tls = upstream.tls.as_ref();
@@ -298,19 +316,24 @@ impl Certificates {
             if let Some(pair) = tls.and_then(|tls| tls.pair.as_ref()) {
                 paths.extend([&pair.certificate, &pair.key]);
             }
-            let digest = digest(&format!("{:?} {tls:?}", upstream.url), &paths);
+            // The system's authorities are many files: read only where they are needed, and then each
+            // time, for some may have been added or taken away.
+            let needs = tls.is_none_or(|tls| tls.ca.is_none());
+            let (system, of_system) = match needs {
+                true => system.get_or_insert_with(|| {
+                    let roots = open::system_roots().0;
+                    let told = trusted(&roots);
+                    (roots, told)
+                }),
+                false => &mut (Arc::new(RootCertStore::empty()), [0; 32]),
+            };
+            let digest = digest(&format!("{:?} {tls:?} {of_system:?}", upstream.url), &paths);
             let known = before.and_then(|before| before.upstreams.get(&upstream.name));
             if let Some(held) = known.filter(|held| held.digest == digest) {
                 upstreams.insert(upstream.name.clone(), held.clone());
                 continue;
             }
-            // The system's authorities are many files: read only where they are needed.
-            let needs = tls.is_none_or(|tls| tls.ca.is_none());
-            let system = match needs {
-                true => system.get_or_insert_with(|| open::system_roots().0).clone(),
-                false => Arc::new(RootCertStore::empty()),
-            };
-            match connector(upstream, &system) {
+            match connector(upstream, system) {
                 Ok(made) => {
                     upstreams.insert(upstream.name.clone(), Held { digest, value: Arc::new(made) });
                 }

@@ -61,11 +61,19 @@ pub struct IdentityProvider {
 impl IdentityProvider {
     /// Starts to serve on a free port; the threads end with the process.
     pub fn start() -> Self {
+        Self::start_as("http", Some)
+    }
+
+    /// The same; `open` says what is spoken on each connection.
+    pub fn start_as<S: Read + Write + 'static>(
+        scheme: &str,
+        open: impl Fn(TcpStream) -> Option<S> + Clone + Send + 'static,
+    ) -> Self {
         let mut seed = [0u8; 32];
         getrandom::fill(&mut seed).expect("randomness");
         let key = SigningKey::from_bytes(&seed);
         let (listener, address) = listen();
-        let issuer = format!("http://{address}");
+        let issuer = format!("{scheme}://{address}");
         let x = URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes());
         let keys = format!(
             r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"test-1","x":"{x}"}}]}}"#
@@ -75,8 +83,12 @@ impl IdentityProvider {
         );
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (keys, discovery) = (keys.clone(), discovery.clone());
-                thread::spawn(move || answer_documents(stream, &keys, &discovery));
+                let (keys, discovery, open) = (keys.clone(), discovery.clone(), open.clone());
+                thread::spawn(move || {
+                    if let Some(stream) = open(stream) {
+                        answer_documents(stream, &keys, &discovery);
+                    }
+                });
             }
         });
         Self { key, issuer }
@@ -97,7 +109,7 @@ impl IdentityProvider {
     }
 }
 
-fn answer_documents(mut stream: TcpStream, keys: &str, discovery: &str) {
+fn answer_documents(mut stream: impl Read + Write, keys: &str, discovery: &str) {
     let mut kept = Vec::new();
     while let Ok(Some(head)) = read_head(&mut stream, &mut kept) {
         let body = if find(&head, b" /jwks ").is_some() { keys } else { discovery };
@@ -105,7 +117,7 @@ fn answer_documents(mut stream: TcpStream, keys: &str, discovery: &str) {
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        if stream.write_all(answer.as_bytes()).is_err() {
+        if stream.write_all(answer.as_bytes()).and_then(|()| stream.flush()).is_err() {
             return;
         }
     }
@@ -244,6 +256,8 @@ pub struct Gateway {
     pub verifier: String,
     /// The program.
     pub binary: PathBuf,
+    /// What is set in its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -307,7 +321,14 @@ fingerprint_key = "{here}/fingerprint.key"
             issuer = provider.issuer,
         );
         std::fs::write(directory.join("stenograph.toml"), config).expect("config is written");
-        Self { directory: directory.into(), address, verifier, binary: binary.into(), child: None }
+        Self {
+            directory: directory.into(),
+            address,
+            verifier,
+            binary: binary.into(),
+            environment: Vec::new(),
+            child: None,
+        }
     }
 
     /// Scans with these rules instead of the built-in pack.
@@ -327,6 +348,7 @@ fingerprint_key = "{here}/fingerprint.key"
         let child = Command::new(&self.binary)
             .args(["serve", "--config"])
             .arg(self.directory.join("stenograph.toml"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("same file"))
             .stderr(file)
