@@ -319,7 +319,7 @@ fn many_events(count: u32) -> (String, usize) {
 // and "the event that crosses the bound goes out" (the whole payload is read).
 #[test]
 fn a_stream_over_its_bound_ends_behind_the_same_event_at_any_cut() {
-    let (stream, event_bytes) = many_events(30);
+    let (stream, event_bytes) = many_events(20);
     for spare in [0, 1, event_bytes / 2, event_bytes - 1] {
         let allowed = (12 * event_bytes + spare) as u64;
         let limits =
@@ -332,7 +332,7 @@ fn a_stream_over_its_bound_ends_behind_the_same_event_at_any_cut() {
             play_bytes(&mut stage, &asks, &served, (whole, 0), (whole, 0)),
             play_bytes(&mut stage, &asks, &served, (whole, 0), (in_bytes, 0)),
         ];
-        for at in (1..stream.len()).step_by(3) {
+        for at in (1..stream.len()).step_by(11) {
             plays.push(play_bytes(&mut stage, &asks, &served, (whole, 0), (in_two, at)));
         }
         let record = stage.record();
