@@ -95,6 +95,8 @@ if [ -z "$quick" ]; then
     step "demo" target/debug/stenograph demo
     step "end to end with the MCP SDKs" env STENOGRAPH_BIN="$root/target/debug/stenograph" \
         python3 tests/sdk/run.py
+    step "pages in a browser" env STENOGRAPH_BIN="$root/target/debug/stenograph" \
+        python3 tests/sdk/browser.py
     step "conformance, direct and through the gateway" \
         env STENOGRAPH_BIN="$root/target/debug/stenograph" python3 tests/conformance/run.py
 fi

@@ -119,11 +119,14 @@ setup_verifier() {
     cp "$wanted" "$stamp"
 }
 
-# What only the tests need: Python for the end-to-end runs, nginx to compare with, Node and the SDKs.
+# What only the tests need: Python for the end-to-end runs, nginx to compare with, a browser, Node and the
+# SDKs.
 setup_tests() {
     local wanted=(python3 python3-venv nginx-light)
     # Any npm will do: the Node that runs the SDKs comes through it.
     command -v npm > /dev/null || wanted+=(npm nodejs)
+    # Any Chromium will do, as tests/sdk/browser.py finds it.
+    command -v chromium chromium-browser google-chrome > /dev/null || wanted+=(chromium)
     debian_packages "${wanted[@]}"
     setup_cargo_deny
     if [ -f "$root/tests/sdk/setup.sh" ]; then
