@@ -9,8 +9,10 @@ import anyio
 import httpx
 import mcp.types as types
 from mcp import ClientSession, McpError
+from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientMetadata
 
 warnings.simplefilter("ignore")
 PLAN = json.load(sys.stdin)
@@ -34,6 +36,25 @@ class Memory:
 
     async def set_client_info(self, client):
         self.client = client
+
+
+REDIRECT = "http://127.0.0.1/callback"
+
+
+class Person:
+    """Goes where the SDK sends the person who uses it, at once, as a browser would."""
+
+    callback = None
+
+    async def go(self, url):
+        async with httpx.AsyncClient() as browser:
+            while not str(url).startswith(REDIRECT):
+                answer = await browser.get(url)
+                url = answer.next_request.url if answer.next_request else f"no way on: {answer.text}"
+            self.callback = dict(url.params)
+
+    async def come_back(self):
+        return self.callback["code"], self.callback["state"]
 
 
 def plain(value):
@@ -135,6 +156,15 @@ async def main():
         auth = ClientCredentialsOAuthProvider(
             server_url=PLAN["url"], storage=Memory(), client_id=PLAN["client_id"],
             client_secret=PLAN["client_secret"], issuer=PLAN["issuer"],
+        )
+    if PLAN.get("person"):
+        person = Person()
+        auth = OAuthClientProvider(
+            server_url=PLAN["url"], storage=Memory(), redirect_handler=person.go, callback_handler=person.come_back,
+            client_metadata=OAuthClientMetadata(
+                client_name=PLAN["person"], redirect_uris=[REDIRECT], token_endpoint_auth_method="none",
+                grant_types=["authorization_code", "refresh_token"], response_types=["code"],
+            ),
         )
     if PLAN.get("token"):
         headers["Authorization"] = f"Bearer {PLAN['token']}"

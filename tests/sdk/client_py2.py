@@ -1,8 +1,9 @@
 """Runs a list of steps with the Python SDK 2.x client and prints what came back, as JSON lines.
 
-Usage: client_py2.py < PLAN (JSON): {url, issuer, client_id, client_secret, token, era, steps}.
-With `client_id` the SDK finds the identity provider and fetches the token by itself; with `token`
-that one is sent; with neither, none. It judges nothing: run.py does.
+Usage: client_py2.py < PLAN (JSON): {url, issuer, client_id, client_secret, person, token, era, steps}.
+With `client_id` the SDK finds the identity provider and fetches the token by itself; with `person` it
+registers under that name and sends its person there first; with `token` that one is sent; else none.
+It judges nothing: run.py does.
 """
 
 import json
@@ -12,9 +13,11 @@ import warnings
 import anyio
 import httpx2
 import mcp_types as types
+from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 from mcp.shared.exceptions import MCPError
 
 warnings.simplefilter("ignore")
@@ -39,6 +42,25 @@ class Memory:
 
     async def set_client_info(self, client):
         self.client = client
+
+
+REDIRECT = "http://127.0.0.1/callback"
+
+
+class Person:
+    """Goes where the SDK sends the person who uses it, at once, as a browser would."""
+
+    callback = None
+
+    async def go(self, url):
+        async with httpx2.AsyncClient() as browser:
+            while not str(url).startswith(REDIRECT):
+                answer = await browser.get(url)
+                url = answer.next_request.url if answer.next_request else f"no way on: {answer.text}"
+            self.callback = dict(url.params)
+
+    async def come_back(self):
+        return AuthorizationCodeResult(**self.callback)
 
 
 def plain(value):
@@ -153,6 +175,15 @@ async def main():
         auth = ClientCredentialsOAuthProvider(
             server_url=PLAN["url"], storage=Memory(), client_id=PLAN["client_id"],
             client_secret=PLAN["client_secret"], issuer=PLAN["issuer"],
+        )
+    if PLAN.get("person"):
+        person = Person()
+        auth = OAuthClientProvider(
+            server_url=PLAN["url"], storage=Memory(), redirect_handler=person.go, callback_handler=person.come_back,
+            client_metadata=OAuthClientMetadata(
+                client_name=PLAN["person"], redirect_uris=[REDIRECT], token_endpoint_auth_method="none",
+                grant_types=["authorization_code", "refresh_token"], response_types=["code"],
+            ),
         )
     if PLAN.get("token"):
         headers["Authorization"] = f"Bearer {PLAN['token']}"

@@ -5,7 +5,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import {
   CreateMessageRequestSchema, ElicitRequestSchema, LoggingMessageNotificationSchema, ToolListChangedNotificationSchema,
 } from '@modelcontextprotocol/sdk/types.js';
-import { cause, plan, runAll, say, seen } from './steps.mjs';
+import { Person, cause, connect, plan, runAll, say, seen } from './steps.mjs';
 
 const client = new Client(
   { name: 'stenograph-ts1', version: '1.0' }, { capabilities: { sampling: {}, elicitation: {}, roots: {} } });
@@ -20,11 +20,11 @@ client.setRequestHandler(CreateMessageRequestSchema, () => {
 
 const authProvider = plan.client_id
   ? new ClientCredentialsProvider({ clientId: plan.client_id, clientSecret: plan.client_secret, expectedIssuer: plan.issuer })
-  : undefined;
+  : plan.person ? new Person() : undefined;
 const requestInit = plan.token ? { headers: { Authorization: `Bearer ${plan.token}` } } : undefined;
-const transport = new StreamableHTTPClientTransport(new URL(plan.url), { authProvider, requestInit });
+const open = () => new StreamableHTTPClientTransport(new URL(plan.url), { authProvider, requestInit });
 try {
-  await client.connect(transport);
+  const transport = await connect(client, open, authProvider);
   await runAll(client, transport.protocolVersion);
   if (transport.sessionId) await transport.terminateSession();
   await client.close();

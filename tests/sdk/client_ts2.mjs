@@ -1,6 +1,6 @@
 // Runs a list of steps with the TypeScript SDK 2.x client, either era; see steps.mjs.
 import { Client, ClientCredentialsProvider, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { cause, plan, runAll, say, seen } from './steps.mjs';
+import { Person, cause, connect, plan, runAll, say, seen } from './steps.mjs';
 
 const modern = plan.era === 'modern';
 const client = new Client(
@@ -19,9 +19,9 @@ client.setRequestHandler('sampling/createMessage', () => {
 
 const authProvider = plan.client_id
   ? new ClientCredentialsProvider({ clientId: plan.client_id, clientSecret: plan.client_secret, expectedIssuer: plan.issuer })
-  : undefined;
+  : plan.person ? new Person() : undefined;
 const requestInit = plan.token ? { headers: { Authorization: `Bearer ${plan.token}` } } : undefined;
-const transport = new StreamableHTTPClientTransport(new URL(plan.url), { authProvider, requestInit });
+const open = () => new StreamableHTTPClientTransport(new URL(plan.url), { authProvider, requestInit });
 
 async function listenAndGo(go) {
   if (!modern) return go();
@@ -32,7 +32,7 @@ async function listenAndGo(go) {
 }
 
 try {
-  await client.connect(transport);
+  const transport = await connect(client, open, authProvider);
   await runAll(client, client.getNegotiatedProtocolVersion(), listenAndGo);
   if (transport.sessionId) await transport.terminateSession();
   await client.close();

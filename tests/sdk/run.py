@@ -11,6 +11,7 @@ spelling, or a caller's token that reaches a server, is found in the bytes.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import random
@@ -46,6 +47,7 @@ INSPECTORS = {
 TOOLS = {"py": ("add", "wipe"), "ts": ("add", "wipe"), "everything": ("get-sum", "gzip-file-as-resource")}
 SERVERS = {"py": py_steps, "ts": ts_steps, "everything": everything_steps}
 VISIT_S = 4
+PERSON_S = 4
 VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28"}
 
 
@@ -106,8 +108,9 @@ class World:
         self.url = {name: f"http://127.0.0.1:{self.to_gateway.port}/{name}" for name in self.ports}
 
     def start_idp(self):
-        plan = {"port": 0, "clients": self.clients, "resources": list(self.url.values())}
-        idp = self.start("idp", [NODE, "idp.mjs", json.dumps(plan)])
+        person = {"id": "person", "groups": ["engineering"], "alg": "ES256", "ttl_s": PERSON_S}
+        plan = {"port": 0, "clients": self.clients, "resources": list(self.url.values()), "person": person}
+        self.idp = idp = self.start("idp", [NODE, "idp.mjs", json.dumps(plan)])
         self.issuer = idp.wait_for(r"ready (\S+)")[1]
 
     def token(self, client, server):
@@ -303,6 +306,57 @@ def inspectors(world, checks, only):
             code, out, err = inspect("--method", "tools/call", "--tool-name", hidden)
             # The older one asks the gateway; the newer one looks into the list first.
             checks.check(f"{label}: tool not granted", code != 0 and ("31001" in err or "tool_not_found" in err), out[:200] + err[-300:])
+
+
+def persons(world, checks):
+    """Each SDK goes the whole way by itself: from the 401 to the metadata, to the identity provider, which
+    registers it and asks its person, by code and PKCE to a token, and by refresh to the next one."""
+    url = world.url["py"]
+    steps = [
+        {"name": "tools", "do": "tools"},
+        {"name": "before", "do": "call", "tool": "echo", "arguments": {"text": "early"}},
+        {"name": "sleep", "do": "sleep", "ms": (PERSON_S + 1) * 1000},
+        {"name": "after", "do": "call", "tool": "echo", "arguments": {"text": "late"}},
+        {"name": "denied", "do": "call", "tool": "wipe", "arguments": {}},
+    ]
+    runs = {f"person, {client}, {era}": (program, era) for client, (program, eras) in CLIENTS.items() for era in eras}
+    mark = world.to_gateway.mark()
+
+    def run(label):
+        program, era = runs[label]
+        return run_client(program, {"url": url, "era": era, "person": label, "steps": steps})
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        told = dict(zip(runs, pool.map(run, runs)))
+    events = [(word, json.loads(rest)) for word, rest in re.findall(r"(?m)^(registered|authorized|granted) (.*)$", world.idp.text())]
+    for label, (_, era) in runs.items():
+        by_name = {line["step"]: line for line in told[label]}
+
+        def said(step):
+            return json.dumps(by_name.get(step, {}).get("result", {}).get("content"))
+
+        version = by_name.get("connect", {}).get("result", {}).get("version")
+        checks.check(f"{label}: speaks {VERSIONS[era]}", version == VERSIONS[era], told[label][:2])
+        checks.check(f"{label}: is answered", "early" in said("before"), by_name.get("before"))
+        checks.check(f"{label}: and after the token's end, with a fresh one", "late" in said("after"), by_name.get("after"))
+        denied = by_name.get("denied", {}).get("error", {})
+        checks.check(f"{label}: what the person may not is refused", denied.get("code") == -31001, by_name.get("denied"))
+        clients = {event["client"] for word, event in events if word == "registered" and event["name"] == label}
+        own = [(word, event) for word, event in events if event["client"] in clients and word != "registered"]
+        checks.check(f"{label}: registered once", len(clients) == 1, clients)
+        checks.check(f"{label}: asked for a code for this resource, with PKCE",
+                     [event["challenge"] for word, event in own if word == "authorized"] == ["S256"]
+                     and all(event["resource"] == url for word, event in own), own)
+        grants = [event["grant"] for word, event in own if word == "granted"]
+        checks.check(f"{label}: got tokens for the code and for the refresh",
+                     grants[:1] == ["authorization_code"] and set(grants[1:]) == {"refresh_token"}
+                     and own and any(event.get("verified") for _, event in own), own)
+    asked = b"".join(world.to_gateway.since(mark, "up"))
+    found = asked.count(b"GET /.well-known/oauth-protected-resource/py HTTP/1.1")
+    checks.check("persons: each found the way by the gateway's metadata", found >= len(runs), found)
+    listed = world.command("sessions", "--record", world.directory / "record", "--json")
+    subjects = [json.loads(line)["subject"] for line in listed.stdout.splitlines()]
+    checks.check("persons: the record names the person", "person" in subjects, subjects)
 
 
 def who_calls(world, checks):
@@ -546,6 +600,7 @@ def main():
             suites(world, checks, asked.only, control=False)
             inspectors(world, checks, asked.only)
             if not asked.only:
+                persons(world, checks)
                 who_calls(world, checks)
                 hostile.framing(world, checks)
                 hostile.refusals(world, checks)

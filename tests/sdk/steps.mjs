@@ -8,6 +8,61 @@ export const seen = { logs: [], changed: 0, elicited: 0, sampled: 0 };
 export const say = (line) => console.log(JSON.stringify(line));
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
+// What stands between an SDK's OAuth client and the person who uses it: registration and tokens are
+// kept in memory, and where the SDK sends the person is gone to at once, as a browser would.
+export class Person {
+  redirectUrl = 'http://127.0.0.1/callback';
+  clientMetadata = {
+    client_name: plan.person, redirect_uris: [this.redirectUrl], grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'], token_endpoint_auth_method: 'none',
+    // This provider gives no code for no scope; the Python SDK takes these from its metadata.
+    scope: 'openid offline_access',
+  };
+  clientInformation() { return this.client; }
+  saveClientInformation(client) { this.client = client; }
+  tokens() { return this.kept; }
+  saveTokens(tokens) { this.kept = tokens; }
+  saveCodeVerifier(verifier) { this.verifier = verifier; }
+  codeVerifier() { return this.verifier; }
+  saveDiscoveryState(state) { this.discovered = state; }
+  discoveryState() { return this.discovered; }
+
+  async redirectToAuthorization(url) {
+    // Name and path make a cookie.
+    const cookies = new Map();
+    for (let at = new URL(url); ;) {
+      const own = [...cookies.values()].filter(({ path }) => at.pathname.startsWith(path));
+      const answer = await fetch(at, { redirect: 'manual', headers: { cookie: own.map(({ pair }) => pair).join('; ') } });
+      for (const line of answer.headers.getSetCookie()) {
+        const [pair, ...rest] = line.split(/; */);
+        const words = Object.fromEntries(rest.map((word) => word.split('=')));
+        const key = `${pair.split('=')[0]} ${words.path}`;
+        if (new Date(words.expires) < Date.now()) cookies.delete(key);
+        else cookies.set(key, { pair, path: words.path ?? '/' });
+      }
+      const next = answer.headers.get('location');
+      if (!next) throw new Error(`no way on from ${at}: ${answer.status} ${await answer.text()}`);
+      at = new URL(next, at);
+      if (at.href.startsWith(this.redirectUrl)) {
+        this.callback = at.searchParams;
+        return;
+      }
+    }
+  }
+}
+
+// Connects; with a person, by way of the identity provider when the first try says so.
+export async function connect(client, transport, provider) {
+  try {
+    await client.connect(transport());
+  } catch (error) {
+    if (!(provider instanceof Person) || !provider.callback) throw error;
+    await transport().finishAuth(client.v1 ? provider.callback.get('code') : provider.callback);
+    await client.connect(transport());
+  }
+  return client.transport;
+}
+
 export function cause(error) {
   return { type: error.constructor.name, message: String(error.message), code: error.code, data: error.data, status: error.status };
 }
