@@ -8,6 +8,7 @@ have run, and chromium be there (tests/setup.sh). One line per check; the last l
 A page of an origin that the gateway lets in speaks MCP with `fetch` and with the TypeScript SDK; pages
 of other origins, and one whose name is made to mean the gateway's address (DNS rebinding), try to. What
 they can read is what they tell; what reached gateway and server is seen in the bytes on both wires.
+Checked against the mutants: Host is not looked at; any origin is let in; no field is exposed to pages.
 """
 
 import argparse
