@@ -118,8 +118,8 @@ impl Worker {
     }
 
     /// How far the record is.
-    pub fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// A number for a new connection.
@@ -255,7 +255,7 @@ impl Worker {
     }
 
     /// Counts something for the record that becomes no entry of its own.
-    fn count(&self, source: std::net::SocketAddr, reason: &'static str) {
+    pub(super) fn count(&self, source: std::net::SocketAddr, reason: &'static str) {
         let now = self.now();
         let env = &mut *self.env.borrow_mut();
         let limits = &env.snapshot.settings.limits;
@@ -420,11 +420,7 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
                     drop((stream, guard));
                     continue;
                 }
-                let worker = worker.clone();
-                tokio_uring::spawn(async move {
-                    client::serve(worker, stream, source, listener).await;
-                    drop(guard);
-                });
+                client::serve(worker.clone(), stream, source, listener, guard);
             }
             // Out of descriptors, or a connection that was gone before it was taken: a short pause
             // keeps a full table from becoming a busy loop.
@@ -439,7 +435,7 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
 }
 
 /// Counts a connection as open until it is dropped.
-struct Open {
+pub(super) struct Open {
     shared: Arc<Shared>,
     worker: Rc<Worker>,
 }

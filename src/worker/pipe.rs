@@ -7,16 +7,19 @@
 //! (tickets, key updates, alerts) goes out by the same hand.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::sync::Mutex;
 use tokio_uring::net::TcpStream;
 
-use super::receive::{readable, receive};
+use super::receive::{Received, Receiving, readable};
 use super::send::send;
 use super::socket;
 use super::tls::session::Session;
@@ -27,9 +30,9 @@ use crate::limits::TLS_RECORD_BYTES;
 /// 2048 bytes of expansion in TLS 1.2, RFC 5246 §6.2.3) with its header.
 const CIPHERTEXT_BYTES: usize = TLS_RECORD_BYTES + 2048 + 5;
 
-/// Plaintext that is encrypted before any of it is sent. Bound: a large answer is not held a second
-/// time as ciphertext.
-const ENCRYPT_BYTES: usize = 4 * TLS_RECORD_BYTES;
+/// Plaintext that is encrypted before any of it is sent. Bound: of a large answer that the peer does not
+/// read no more than a record is held a second time, as ciphertext.
+const ENCRYPT_BYTES: usize = TLS_RECORD_BYTES;
 
 /// What a record has beyond its plaintext, at most: header, nonce or type, tag.
 const OVERHEAD_BYTES: usize = 64;
@@ -72,6 +75,25 @@ pub struct Pipe {
     tls: Option<Box<Tls>>,
 }
 
+/// A receive that is under way.
+pub enum Arriving {
+    /// Of bytes.
+    Plain(Receiving),
+    /// Of records, to be decrypted.
+    Secured(Pin<Box<dyn Future<Output = Received>>>),
+}
+
+impl Future for Arriving {
+    type Output = Received;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Received> {
+        match &mut *self {
+            Arriving::Plain(receiving) => Pin::new(receiving).poll(context),
+            Arriving::Secured(receiving) => receiving.as_mut().poll(context),
+        }
+    }
+}
+
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
@@ -106,15 +128,16 @@ impl Pipe {
 
     /// Waits until plaintext has arrived and gives it behind what `into` holds: its count, 0 at the
     /// peer's end, and the buffer.
-    pub async fn receive(self: Rc<Pipe>, into: Receive) -> (io::Result<usize>, BytesMut) {
-        match &self.tls {
-            None => receive(self.stream.clone(), into).await,
+    pub fn receive(self: Rc<Pipe>, into: Receive) -> Arriving {
+        match self.tls {
+            None => Arriving::Plain(Receiving::new(self.stream.clone(), into)),
             // Boxed: plain connections keep no room for it while they wait.
-            Some(tls) => Box::pin(self.receive_secured(tls, into)).await,
+            Some(_) => Arriving::Secured(Box::pin(self.receive_secured(into))),
         }
     }
 
-    async fn receive_secured(&self, tls: &Tls, into: Receive) -> (io::Result<usize>, BytesMut) {
+    async fn receive_secured(self: Rc<Pipe>, into: Receive) -> Received {
+        let tls = self.tls.as_deref().expect("only called under TLS");
         let early = std::mem::take(&mut *tls.early.borrow_mut());
         if !early.is_empty() {
             let mut buffer = into.room();

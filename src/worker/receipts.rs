@@ -63,10 +63,9 @@ impl Receipts {
 
 /// Listens to the writer for all connections of the worker.
 pub async fn listen(worker: Rc<Worker>) {
-    let progress = worker.progress();
     loop {
         worker.signals().recorded.notified().await;
-        worker.receipts().wake(&progress);
+        worker.receipts().wake(worker.progress());
     }
 }
 

@@ -62,7 +62,7 @@ impl Key {
 }
 
 struct Pool {
-    key: Key,
+    key: Rc<Key>,
     idle: Vec<Kept>,
     open: usize,
     waiting: VecDeque<oneshot::Sender<Slot>>,
@@ -71,14 +71,21 @@ struct Pool {
 /// The right to have one counted connection; given back when dropped.
 struct Slot {
     pools: Rc<Pools>,
-    key: Key,
+    /// Shared with the pool: every connection that waits for an answer has one.
+    key: Rc<Key>,
     armed: bool,
+}
+
+/// Where a call stands that wants a connection.
+enum Place {
+    Free(Slot),
+    Queue(oneshot::Receiver<Slot>),
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.armed {
-            self.pools.give_back(self.key);
+            self.pools.give_back(&self.key);
         }
     }
 }
@@ -121,13 +128,13 @@ impl Pools {
         Rc::new(Pools { pools: RefCell::default(), counters })
     }
 
-    fn with<T>(&self, key: Key, work: impl FnOnce(&mut Pool) -> T) -> T {
+    fn with<T>(&self, key: &Key, work: impl FnOnce(&mut Pool) -> T) -> T {
         let mut pools = self.pools.borrow_mut();
-        let at = match pools.iter().position(|pool| pool.key == key) {
+        let at = match pools.iter().position(|pool| *pool.key == *key) {
             Some(at) => at,
             None => {
                 let (idle, waiting) = (Vec::new(), VecDeque::new());
-                pools.push(Pool { key, idle, open: 0, waiting });
+                pools.push(Pool { key: Rc::new(*key), idle, open: 0, waiting });
                 pools.len() - 1
             }
         };
@@ -153,8 +160,8 @@ impl Pools {
             return Ok(Upstream { pipe, secured, name, slot: None, open });
         }
         let key = Key::of(route);
-        let slot = self.slot(key, cap, limits).await?;
-        while let Some(kept) = self.with(key, |pool| pool.idle.pop()) {
+        let slot = self.slot(&key, cap, limits).await?;
+        while let Some(kept) = self.with(&key, |pool| pool.idle.pop()) {
             let idle_max = Duration::from_millis(limits.upstream_idle_ms_max);
             let Kept { pipe, secured, since, open } = kept;
             if since.elapsed() < idle_max && pipe.is_quiet() {
@@ -167,30 +174,31 @@ impl Pools {
         Ok(Upstream { pipe, secured, name, slot: Some(slot), open: Open::new(&self.counters) })
     }
 
-    async fn slot(self: &Rc<Pools>, key: Key, cap: usize, limits: &Limits) -> Result<Slot, Fault> {
+    async fn slot(self: &Rc<Pools>, key: &Key, cap: usize, limits: &Limits) -> Result<Slot, Fault> {
         let receiver = {
             let taken = self.with(key, |pool| {
                 if pool.open < cap {
                     pool.open += 1;
-                    return Ok(None);
+                    let key = pool.key.clone();
+                    return Ok(Place::Free(Slot { pools: self.clone(), key, armed: true }));
                 }
                 if pool.waiting.len() as u64 >= limits.upstream_queue_max {
                     return Err(Fault::UpstreamBusy);
                 }
                 let (sender, receiver) = oneshot::channel();
                 pool.waiting.push_back(sender);
-                Ok(Some(receiver))
+                Ok(Place::Queue(receiver))
             })?;
             match taken {
-                None => return Ok(Slot { pools: self.clone(), key, armed: true }),
-                Some(receiver) => receiver,
+                Place::Free(slot) => return Ok(slot),
+                Place::Queue(receiver) => receiver,
             }
         };
         receiver.await.map_err(|_| Fault::UpstreamBusy)
     }
 
     /// A slot is free: the next in the queue gets it, or it is gone.
-    fn give_back(self: &Rc<Pools>, key: Key) {
+    fn give_back(self: &Rc<Pools>, key: &Rc<Key>) {
         loop {
             let next = self.with(key, |pool| {
                 let next = pool.waiting.pop_front();
@@ -200,7 +208,7 @@ impl Pools {
                 next
             });
             let Some(sender) = next else { return };
-            let slot = Slot { pools: self.clone(), key, armed: true };
+            let slot = Slot { pools: self.clone(), key: key.clone(), armed: true };
             match sender.send(slot) {
                 Ok(()) => return,
                 // Gave up waiting: the next one. The slot is not given back twice.
@@ -214,7 +222,7 @@ impl Pools {
         let Upstream { pipe, secured, slot, open, .. } = upstream;
         match slot {
             Some(slot) if reusable => {
-                self.with(slot.key, |pool| {
+                self.with(&slot.key, |pool| {
                     pool.idle.push(Kept { pipe, secured, since: Instant::now(), open });
                 });
                 drop(slot);
