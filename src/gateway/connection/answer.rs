@@ -36,7 +36,7 @@ impl Connection {
         let Link::Open { rx: Some(rx), ended, .. } = &mut self.link else { return false };
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         let limits = &exchange.settings.limits;
-        match head::read_response(rx, limits, exchange.http, &mut self.answer_fields) {
+        match head::read_response(rx, limits, exchange.http, &mut exchange.answer_fields) {
             Read::Done { value, used } if (100..200).contains(&value.status) => {
                 exchange.interims += 1;
                 if value.status == 101 || exchange.interims > INTERIMS_MAX {
@@ -77,7 +77,7 @@ impl Connection {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
         exchange.upstream_bytes += head.len() as u64;
         exchange.answer_head = head;
-        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        let (head_in, findings) = answer_head_record(exchange, turn);
         count_findings(&findings, turn);
         let mut verdict = Verdict::new(Direction::Response, Decision::Allowed);
         verdict.reason = Some("interim-not-relayed");
@@ -102,12 +102,12 @@ impl Connection {
         exchange.upstream_keeps = answer.keep_alive;
         let status = answer.status;
         exchange.coding = None;
-        if let Some(value) = self.answer_fields.get(head, Name::ContentEncoding)
+        if let Some(value) = exchange.answer_fields.get(head, Name::ContentEncoding)
             && !value.eq_ignore_ascii_case(b"identity")
         {
             exchange.coding = Coding::of(value);
             let events = |value| matches!(head::media(value), Media::EventStream);
-            let streams = self.answer_fields.get(head, Name::ContentType).is_some_and(events);
+            let streams = exchange.answer_fields.get(head, Name::ContentType).is_some_and(events);
             let decodes = |coding| exchange.route().decode.contains(&coding);
             // Why no streams: what was decoded could be released before the check at the end.
             if streams || !exchange.coding.is_some_and(decodes) {
@@ -119,13 +119,13 @@ impl Connection {
         if status == 401 || status == 407 || (300..400).contains(&status) {
             return Err(UpstreamFault::Status(status));
         }
-        if let Some(session) = self.answer_fields.get(head, Name::McpSessionId)
+        if let Some(session) = exchange.answer_fields.get(head, Name::McpSessionId)
             && exchange.era != Some(Era::Modern)
         {
             exchange.upstream_session = Some(session.to_vec());
         }
         exchange.status = Some(status);
-        let media = self.answer_fields.get(head, Name::ContentType).map(head::media);
+        let media = exchange.answer_fields.get(head, Name::ContentType).map(head::media);
         let settings = exchange.settings.clone();
         let limits = &settings.limits;
         match media {
@@ -261,7 +261,7 @@ impl Connection {
         let keeps = exchange.upstream_keeps;
         let status = exchange.status.unwrap_or(502);
         let media =
-            self.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
+            exchange.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
         let body = match decoded(exchange, body) {
             Ok(body) => body,
             Err(fault) => {
@@ -312,7 +312,7 @@ impl Connection {
         }
         // Why first: where it cannot be written, the refusal tells the head that came.
         let head = answer_head(exchange, status, None, Some(0), turn.env.draining)?;
-        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        let (head_in, findings) = answer_head_record(exchange, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.answered = true;
@@ -364,8 +364,7 @@ impl Connection {
                     Some(judgement.bytes.len()),
                     turn.env.draining,
                 )?;
-                let (head_in, mut findings) =
-                    answer_head_record(exchange, &self.answer_fields, turn);
+                let (head_in, mut findings) = answer_head_record(exchange, turn);
                 findings.extend(judgement.findings);
                 count_findings(&findings, turn);
                 exchange.answering = true;
@@ -387,7 +386,7 @@ impl Connection {
                 let body = (*judgement.bytes).clone();
                 // What came is the encoded body: that is the original, whatever was masked in its text.
                 let original = match exchange.coded.take() {
-                    Some((_, coded)) => coded,
+                    Some(coded) => coded.1,
                     None => judgement.original,
                 };
                 let entry = Exchange::body(entry, body, original);
@@ -398,8 +397,8 @@ impl Connection {
                 Ok(())
             }
             Outcome::Blocked { findings, masked, mut original, .. } => {
-                if let Some((_, coded)) = &mut exchange.coded {
-                    original = coded.take();
+                if let Some(coded) = &mut exchange.coded {
+                    original = coded.1.take();
                 }
                 self.refuse_with(Fault::AnswerBlocked, Some((masked, original)), findings, turn);
                 Ok(())
@@ -560,7 +559,7 @@ fn decoded(exchange: &mut Exchange, body: BytesMut) -> Result<BytesMut, Fault> {
     let mut reserve = |bytes| memory.grow_to(held + bytes);
     match coding::decode(coding, &body, &settings.limits, &mut reserve) {
         Ok(text) => {
-            exchange.coded = Some((body.len(), exchange.sealed_copy(&body)));
+            exchange.coded = Some(Box::new((body.len(), exchange.sealed_copy(&body))));
             Ok(text)
         }
         Err(fault) => {
@@ -617,11 +616,11 @@ pub(super) fn mask_of(exchange: &Exchange) -> guard::Mask {
 /// The recorded copy of the upstream's head: credentials filled, the rest scanned and filled.
 pub(super) fn answer_head_record(
     exchange: &mut Exchange,
-    fields: &head::Fields,
     turn: &mut Turn<'_>,
 ) -> (Bytes, Vec<crate::types::Finding>) {
     let mut head = std::mem::take(&mut exchange.answer_head);
     if !head.is_empty() {
+        let fields = std::mem::take(&mut exchange.answer_fields);
         // Why: a cookie or a token of the server opens the server, whoever reads it in the record.
         let secret: Vec<_> = fields
             .iter(&head)

@@ -17,7 +17,7 @@ use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
 use crate::wire::body::Chunks;
 use crate::wire::coding::Coding;
-use crate::wire::head::{self, Accepts, Method};
+use crate::wire::head::{self, Accepts, Fields, Method};
 use crate::wire::mcp;
 
 /// The call as it was judged: kept until the exchange ends, so that a change of grants can judge it
@@ -26,6 +26,9 @@ pub(super) struct Call {
     pub(super) message: mcp::Message,
     pub(super) bytes: Bytes,
 }
+
+/// Bytes that go nowhere: how many, and themselves where they are sealed. Boxed: most exchanges have none.
+type Aside = Box<(usize, Option<Original>)>;
 
 /// What the kernel says of a connection that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +58,9 @@ pub(super) struct Exchange {
     /// Its credentials are filled, and no rule finds anything in it.
     pub(super) head_clean: Option<bool>,
     /// The head of the upstream's answer, until it is recorded. Why apart: the places of its fields
-    /// are known by `answer_fields`, those of `head` by `fields`.
+    /// are known by `answer_fields`, those of `head` by `fields` of the connection.
     pub(super) answer_head: BytesMut,
+    pub(super) answer_fields: Fields,
     pub(super) route: Option<usize>,
     pub(super) caller: Option<Caller>,
     /// The caller's token, where it is sealed and no entry has it yet.
@@ -111,9 +115,9 @@ pub(super) struct Exchange {
     /// Coding in which the body of the answer comes.
     pub(super) coding: Option<Coding>,
     /// The body of the answer as it came, where it was decoded: how long, and itself where it is sealed.
-    pub(super) coded: Option<(usize, Option<Original>)>,
+    pub(super) coded: Option<Aside>,
     /// What came and goes nowhere, until an entry tells it: how much, and itself where it is sealed.
-    pub(super) kept_back: Option<(usize, Option<Original>)>,
+    pub(super) kept_back: Option<Aside>,
     pub(super) client_bytes: u64,
     pub(super) upstream_bytes: u64,
     /// Interim answers of the upstream so far.
@@ -207,10 +211,10 @@ impl Exchange {
         verdict.policy = Some(&self.settings.policy_id);
         verdict.status = self.status;
         verdict.coded = match (self.coding, &self.coded) {
-            (Some(coding), Some((bytes, _))) => Some((coding.as_str(), *bytes)),
+            (Some(coding), Some(coded)) => Some((coding.as_str(), coded.0)),
             _ => None,
         };
-        verdict.kept_back_bytes = self.kept_back.as_ref().map(|(bytes, _)| *bytes);
+        verdict.kept_back_bytes = self.kept_back.as_ref().map(|kept| kept.0);
         // Why: what the request entry of this exchange says is not said again in its answers.
         if self.asked && direction == Direction::Response {
             return verdict;
@@ -253,7 +257,7 @@ impl Exchange {
             sent_ns: self.sent_ns,
             handed: &self.handed,
             chunks: ChunksText::of(Some(&self.chunks)),
-            kept_back_bytes: self.kept_back.as_ref().map(|(bytes, _)| *bytes),
+            kept_back_bytes: self.kept_back.as_ref().map(|kept| kept.0),
             unacknowledged_bytes: match self.unacknowledged {
                 Measure::Got(bytes) => bytes,
                 Measure::Not | Measure::Asked => None,
@@ -272,8 +276,9 @@ impl Exchange {
             return;
         }
         // Where these are the text of an encoded body, that body is what came.
-        let coded = self.coded.as_mut().map(|(bytes, copy)| (*bytes, copy.take()));
-        self.kept_back = Some(coded.unwrap_or_else(|| (bytes.len(), self.sealed_copy(bytes))));
+        let coded = self.coded.as_mut().map(|coded| (coded.0, coded.1.take()));
+        let aside = coded.unwrap_or_else(|| (bytes.len(), self.sealed_copy(bytes)));
+        self.kept_back = Some(Box::new(aside));
     }
 
     /// What is sealed of bytes that go nowhere.
@@ -284,7 +289,7 @@ impl Exchange {
 
     /// The entry with what was kept back. To be called behind the verdict, which says how much it is.
     pub(super) fn with_kept_back(&mut self, entry: Entry) -> Entry {
-        match self.kept_back.take() {
+        match self.kept_back.take().map(|kept| *kept) {
             Some((_, Some(bytes))) => entry.original(PartKind::Original, bytes),
             _ => entry,
         }

@@ -32,7 +32,8 @@ const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable"
 pub(super) struct Life {
     opened: Now,
     local: Option<SocketAddr>,
-    proxy: Option<SocketAddr>,
+    /// Boxed: most have none.
+    proxy: Option<Box<SocketAddr>>,
     /// What protects it.
     secured: Option<Box<Protection>>,
     truncated: bool,
@@ -45,7 +46,7 @@ pub(super) struct Life {
     pub(super) received_bytes: u64,
     pub(super) sent_bytes: u64,
     discarded_bytes: u64,
-    why: Why,
+    why: &'static Why,
 }
 
 /// TLS on the connection, in the forms in which entries tell it.
@@ -70,7 +71,7 @@ impl Life {
             received_bytes: 0,
             sent_bytes: 0,
             discarded_bytes: 0,
-            why: OPEN,
+            why: &OPEN,
         }
     }
 
@@ -109,7 +110,7 @@ impl Connection {
 
     /// The same connection, which came through this proxy.
     pub fn through(mut self, proxy: Option<SocketAddr>) -> Connection {
-        self.life.proxy = proxy;
+        self.life.proxy = proxy.map(Box::new);
         self
     }
 
@@ -126,10 +127,10 @@ impl Connection {
     }
 
     fn connected(&self, over: Option<Over>) -> bytes::Bytes {
-        let Life { opened, local, proxy, .. } = self.life;
+        let Life { opened, local, .. } = self.life;
         let connected = Connected {
             source: &self.source_text,
-            proxy,
+            proxy: self.life.proxy.as_deref().copied(),
             local,
             opened: time(opened.utc_ns),
             opened_mono_ns: opened.mono_ns,
@@ -159,12 +160,12 @@ impl Connection {
         let recorder =
             self.exchange.as_ref().is_some_and(|one| one.outcome == "recorder-unavailable");
         self.life.why = match self.phase {
-            _ if recorder => RECORDER,
-            _ if self.client_broken => BROKEN,
-            Phase::Linger { .. } => ANSWERED,
-            _ if self.client_ended => ENDED,
-            _ if turn.env.draining => DRAINING,
-            _ => IDLE,
+            _ if recorder => &RECORDER,
+            _ if self.client_broken => &BROKEN,
+            Phase::Linger { .. } => &ANSWERED,
+            _ if self.client_ended => &ENDED,
+            _ if turn.env.draining => &DRAINING,
+            _ => &IDLE,
         };
     }
 
@@ -173,7 +174,7 @@ impl Connection {
     pub fn farewell(&self, unacknowledged: Option<u64>, now: Now, env: &mut Env) -> Option<Entry> {
         if !self.life.told {
             let limits = &env.snapshot.settings.limits;
-            env.refusals.count(self.source.ip(), self.life.why.1, now, limits);
+            env.refusals.count(self.source, self.life.why.1, now, limits);
             return None;
         }
         // Why: our FIN takes a number behind the last byte, so while anything is unacknowledged it is.
@@ -196,6 +197,6 @@ impl Connection {
     /// The last entry could not be handed over in time: it is counted.
     pub fn farewell_lost(&self, now: Now, env: &mut Env) {
         let limits = &env.snapshot.settings.limits;
-        env.refusals.count(self.source.ip(), "disconnect-not-recorded", now, limits);
+        env.refusals.count(self.source, "disconnect-not-recorded", now, limits);
     }
 }

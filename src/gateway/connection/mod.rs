@@ -48,7 +48,7 @@ mod stream;
 mod upstream_head;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
@@ -162,8 +162,10 @@ enum Phase {
         received_before: u64,
         deadline_ns: u64,
     },
+    /// `request` is what the record has released and the upstream has not got.
     Forward {
         deadline_ns: u64,
+        request: Option<Released<Judged<Payload>>>,
     },
     AnswerHead {
         deadline_ns: u64,
@@ -200,8 +202,8 @@ enum Link {
 
 /// One client connection.
 pub struct Connection {
-    source: SocketAddr,
-    source_text: String,
+    source: IpAddr,
+    source_text: Box<str>,
     listener: u16,
     /// What arrived and is not taken yet. `None` while the kernel fills it; that is only so when
     /// nothing in it could be acted on.
@@ -209,7 +211,6 @@ pub struct Connection {
     /// A receive is under way, into `rx` or into a buffer of its own.
     receiving: bool,
     fields: Fields,
-    answer_fields: Fields,
     phase: Phase,
     exchange: Option<Box<Exchange>>,
     link: Link,
@@ -220,7 +221,6 @@ pub struct Connection {
     to_client_ordinals: Vec<(u32, u64)>,
     /// The same of what the kernel is taking.
     sending_ordinals: Vec<(u32, u64)>,
-    to_upstream: Option<Released<Judged<Payload>>>,
     sending_since_ns: Option<u64>,
     sending_bytes: u64,
     /// The first bytes of the exchange's answer wait in `to_client`.
@@ -248,13 +248,12 @@ impl Connection {
     /// A connection from `source`, accepted by listener `listener` at `now`.
     pub fn new(source: SocketAddr, listener: u16, now: Now) -> Connection {
         Connection {
-            source,
-            source_text: source.to_string(),
+            source: source.ip(),
+            source_text: source.to_string().into(),
             listener,
             rx: Some(BytesMut::new()),
             receiving: false,
             fields: Fields::new(),
-            answer_fields: Fields::new(),
             phase: Phase::Head,
             exchange: None,
             link: Link::None,
@@ -263,7 +262,6 @@ impl Connection {
             to_client: Vec::new(),
             to_client_ordinals: Vec::new(),
             sending_ordinals: Vec::new(),
-            to_upstream: None,
             sending_since_ns: None,
             sending_bytes: 0,
             begins: false,
@@ -313,7 +311,7 @@ impl Connection {
             }
             Phase::Stream { deadline_ns, until_ns, .. } => Some(*deadline_ns.min(until_ns)),
             Phase::Keys { deadline_ns, .. }
-            | Phase::Forward { deadline_ns }
+            | Phase::Forward { deadline_ns, .. }
             | Phase::AnswerHead { deadline_ns }
             | Phase::AnswerBody { deadline_ns, .. }
             | Phase::Linger { deadline_ns, .. } => Some(*deadline_ns),
@@ -354,7 +352,6 @@ impl Connection {
 
     fn invariants(&self) {
         debug_assert!(self.exchange.is_some() || matches!(self.link, Link::None));
-        debug_assert!(self.to_upstream.is_none() || self.exchange.is_some());
         debug_assert!(
             self.exchange.is_some()
                 || matches!(self.phase, Phase::Head | Phase::Linger { .. } | Phase::Closed)
@@ -412,7 +409,6 @@ impl Connection {
             Event::UpstreamRefused(fault) => {
                 if matches!(self.link, Link::Asked) {
                     self.link = Link::None;
-                    self.to_upstream = None;
                     self.refuse(fault, turn);
                 }
             }
@@ -604,7 +600,7 @@ impl Connection {
             {
                 self.refuse(Fault::BodyTooSlow { least: limits.body_rate_bytes_min }, turn);
             }
-            Phase::Forward { deadline_ns } if now_ns >= *deadline_ns => {
+            Phase::Forward { deadline_ns, .. } if now_ns >= *deadline_ns => {
                 if matches!(self.link, Link::Asked) {
                     self.drop_link(false, turn);
                     self.refuse(Fault::UpstreamBusy, turn);
@@ -755,7 +751,6 @@ impl Connection {
         self.to_client_ordinals = Vec::new();
         self.sending_ordinals = Vec::new();
         self.fields = Fields::new();
-        self.answer_fields = Fields::new();
     }
 
     /// Starts the reads that the state allows.
@@ -824,7 +819,9 @@ impl Connection {
             }
         };
         self.link = Link::None;
-        self.to_upstream = None;
+        if let Phase::Forward { request, .. } = &mut self.phase {
+            *request = None;
+        }
         turn.out.push(Action::DropUpstream { reusable });
     }
 

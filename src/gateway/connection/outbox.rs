@@ -112,7 +112,7 @@ impl Connection {
     /// Submits what waits, releases what is recorded, starts to send what is released. True when
     /// anything moved, so that the phase can look again.
     pub(super) fn pump(&mut self, turn: &mut Turn<'_>) -> bool {
-        let before = (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some());
+        let before = (self.unsubmitted.len(), self.held.len(), self.has_request());
         while let Some(Emission { entry, out }) = self.unsubmitted.pop_front() {
             let (level, ordinal) = (entry.level, entry.ordinal);
             match turn.env.recorder.submit(entry) {
@@ -142,7 +142,12 @@ impl Connection {
                         self.to_client_ordinals.push((ordinal, bytes));
                         self.to_client.push(ToClient::Payload(released));
                     }
-                    Side::Upstream => self.to_upstream = Some(released),
+                    Side::Upstream => {
+                        // Whatever ended the exchange meanwhile, nobody asks for it then.
+                        if let Phase::Forward { request, .. } = &mut self.phase {
+                            *request = Some(released);
+                        }
+                    }
                 },
                 Err(held) => {
                     self.held.push_front(HeldOut { side, ordinal, bytes, held });
@@ -164,7 +169,12 @@ impl Connection {
                 exchange.begun = true;
             }
         }
-        before != (self.unsubmitted.len(), self.held.len(), self.to_upstream.is_some())
+        before != (self.unsubmitted.len(), self.held.len(), self.has_request())
+    }
+
+    /// The request may leave and has not.
+    fn has_request(&self) -> bool {
+        matches!(self.phase, Phase::Forward { request: Some(_), .. })
     }
 
     /// No entry may be as large as this one, now or later: what it would have released stays inside, and a
@@ -285,7 +295,7 @@ fn take_back(exchange: &mut Exchange, entry: &Entry) {
     let token = entry.originals.iter().find(|original| original.kind == PartKind::Token);
     exchange.token = token.map(|original| original.bytes.clone());
     let body = entry.parts.iter().find(|part| part.kind == PartKind::Body);
-    exchange.kept_back = body.map(|part| (part.bytes.len(), None));
+    exchange.kept_back = body.map(|part| Box::new((part.bytes.len(), None)));
 }
 
 const UNAVAILABLE_HEAD: &str = "HTTP/1.1 503 Service Unavailable\r\nStenograph-Exchange: ";

@@ -44,13 +44,13 @@ impl Connection {
             self.keep_back_partial();
         }
         self.drop_link(false, turn);
-        let source = self.source.ip();
+        let source = self.source;
         let behind = self.body_is_behind_us();
         let Some(exchange) = &mut self.exchange else { return };
         let (head_in, head_findings) = if exchange.answer_head.is_empty() {
             record_head(exchange, &self.fields, turn)
         } else {
-            answer_head_record(exchange, &self.answer_fields, turn)
+            answer_head_record(exchange, turn)
         };
         findings.extend(head_findings);
         count_findings(&findings, turn);
@@ -219,7 +219,7 @@ impl Connection {
         outcome: &'static str,
         turn: &mut Turn<'_>,
     ) {
-        let source = self.source.ip();
+        let source = self.source;
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
         exchange.status = Some(status);
         exchange.outcome = outcome;

@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
 use crate::wire::body::{Chunks, Decoder, Step};
-use crate::wire::head::{self, Framing, Media, Method, Name};
+use crate::wire::head::{self, Fields, Framing, Media, Method, Name};
 use crate::wire::json::Text;
 use crate::wire::mcp::{self, Class, TargetKind};
 
@@ -60,6 +60,7 @@ impl Connection {
             head,
             head_clean: None,
             answer_head: BytesMut::new(),
+            answer_fields: Fields::new(),
             route: None,
             caller: None,
             token: None,
@@ -658,13 +659,14 @@ impl Connection {
         let limits = &turn.env.settings().limits;
         // Bound: the record has its own deadline; this one is for the queue before the upstream.
         let wait_ms = limits.recorder_ms_max + limits.connect_ms_max;
-        self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(wait_ms) };
+        self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(wait_ms), request: None };
         self.emit(emission, turn);
     }
 
     /// The record has the request: get a connection, then send.
     pub(super) fn step_forward(&mut self, turn: &mut Turn<'_>) -> bool {
-        if self.to_upstream.is_none() {
+        let Phase::Forward { deadline_ns, request } = &mut self.phase else { return false };
+        if request.is_none() {
             return false;
         }
         let exchange = self.exchange.as_mut().expect("a request belongs to an exchange");
@@ -674,7 +676,7 @@ impl Connection {
                 let limits = &exchange.settings.limits;
                 let tls_ms = exchange.route().tls.as_ref().map_or(0, |_| limits.tls_ms_max);
                 let wait_ms = 2 * limits.connect_ms_max + tls_ms;
-                self.phase = Phase::Forward { deadline_ns: turn.now.after_ms(wait_ms) };
+                *deadline_ns = turn.now.after_ms(wait_ms);
                 turn.out.push(Action::OpenUpstream {
                     route: exchange.route.expect("the path was matched") as u16,
                     stream: exchange.http == Method::Get,
@@ -683,7 +685,7 @@ impl Connection {
             }
             Link::Asked => false,
             Link::Open { sending, .. } => {
-                let payload = self.to_upstream.take().expect("it was there a line ago");
+                let payload = request.take().expect("it was there a line ago");
                 *sending = true;
                 exchange.forwarded = true;
                 turn.out.push(Action::SendUpstream(payload));

@@ -39,7 +39,7 @@ impl Connection {
         // Why first: where it cannot be written, the refusal tells the head that came.
         let head = answer_head(exchange, 200, Some("text/event-stream"), None, turn.env.draining)
             .map_err(|_| UpstreamFault::Handle)?;
-        let (head_in, findings) = answer_head_record(exchange, &self.answer_fields, turn);
+        let (head_in, findings) = answer_head_record(exchange, turn);
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.streaming = true;
@@ -49,7 +49,6 @@ impl Connection {
         }
         // Both heads are recorded.
         self.fields = Fields::new();
-        self.answer_fields = Fields::new();
         let mut verdict =
             exchange.verdict(Direction::Response, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;
