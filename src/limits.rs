@@ -146,9 +146,10 @@ limits! {
     /// TLS handshake, from accept or connect to its end. A caller far away needs two or three round
     /// trips (nginx 60 s, HAProxy none of its own, Envoy 15 s); who needs longer holds memory.
     tls_ms_max: Milliseconds = 5_000, least 100;
-    /// Bytes that a peer may send in one TLS handshake: a chain of certificates with large keys has
-    /// 8 KiB; rustls itself takes messages of up to 64 KiB.
-    tls_handshake_bytes_max: Bytes = 64 * KIB, least 4 * KIB;
+    /// Bytes that a peer may send in one TLS handshake, held before anybody is authenticated: a hello has
+    /// 2 KiB with its key shares and 4 KiB with a ticket, and four certificates with RSA keys of 4096 bits
+    /// have 8 KiB. By default mbedTLS takes messages of 16 KiB, too; rustls itself takes 64 KiB.
+    tls_handshake_bytes_max: Bytes = 16 * KIB, least 4 * KIB;
     /// From the first byte of a head to its end.
     head_ms_max: Milliseconds = 10_000, least 100;
     /// From the head to the end of the body.
@@ -260,10 +261,12 @@ impl Limits {
     /// the writer (it holds the same memory, so this term counts only what is no longer in flight),
     /// what each connection may hold ahead of its exchange and for TLS, and the views of each worker.
     pub fn memory_bytes_max(&self, workers: u64) -> u64 {
-        // In the worst case each connection holds a head or what is pipelined behind the exchange, and a
-        // receive buffer towards the upstream.
+        // In the worst case each connection holds a head or what is pipelined behind the exchange, a
+        // receive buffer towards the upstream, and under TLS a record that the caller does not read. One
+        // whose handshake is not over holds less, and nothing else.
         let ahead = self.head_bytes_max.max(self.pipelined_bytes_max);
-        let connection = ahead + (RECEIVE_BYTES + TLS_CONNECTION_BYTES) as u64;
+        let tls = TLS_CONNECTION_BYTES + TLS_RECORD_BYTES;
+        let connection = ahead + (RECEIVE_BYTES + tls) as u64;
         self.inflight_bytes_max
             + self.recorder_queue_bytes_max
             + self.connections_max * connection
@@ -302,6 +305,6 @@ mod tests {
 
     #[test]
     fn the_memory_sum_is_what_tuning_says() {
-        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1230);
+        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1417);
     }
 }

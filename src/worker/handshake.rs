@@ -36,15 +36,22 @@ pub struct Refused {
     pub fault: TlsFault,
     /// In the words of the TLS library, where it said anything.
     pub why: Option<String>,
+    /// The peer ended the connection without having sent a byte: it only looked whether the port is open.
+    looked: bool,
 }
 
 impl Refused {
     fn new(fault: TlsFault) -> Refused {
-        Refused { fault, why: None }
+        Refused { fault, why: None, looked: false }
+    }
+
+    /// The peer ended after so many bytes.
+    fn ended(received: u64) -> Refused {
+        Refused { looked: received == 0, ..Refused::new(TlsFault::Ended) }
     }
 
     fn because(error: &rustls::Error) -> Refused {
-        Refused { fault: why::fault(error), why: Some(error.to_string()) }
+        Refused { why: Some(error.to_string()), ..Refused::new(why::fault(error)) }
     }
 }
 
@@ -69,7 +76,7 @@ async fn shake(
         if !session.is_handshaking() {
             return Ok(early);
         }
-        readable(stream).await.map_err(|_| Refused::new(TlsFault::Ended))?;
+        readable(stream).await.map_err(|_| Refused::ended(received))?;
         let taken = with_ciphertext(stream, |ciphertext| {
             let first = received == 0;
             received += ciphertext.len() as u64;
@@ -84,7 +91,7 @@ async fn shake(
         match taken {
             Ok(Some(result)) => result?,
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(None) | Err(_) => return Err(Refused::new(TlsFault::Ended)),
+            Ok(None) | Err(_) => return Err(Refused::ended(received)),
         }
     }
 }
@@ -153,7 +160,10 @@ pub async fn accept(
     match result {
         Ok(secured) => Some(secured),
         Err(refused) => {
-            if let Some(refused) = refused {
+            // Health checks do so all day.
+            if refused.as_ref().is_some_and(|refused| refused.looked) {
+                worker.count(source, "connection-client-ended");
+            } else if let Some(refused) = refused {
                 worker.tell_handshake(source, &refused);
                 linger(stream, &limits).await;
             }

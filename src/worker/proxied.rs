@@ -54,7 +54,10 @@ pub async fn take(
         Ok(Proxied::Own) => Some(Taken { source: peer, proxy: None }),
         Ok(Proxied::Caller { source, .. }) => Some(Taken { source, proxy: Some(peer) }),
         // A proxy that looks whether the port is open.
-        Err(ProxyFault { rule: ProxyRule::Ended, at: 0 }) => None,
+        Err(ProxyFault { rule: ProxyRule::Ended, at: 0 }) => {
+            worker.count(peer, "connection-client-ended");
+            None
+        }
         Err(fault) => {
             worker.tell_refused(peer, Fault::Proxy(fault), &fault.to_string());
             socket::shutdown(&**stream, Shutdown::Both);

@@ -34,6 +34,11 @@ pub fn marks(bytes: &[u8], prefix: &str, into: &mut impl Extend<String>) {
     }
 }
 
+/// A number from the environment.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
 /// A listener on a free port of the loopback.
 pub fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");

@@ -2,8 +2,8 @@
 //!
 //! Why the buffered interface of rustls and not the unbuffered one: in rustls 0.23 only the former
 //! exports keying material, and the record binds a connection to its channel by that. Its buffers are
-//! emptied at each call: ciphertext that is no whole record yet (16 KiB at most, 64 KiB in a
-//! handshake) is all that stays.
+//! emptied at each call: ciphertext that is no whole record yet (16 KiB at most, in a handshake
+//! `tls_handshake_bytes_max`) is all that stays.
 
 use std::io::{self, BufRead as _, Write as _};
 use std::sync::Arc;
