@@ -79,10 +79,11 @@ fn scan(c: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::from_parameter("byte scans alone"), |b| {
+            let mut marks = detect::Marks::default();
             b.iter(|| {
                 let mut count = 0;
                 for message in &all {
-                    detect::scan(message, |_| {
+                    detect::scan(message, &mut marks, |_| {
                         count += 1;
                         true
                     });

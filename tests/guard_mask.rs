@@ -34,7 +34,8 @@ fn secrets(judge: &mut Judge, text: &str) -> Vec<String> {
 }
 
 // Mutants: views end after the first level; `to_raw` without the walk of the ends; a span that is not
-// widened to whole escapes; `fill` that writes one byte more.
+// widened to whole escapes; `fill` that writes one byte more; `%` begins no unit; U+00AD is seen; three
+// bytes for the margin around units; the way back by the escapes of JSON alone.
 #[test]
 fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
     let mut guard = Judge::builtin();
@@ -46,7 +47,7 @@ fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
         for text in &rule.tests_match {
             let secrets = secrets(&mut guard, text);
             assert!(!secrets.is_empty(), "{}: {text}", rule.id);
-            for hiding in Hiding::ALL {
+            for hiding in Hiding::all() {
                 for mask in [Mask::Fill, Mask::Label] {
                     let original = answer(text, hiding);
                     let place = format!("{} {hiding:?} {mask:?}: {text}", rule.id);
@@ -71,7 +72,7 @@ fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
             }
         }
     }
-    assert!(checked > 1500, "{checked}");
+    assert!(checked > 7000, "{checked}");
 }
 
 proptest! {
@@ -92,7 +93,8 @@ proptest! {
         let mut guard = Judge::builtin();
         let secrets = secrets(&mut guard, text);
         prop_assert!(!secrets.is_empty(), "{}: {text}", rule.id);
-        let hiding = *hiding.get(&Hiding::ALL);
+        let all = Hiding::all();
+        let hiding = *hiding.get(&all);
         let (bytes, _, edited) = passed(judge(&mut guard, &answer(&format!("{before}\n\n{text}\n\n{after}"), hiding), Direction::Response, Mask::Fill));
         prop_assert!(edited);
         let seen = reveal(&bytes, hiding);
@@ -211,7 +213,7 @@ fn known_values_are_found_exactly_whatever_they_hold() {
     ];
     let set = RuleSet::compile(&[], true, &secrets).unwrap();
     let mut guard = Judge::new(set, Engine::Hyperscan);
-    for hiding in Hiding::ALL {
+    for hiding in Hiding::all() {
         let text = "one correct \"horse\" \\quartery\n two plainvalue three";
         let original = answer(text, hiding);
         let (bytes, findings, edited) =

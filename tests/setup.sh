@@ -47,7 +47,7 @@ debian_packages() {
 # it, a linker and a C compiler for the crates that build C (zstd, aws-lc, mimalloc).
 setup_build() {
     debian_packages libhyperscan-dev pkg-config gcc g++ libc6-dev make ca-certificates
-    command -v cargo > /dev/null || die "cargo is missing: install a Rust toolchain (1.88 or newer)"
+    command -v cargo > /dev/null || die "cargo is missing: install a Rust toolchain (1.89 or newer)"
 }
 
 # What cargo's own tests need besides: python3 for system calls that no crate offers without unsafe code,

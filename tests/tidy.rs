@@ -35,6 +35,10 @@ const UNSAFE_REGISTER: &[(&str, &str)] = &[
         "src/record/hash.rs",
         "code for the SHA extensions is entered after the CPU was asked for them",
     ),
+    (
+        "src/guard/simd.rs",
+        "code for wide instructions is entered after the CPU was asked for them, and loads whole blocks",
+    ),
     ("src/worker/socket.rs", "tokio-uring gives its sockets out as raw descriptors only"),
     ("src/app/kernelclock.rs", "adjtimex has no safe wrapper that gives the stated errors"),
 ];

@@ -201,7 +201,7 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             out,
             "  context    {need} within {} bytes before: {}",
             rule.context_within,
-            rule.context.join(", ")
+            rule.context.names().join(", ")
         )?;
     }
     writeln!(out, "  pseudonym  {}", if rule.pseudonym { "shown in the mask" } else { "not shown" })

@@ -8,7 +8,7 @@ use regex_syntax::hir::Hir;
 
 use super::detect::Detector;
 use super::print::{self, PrintFault};
-use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault};
+use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault, Words};
 use super::validate::Validator;
 use crate::types::RuleAction;
 
@@ -146,7 +146,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         validators: source.validators.clone(),
         confirm: source.confirm.clone(),
         entropy_min: source.entropy_min,
-        context: source.context.clone(),
+        context: Words::new(&source.context),
         context_within: source.context_within,
         context_required: source.context_required,
         after: source.after.clone(),
@@ -175,7 +175,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         validators: vec![],
         confirm: vec![],
         entropy_min: 0.0,
-        context: vec![],
+        context: Words::default(),
         context_within: 0,
         context_required: false,
         after: vec![],

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
@@ -82,10 +84,32 @@ pub(super) fn near(rule: &Rule, text: &[u8], window: &Range<usize>) -> bool {
 /// Bound: text looked through for context words: the longest candidate and the longest context.
 const NEAR_BYTES_MAX: usize = 3 * CONTEXT_BYTES_MAX;
 
+/// Words looked for in lower case, each with what finds it fast.
+#[derive(Debug, Clone, Default)]
+pub struct Words(Vec<memmem::Finder<'static>>);
+
+impl Words {
+    /// Words in lower case.
+    pub fn new(words: &[String]) -> Words {
+        let finder = |word: &String| memmem::Finder::new(word.as_bytes()).into_owned();
+        Words(words.iter().map(finder).collect())
+    }
+
+    /// The words, for people.
+    pub fn names(&self) -> Vec<std::borrow::Cow<'_, str>> {
+        self.0.iter().map(|word| String::from_utf8_lossy(word.needle())).collect()
+    }
+
+    /// No words.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Whether one of `words` begins a word in `range` of `text` (a capital letter begins one too:
 /// `paymentCard`). A word of up to three letters must be the whole word. What stands around the range
 /// counts, so a longer range finds all that a shorter one does.
-fn has_word(text: &[u8], range: Range<usize>, words: &[String]) -> bool {
+fn has_word(text: &[u8], range: Range<usize>, words: &Words) -> bool {
     if words.is_empty() {
         return false;
     }
@@ -95,16 +119,20 @@ fn has_word(text: &[u8], range: Range<usize>, words: &[String]) -> bool {
     lower.copy_from_slice(&text[start..range.end]);
     lower.make_ascii_lowercase();
     let lower = &*lower;
-    words.iter().any(|word| {
-        memchr::memmem::find_iter(lower, word.as_bytes()).any(|at| {
+    words.0.iter().any(|word| {
+        word.find_iter(lower).any(|at| {
             let at = start + at;
+            let length = word.needle().len();
             let begins =
                 text[at].is_ascii_uppercase() || at == 0 || !text[at - 1].is_ascii_alphabetic();
-            let after = text.get(at + word.len());
-            begins && (word.len() > 3 || !after.is_some_and(u8::is_ascii_lowercase))
+            let after = text.get(at + length);
+            begins && (length > 3 || !after.is_some_and(u8::is_ascii_lowercase))
         })
     })
 }
+
+/// Bound: a label, in bytes.
+const LABEL_BYTES_MAX: usize = 32;
 
 /// The label directly before a value: `order_id` in `order_id": "` and in `order_id #`.
 fn label_before(before: &[u8]) -> Range<usize> {
@@ -114,7 +142,7 @@ fn label_before(before: &[u8]) -> Range<usize> {
     let length = rest
         .iter()
         .rev()
-        .take(32)
+        .take(LABEL_BYTES_MAX)
         .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
         .count();
     rest.len() - length..rest.len()
@@ -122,10 +150,14 @@ fn label_before(before: &[u8]) -> Range<usize> {
 
 /// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.
 fn label_says(label: &[u8], words: &[String]) -> bool {
-    let label = label.to_ascii_lowercase();
+    let mut lower = [0; LABEL_BYTES_MAX];
+    let lower = &mut lower[..label.len()];
+    lower.copy_from_slice(label);
+    lower.make_ascii_lowercase();
     words.iter().any(|word| match word.strip_prefix('=') {
-        Some(whole) => label == whole.as_bytes(),
-        None => memchr::memmem::find(&label, word.as_bytes()).is_some(),
+        Some(whole) => *lower == *whole.as_bytes(),
+        // A label is too short for a search to be worth its preparation.
+        None => lower.windows(word.len()).any(|part| part == word.as_bytes()),
     })
 }
 

@@ -8,6 +8,8 @@
 //!
 //! Bound: one candidate is at most 320 bytes, an address.
 
+use super::simd;
+
 /// What a rule can ask for instead of Hyperscan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detector {
@@ -139,139 +141,48 @@ fn in_userinfo(text: &[u8], start: usize) -> bool {
         .any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'"' | b'\'' | b'?'))
 }
 
-/// Bit masks of 64 bytes, one bit a byte.
-#[derive(Default, Clone, Copy)]
-struct Masks {
-    digit: u64,
-    upper: u64,
-    /// Letters, digits, `_`.
-    word: u64,
-    dot: u64,
-    at: u64,
-    plus: u64,
-}
-
-/// Class bits of every byte: what [`masks`] turns into one mask each.
-const DIGIT: u32 = 0;
-const UPPER: u32 = 1;
-const WORD: u32 = 2;
-const DOT: u32 = 3;
-const AT: u32 = 4;
-const PLUS: u32 = 5;
-
-/// Classes first, in a loop without branches that compilers turn into wide instructions; then one bit
-/// of eight bytes at a time is gathered by a multiplication.
-fn masks(block: &[u8; 64]) -> Masks {
-    let mut classes = [0u8; 64];
-    for (class, &byte) in classes.iter_mut().zip(block) {
-        let digit = u8::from(byte.wrapping_sub(b'0') < 10);
-        let upper = u8::from(byte.wrapping_sub(b'A') < 26);
-        let letter = u8::from((byte | 0x20).wrapping_sub(b'a') < 26);
-        let word = digit | letter | u8::from(byte == b'_');
-        *class = digit << DIGIT
-            | upper << UPPER
-            | word << WORD
-            | u8::from(byte == b'.') << DOT
-            | u8::from(byte == b'@') << AT
-            | u8::from(byte == b'+') << PLUS;
-    }
-    let mut out = Masks::default();
-    for (place, eight) in classes.chunks_exact(8).enumerate() {
-        let eight = u64::from_le_bytes(eight.try_into().expect("chunks of eight"));
-        // Byte i holds 0 or 1; the product has it at bit 56 + i.
-        let gather = |class: u32| {
-            ((eight >> class) & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
-                << (place * 8)
-        };
-        out.digit |= gather(DIGIT);
-        out.upper |= gather(UPPER);
-        out.word |= gather(WORD);
-        out.dot |= gather(DOT);
-        out.at |= gather(AT);
-        out.plus |= gather(PLUS);
-    }
-    out
-}
-
-/// The same, byte by byte: the twin in the tests.
-#[cfg(test)]
-fn masks_plain(block: &[u8; 64]) -> Masks {
-    let mut out = Masks::default();
-    for (place, &byte) in block.iter().enumerate() {
-        let bit = |yes: bool| u64::from(yes) << place;
-        out.digit |= bit(byte.is_ascii_digit());
-        out.upper |= bit(byte.is_ascii_uppercase());
-        out.word |= bit(is_word(byte));
-        out.dot |= bit(byte == b'.');
-        out.at |= bit(byte == b'@');
-        out.plus |= bit(byte == b'+');
-    }
-    out
-}
-
 /// Finds candidates in `text` and calls `found` for each, in order of the byte that named them.
-/// Stops early when `found` says false.
-pub fn scan(text: &[u8], mut found: impl FnMut(Candidate) -> bool) {
-    // Bits carried from one block to the next: the state of the last bytes.
-    let mut before = Masks::default();
-    let mut at = 0;
-    while at < text.len() {
-        let block = match text.get(at..at + 64) {
-            Some(block) => masks(block.try_into().expect("64 bytes")),
-            None => {
-                let mut padded = [0u8; 64];
-                padded[..text.len() - at].copy_from_slice(&text[at..]);
-                masks(&padded)
-            }
-        };
-        // Byte i of `prev(x, n)` tells of byte i - n.
-        let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
-        let digit1 = prev(block.digit, before.digit, 1);
-        // The third digit of a run whose first digit does not follow a letter.
-        let digit2 = prev(block.digit, before.digit, 2);
-        let digits_start = block.digit & digit1 & digit2 & !prev(block.word, before.word, 3);
-        // The first digit after a `+` that does not follow a letter.
-        let plus_start =
-            block.digit & prev(block.plus, before.plus, 1) & !prev(block.word, before.word, 2);
-        // The fourth byte of `AA99` at the start of a word, and of `AA 99`.
-        let codes = block.digit & digit1 & prev(block.upper, before.upper, 3);
-        let tight = codes & prev(block.upper, before.upper, 2) & !prev(block.word, before.word, 4);
-        let spaced = codes
-            & prev(block.upper, before.upper, 4)
-            & !prev(block.word, before.word, 2)
-            & !prev(block.word, before.word, 5);
-        // A digit after a dot after a digit.
-        let dotted =
-            block.digit & prev(block.dot, before.dot, 1) & prev(block.digit, before.digit, 2);
-
-        let mut marks = digits_start | plus_start | tight | spaced | dotted | block.at;
-        while marks != 0 {
-            let bit = marks.trailing_zeros();
+/// Stops early when `found` says false. `marks` is memory that is used again.
+pub fn scan(text: &[u8], marks: &mut Marks, mut found: impl FnMut(Candidate) -> bool) {
+    simd::marks(text, &mut marks.0);
+    for block in &marks.0 {
+        let mut any = block.any();
+        while any != 0 {
+            let bit = any.trailing_zeros();
             let mark = 1u64 << bit;
-            marks &= marks - 1;
-            let place = at + bit as usize;
+            any &= any - 1;
+            let place = block.at + bit as usize;
             // One byte can end two shapes: `AB 41` starts a code and a number.
             let named = [
-                (block.at & mark != 0).then(|| email_at(text, place)).flatten(),
-                (dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
-                (tight & mark != 0).then(|| iban_at(text, place - 3)).flatten(),
-                (tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
-                (spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
-                (plus_start & mark != 0).then(|| plus_at(text, place)).flatten(),
+                (block.email & mark != 0).then(|| email_at(text, place)).flatten(),
+                (block.dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
+                (block.tight & mark != 0).then(|| iban_at(text, place - 3)).flatten(),
+                (block.tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
+                (block.spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
+                (block.plus & mark != 0).then(|| plus_at(text, place)).flatten(),
             ];
             for candidate in named.into_iter().flatten() {
                 if !found(candidate) {
                     return;
                 }
             }
-            if digits_start & mark != 0 && !digits_at(text, place - 2, &mut found) {
+            let start = if block.nine & mark != 0 {
+                Some(place - 8)
+            } else if block.joint & mark != 0 {
+                group_before(text, place)
+            } else {
+                None
+            };
+            if start.is_some_and(|start| !digits_at(text, start, &mut found)) {
                 return;
             }
         }
-        before = block;
-        at += 64;
     }
 }
+
+/// Memory of [`scan`].
+#[derive(Debug, Default)]
+pub struct Marks(Vec<simd::Marks>);
 
 /// An account number at `from`: as many letters and digits as its country has, with single blanks
 /// between, and the right remainder.
@@ -381,6 +292,17 @@ fn plus_at(text: &[u8], place: usize) -> Option<Candidate> {
     (digits >= 9).then_some(Candidate { detector: Detector::Plus, from: place - 1, to: end })
 }
 
+/// Where the group of three or four digits starts that ends before the gap before `place`; a longer one
+/// begins no shape, nor does one that follows a letter.
+fn group_before(text: &[u8], place: usize) -> Option<usize> {
+    let end = place - if text[place - 2].is_ascii_digit() { 1 } else { 2 };
+    let from = end.saturating_sub(5);
+    let length = text[from..end].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let start = end - length;
+    let glued = start > 0 && is_word(text[start - 1]);
+    (matches!(length, 3 | 4) && !glued).then_some(start)
+}
+
 /// Most groups of digits that a shape has.
 const GROUPS_MAX: usize = 4;
 
@@ -430,11 +352,10 @@ fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn named(text: &str) -> Vec<(Detector, &str)> {
         let mut out = vec![];
-        scan(text.as_bytes(), |candidate| {
+        scan(text.as_bytes(), &mut Marks::default(), |candidate| {
             out.push((candidate.detector, &text[candidate.from..candidate.to]));
             true
         });
@@ -468,19 +389,5 @@ mod tests {
     #[test]
     fn ordinary_identifiers_are_not_named() {
         assert_eq!(named("2026-11-22T08:21:58Z v1.2.3 3.14 0x7fff a1b2c3 @types/node"), []);
-    }
-
-    proptest! {
-        // Mutant: `< 25` for the capital letters in `masks`.
-        #[test]
-        fn the_wide_masks_are_the_plain_ones(block in proptest::array::uniform32(any::<u8>()), half in any::<u8>()) {
-            let mut whole = [half; 64];
-            whole[7..39].copy_from_slice(&block);
-            let (wide, plain) = (masks(&whole), masks_plain(&whole));
-            prop_assert_eq!(
-                (wide.digit, wide.upper, wide.word, wide.dot, wide.at, wide.plus),
-                (plain.digit, plain.upper, plain.word, plain.dot, plain.at, plain.plus)
-            );
-        }
     }
 }

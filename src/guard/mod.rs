@@ -5,8 +5,8 @@
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
-//! | [`detect`], [`validate`], `people` | byte scans for texts without a fixed part; checksums |
-//! | [`views`], [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
+//! | [`detect`], `simd`, [`validate`], `people` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
+//! | [`views`], `units`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`mask`], [`judge`] | edits; verdicts |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
@@ -29,6 +29,8 @@ pub mod policy;
 pub mod print;
 pub mod rules;
 pub mod scan;
+mod simd;
+mod units;
 pub mod validate;
 pub mod views;
 

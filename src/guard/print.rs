@@ -12,6 +12,9 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 /// Repeats longer than this end the printed pattern: Hyperscan pays memory for every step.
 const REPEAT_MAX: u32 = 128;
+/// Repeats that can read more bytes than this end the printed pattern too: the shorter the texts that the
+/// engine matches, the less must be decoded around an escape ([`super::views`]).
+const REPEAT_BYTES_MAX: usize = 256;
 /// Minimum kept of the repeat that ends a printed pattern.
 const TAIL_MAX: u32 = 64;
 
@@ -49,6 +52,12 @@ pub fn print(hir: &Hir) -> Result<String, PrintFault> {
     let mut out = String::new();
     sequence(hir, &mut out, true);
     Ok(out)
+}
+
+/// Most bytes that a printed pattern matches; `None` for a text that is no pattern.
+pub fn length_max(printed: &str) -> Option<usize> {
+    let mut parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
+    parser.parse(printed).ok()?.properties().maximum_len()
 }
 
 fn check(hir: &Hir) -> Result<(), PrintFault> {
@@ -140,7 +149,8 @@ fn sequence(hir: &Hir, out: &mut String, tail: bool) -> bool {
 
 fn repeat(repetition: &Repetition, out: &mut String, tail: bool) -> bool {
     let max = repetition.max.unwrap_or(u32::MAX);
-    let long = max > REPEAT_MAX;
+    let each = repetition.sub.properties().maximum_len().unwrap_or(usize::MAX);
+    let long = max > REPEAT_MAX || each.saturating_mul(max as usize) > REPEAT_BYTES_MAX;
     let (low, high) = if long || tail {
         let low = repetition.min.min(TAIL_MAX);
         (low, low)

@@ -9,9 +9,11 @@ use aho_corasick::AhoCorasick;
 use regex_automata::meta;
 
 use super::compile::{compile_rule, known_rule};
+pub use super::context::Words;
 use super::detect::Detector;
 use super::hyperscan::{Database, EngineFault};
 use super::pack;
+use super::print;
 use super::validate::Validator;
 use crate::types::{Direction, RuleAction};
 
@@ -25,6 +27,10 @@ pub const KNOWN_PREFIX: &str = "secret:";
 pub const KNOWN_BYTES_MIN: usize = 6;
 /// Bound: text before a match in which context words are looked for, in bytes.
 pub const CONTEXT_BYTES_MAX: usize = 256;
+
+/// Bound: bytes on both sides of a match that decide whether it counts: the longest candidate of a byte
+/// scan (320), context words ([`CONTEXT_BYTES_MAX`]), labels and addresses (96).
+const NEAR_BYTES: usize = 320 + CONTEXT_BYTES_MAX + 96;
 
 /// What a rule looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +133,7 @@ pub struct Rule {
     /// Bits a byte of the secret, at least.
     pub entropy_min: f32,
     /// Words looked for before the match, lower case.
-    pub context: Vec<String>,
+    pub context: Words,
     /// How far before, in bytes.
     pub context_within: usize,
     /// Without a word there is no match.
@@ -188,6 +194,8 @@ pub struct RuleSet {
     pub(super) known: Option<(AhoCorasick, Vec<usize>)>,
     /// The byte scans some rule asks for.
     pub(super) detectors: Vec<(Detector, usize)>,
+    /// How far from an escape a match can reach for the engine to see it, in bytes.
+    pub(super) margin: usize,
     source_digest: [u8; 32],
 }
 
@@ -283,8 +291,15 @@ impl RuleSet {
                 _ => None,
             })
             .collect();
+        let longest = patterns
+            .iter()
+            .filter_map(|(_, printed)| print::length_max(printed))
+            .chain(secrets.iter().map(|(_, value)| value.len()))
+            .max()
+            .unwrap_or(0);
+        let margin = NEAR_BYTES + longest;
         let source_digest = digest.finalize().into();
-        Ok(Arc::new(RuleSet { rules, database, known, detectors, source_digest }))
+        Ok(Arc::new(RuleSet { rules, database, known, detectors, margin, source_digest }))
     }
 
     /// All rules in the order of their files; the index is the rule's number.

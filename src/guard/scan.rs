@@ -66,6 +66,7 @@ pub struct Scanner {
     fingerprint: Hmac<Sha256>,
     pub(super) views: Views,
     presence: Presence,
+    marks: detect::Marks,
     pub(super) hits: Vec<Hit>,
     places: Vec<(Span, Place)>,
     /// End of the last match of each rule, within one view.
@@ -116,6 +117,7 @@ impl Scanner {
                 .expect("HMAC takes a key of any length"),
             views: Views::new(),
             presence: Presence::new(count),
+            marks: detect::Marks::default(),
             hits: vec![],
             places: vec![],
             last_end: vec![0; count],
@@ -181,15 +183,12 @@ impl Scanner {
         self.rejected = 0;
         self.views.build(raw, kind == Kind::Json, self.levels_max, self.view_bytes_max)?;
         let rules = Arc::clone(&self.rules);
-        self.candidates(&rules, raw)?;
-        for view in 0..self.views.views().len() {
-            self.last_end.fill(0);
-            // Why taken out: the views lend their text while the scanner's other memory changes.
-            let views = std::mem::take(&mut self.views);
-            let done = self.search_view(&rules, views.text(raw, view), view, direction);
-            self.views = views;
-            done?;
-        }
+        self.presence.clear();
+        // Why taken out: the views lend their text while the scanner's other memory changes.
+        let mut views = std::mem::take(&mut self.views);
+        let done = self.search_all(&rules, &mut views, raw, direction);
+        self.views = views;
+        done?;
         if self.hits.is_empty() {
             return Ok(());
         }
@@ -201,19 +200,49 @@ impl Scanner {
         Ok(())
     }
 
-    /// Marks the rules whose pattern may match somewhere.
-    fn candidates(&mut self, rules: &RuleSet, raw: &[u8]) -> Result<(), GuardFault> {
-        self.presence.clear();
+    /// Searches the first level whole; deeper ones too when something may stand there.
+    fn search_all(
+        &mut self,
+        rules: &RuleSet,
+        views: &mut Views,
+        raw: &[u8],
+        direction: Direction,
+    ) -> Result<(), GuardFault> {
+        let first = views.text(raw, 0);
+        self.candidates(rules, first)?;
+        self.search_view(rules, first, 0, direction)?;
+        // A rule that is present may end far from where the engine saw it begin.
+        let mut deeper = !self.presence.is_empty();
+        let around = views.around(raw, rules.margin)?;
+        if around.is_empty() {
+            return Ok(());
+        }
+        if !deeper {
+            self.candidates(rules, around)?;
+            deeper = !self.presence.is_empty();
+        }
+        if !deeper {
+            let found = self.hits.len();
+            self.search_view(rules, around, 1, direction)?;
+            deeper = self.hits.len() > found;
+            self.hits.truncate(found);
+        }
+        if !deeper {
+            return Ok(());
+        }
+        views.deepen(raw)?;
+        self.candidates(rules, views.deeper())?;
+        for view in 1..views.views().len() {
+            self.search_view(rules, views.text(raw, view), view, direction)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the rules whose pattern may match in `text`, beside those that are marked already.
+    fn candidates(&mut self, rules: &RuleSet, text: &[u8]) -> Result<(), GuardFault> {
         match (&rules.database, &self.scratch) {
             (Some(database), Some(scratch)) => {
-                if self.views.raw_is_a_view() {
-                    database
-                        .scan(raw, scratch, &mut self.presence)
-                        .map_err(|_| GuardFault::Engine)?;
-                }
-                database
-                    .scan(self.views.decoded(), scratch, &mut self.presence)
-                    .map_err(|_| GuardFault::Engine)
+                database.scan(text, scratch, &mut self.presence).map_err(|_| GuardFault::Engine)
             }
             _ => {
                 (0..rules.rules().len()).for_each(|number| self.presence.set(number));
@@ -229,6 +258,7 @@ impl Scanner {
         view: usize,
         direction: Direction,
     ) -> Result<(), GuardFault> {
+        self.last_end.fill(0);
         let presence = std::mem::take(&mut self.presence);
         let mut done = Ok(());
         for number in presence.iter() {
@@ -246,7 +276,8 @@ impl Scanner {
         done?;
         if self.engine == Engine::Hyperscan && !rules.detectors.is_empty() {
             let mut done = Ok(());
-            detect::scan(text, |candidate| {
+            let mut marks = std::mem::take(&mut self.marks);
+            detect::scan(text, &mut marks, |candidate| {
                 for &(detector, number) in &rules.detectors {
                     if detector == candidate.detector {
                         let from = candidate.from.max(self.last_end[number]);
@@ -275,6 +306,7 @@ impl Scanner {
                 }
                 true
             });
+            self.marks = marks;
             done?;
         }
         if let Some((automaton, numbers)) = &rules.known {

@@ -2,17 +2,31 @@
 //!
 //! In valid JSON a backslash stands in strings only, so unescaping a whole message needs no parser:
 //! view 1 is the message unescaped, view 2 is view 1 unescaped (JSON inside JSON strings), and so on
-//! while an escape remains. All views lie in one buffer, separated, and are scanned once. A view is a
-//! copy for looking only; nothing is ever sent from it.
+//! while an escape remains. A view is a copy for looking only; nothing is ever sent from it.
+//!
+//! ```text
+//! build:   raw -> view 1, whole
+//! around:  view 1 -> what stands around its escapes, level by level, in one buffer: is anything there?
+//! deepen:  view 1 -> view 2 -> …, whole, only when something may be there
+//! ```
+//!
+//! Most messages have a few escapes below the first level that hide nothing: a path, an expression. A
+//! match that stands at a deeper level only has an escape in it or near it, so the neighbourhoods
+//! of the escapes say whether whole views are worth their time. Both ways see the same.
+//!
+//! The first level of JSON has its escapes only, exactly. Behind it nobody knows which coding a text is in: all
+//! codings that write characters as units ([`super::units`]) are taken off at once, level by level.
 //!
 //! No map is kept while decoding. When something matched, the few ends are walked back, level by
 //! level, over the text below ([`Views::to_raw`]): a start goes to the first byte of the escape or
 //! character that produced it, an end to one past the last, so no edit leaves half of either.
 //!
-//! The unit of decoding is [`unit()`]; other codings (hex, base64) would be further units over the same
-//! buffer. Bounds: levels, and bytes of all views together; beyond them the message is refused.
+//! Bounds: levels, and bytes of all views together; beyond them the message is refused.
 
 use std::ops::Range;
+
+use super::simd;
+use super::units::{self, Units};
 
 /// Between two views: no rule reads across it, because no secret holds it.
 const SEPARATOR: &[u8] = b"\n\x00\n";
@@ -36,96 +50,59 @@ pub enum ViewFault {
     TooLong,
 }
 
+/// Memory for text, used again; what was written once stays, so it is never cleared twice.
+#[derive(Debug, Default)]
+struct Buffer {
+    memory: Vec<u8>,
+    used: usize,
+}
+
+impl Buffer {
+    fn text(&self) -> &[u8] {
+        &self.memory[..self.used]
+    }
+
+    /// Makes room for what `bytes` unescape to.
+    fn reserve(&mut self, bytes: usize) {
+        let wanted = self.used + bytes + simd::BLOCK_BYTES + SEPARATOR.len();
+        if self.memory.len() < wanted {
+            self.memory.resize(wanted, 0);
+        }
+    }
+
+    /// Appends `from` decoded; the number of units in it.
+    fn decode(&mut self, from: &[u8], units: Units) -> usize {
+        self.reserve(from.len());
+        let to = &mut self.memory[self.used..];
+        let done = simd::unescape(from, to, units, |text, out| units.decode(text, out));
+        self.used += done.written;
+        done.units
+    }
+
+    /// The same from the buffer's own text.
+    fn decode_within(&mut self, below: Range<usize>, units: Units) -> usize {
+        self.reserve(below.len());
+        let (from, to) = self.memory.split_at_mut(self.used);
+        let done = simd::unescape(&from[below], to, units, |text, out| units.decode(text, out));
+        self.used += done.written;
+        done.units
+    }
+
+    fn separate(&mut self) {
+        self.reserve(0);
+        self.memory[self.used..self.used + SEPARATOR.len()].copy_from_slice(SEPARATOR);
+        self.used += SEPARATOR.len();
+    }
+}
+
 /// The views of one message, and their memory, which is used again.
 #[derive(Debug, Default)]
 pub struct Views {
-    buffer: Vec<u8>,
+    buffer: Buffer,
+    around: Buffer,
     views: Vec<View>,
-}
-
-/// What stands at one place of an encoded text: `len` bytes that decode to `out[..out_len]`.
-struct Unit {
-    len: usize,
-    out: [u8; 4],
-    out_len: usize,
-}
-
-impl Unit {
-    fn plain(byte: u8) -> Unit {
-        Unit { len: 1, out: [byte, 0, 0, 0], out_len: 1 }
-    }
-}
-
-fn hex4(digits: &[u8]) -> Option<u32> {
-    digits
-        .get(..4)?
-        .iter()
-        .try_fold(0, |value, &digit| Some(value << 4 | (digit as char).to_digit(16)?))
-}
-
-/// The unit at the start of `text`, which begins with a backslash. What is no escape of RFC 8259 §7
-/// stands for itself: deeper levels are guesses, and `\d` or `C:\Users` are no escapes.
-fn unit(text: &[u8]) -> Unit {
-    let short = |byte: u8| Unit { len: 2, out: [byte, 0, 0, 0], out_len: 1 };
-    match text.get(1) {
-        Some(&byte @ (b'"' | b'\\' | b'/')) => short(byte),
-        Some(b'b') => short(8),
-        Some(b'f') => short(12),
-        Some(b'n') => short(b'\n'),
-        Some(b'r') => short(b'\r'),
-        Some(b't') => short(b'\t'),
-        Some(b'u') => {
-            let Some(first) = hex4(&text[2..]) else { return Unit::plain(b'\\') };
-            let (value, len) = match first {
-                0xd800..=0xdbff => {
-                    let low = text
-                        .get(6..8)
-                        .filter(|start| start == b"\\u")
-                        .and_then(|_| hex4(&text[8..]));
-                    match low {
-                        Some(low @ 0xdc00..=0xdfff) => {
-                            (0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00), 12)
-                        }
-                        _ => (0xfffd, 6),
-                    }
-                }
-                value => (value, 6),
-            };
-            let mut out = [0; 4];
-            let out_len = char::from_u32(value).unwrap_or('\u{fffd}').encode_utf8(&mut out).len();
-            Unit { len, out, out_len }
-        }
-        _ => Unit::plain(b'\\'),
-    }
-}
-
-/// Unescapes `from` to the end of `to`; true when an escape was decoded.
-fn unescape(from: &[u8], to: &mut Vec<u8>) -> bool {
-    let mut changed = false;
-    let mut rest = from;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        to.extend_from_slice(&rest[..at]);
-        let unit = unit(&rest[at..]);
-        to.extend_from_slice(&unit.out[..unit.out_len]);
-        changed |= unit.len > 1;
-        rest = &rest[at + unit.len..];
-    }
-    to.extend_from_slice(rest);
-    changed
-}
-
-/// Whether an escape remains in `text` that decodes to a byte of content. A run of backslashes, or one
-/// before a quote, hides nothing: both stand for themselves at every level.
-fn hides_something(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'\\', text).any(|at| match text.get(at + 1) {
-        Some(b'b' | b'f' | b'n' | b'r' | b't' | b'/') => true,
-        Some(b'u') => hex4(&text[at + 2..]).is_some(),
-        _ => false,
-    })
-}
-
-fn has_escape(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'\\', text).any(|at| unit(&text[at..]).len > 1)
+    levels_max: u8,
+    bytes_max: u64,
 }
 
 impl Views {
@@ -134,8 +111,8 @@ impl Views {
         Views::default()
     }
 
-    /// Builds the views of `raw`. `json` says that the bytes are valid JSON: then the first level is
-    /// the unescaped text; otherwise the bytes themselves are a view too.
+    /// Builds the first view of `raw`. `json` says that the bytes are valid JSON: then it is the unescaped text at level 1;
+    /// otherwise the bytes themselves, at level 0.
     pub fn build(
         &mut self,
         raw: &[u8],
@@ -143,52 +120,90 @@ impl Views {
         levels_max: u64,
         bytes_max: u64,
     ) -> Result<(), ViewFault> {
-        self.buffer.clear();
+        self.buffer.used = 0;
         self.views.clear();
-        let escaped = memchr::memchr(b'\\', raw).is_some();
-        if !json || !escaped {
+        self.levels_max = levels_max.min(u8::MAX as u64) as u8;
+        self.bytes_max = bytes_max;
+        if !json || memchr::memchr(b'\\', raw).is_none() {
             self.views.push(View { level: u8::from(json), at: None });
-        }
-        if !escaped {
             return Ok(());
         }
-        let levels_max = levels_max.min(u8::MAX as u64) as u8;
-        for level in 1..=levels_max {
-            if (self.buffer.len() + raw.len()) as u64 > bytes_max {
-                return Err(ViewFault::TooLong);
-            }
-            let start = self.buffer.len();
-            if level == 1 {
-                if !unescape(raw, &mut self.buffer) {
-                    self.buffer.truncate(start);
-                    return Ok(());
-                }
-            } else {
-                let below = self.views.last().and_then(|view| view.at.clone()).unwrap_or(0..0);
-                if !has_escape(&self.buffer[below.clone()]) {
-                    return Ok(());
-                }
-                // The text below is copied out of the way of its own growth, piece by piece.
-                self.unescape_within(below);
-            }
-            let end = self.buffer.len();
-            self.views.push(View { level, at: Some(start..end) });
-            self.buffer.extend_from_slice(SEPARATOR);
+        if raw.len() as u64 > bytes_max {
+            return Err(ViewFault::TooLong);
         }
-        let last = self.views.last().and_then(|view| view.at.clone()).unwrap_or(0..0);
-        if hides_something(&self.buffer[last]) { Err(ViewFault::TooDeep) } else { Ok(()) }
+        self.buffer.decode(raw, Units::Json);
+        self.views.push(View { level: 1, at: Some(0..self.buffer.used) });
+        self.buffer.separate();
+        Ok(())
     }
 
-    fn unescape_within(&mut self, below: Range<usize>) {
-        let mut at = below.start;
-        self.buffer.reserve(below.len() + SEPARATOR.len());
-        while let Some(next) = memchr::memchr(b'\\', &self.buffer[at..below.end]) {
-            self.buffer.extend_from_within(at..at + next);
-            let unit = unit(&self.buffer[at + next..below.end]);
-            self.buffer.extend_from_slice(&unit.out[..unit.out_len]);
-            at += next + unit.len;
+    /// What stands within `margin` bytes of a unit at any deeper level, decoded; empty when there is none. It holds every
+    /// match up to `margin` bytes long that a deeper view has and the view below it has not. Fails where units
+    /// remain behind the last level.
+    pub fn around(&mut self, raw: &[u8], margin: usize) -> Result<&[u8], ViewFault> {
+        let Views { buffer, around, views, levels_max, bytes_max } = self;
+        around.used = 0;
+        let Some(View { mut level, at: first }) = views.first().cloned() else { return Ok(&[]) };
+        // Where the level below lies: in the raw bytes, in the buffer of whole views, then in this one.
+        let mut below: Option<Range<usize>> = None;
+        loop {
+            let (start, mut from) = (around.used, 0);
+            loop {
+                let (text, offset): (&[u8], usize) = match (&below, &first) {
+                    (Some(at), _) => (&around.memory[at.clone()], at.start),
+                    (None, Some(at)) => (&buffer.memory[at.clone()], at.start),
+                    (None, None) => (raw, 0),
+                };
+                if level >= *levels_max {
+                    return if units::hides_something(text) {
+                        Err(ViewFault::TooDeep)
+                    } else {
+                        Ok(around.text())
+                    };
+                }
+                let Some(window) = units_around(text, from, margin) else { break };
+                from = window.end;
+                if (around.used + window.len()) as u64 > *bytes_max {
+                    return Err(ViewFault::TooLong);
+                }
+                let window = offset + window.start..offset + window.end;
+                match (&below, &first) {
+                    (Some(_), _) => around.decode_within(window, Units::Any),
+                    (None, Some(_)) => around.decode(&buffer.memory[window], Units::Any),
+                    (None, None) => around.decode(&raw[window], Units::Any),
+                };
+                around.separate();
+            }
+            if around.used == start {
+                return Ok(around.text());
+            }
+            below = Some(start..around.used);
+            level += 1;
         }
-        self.buffer.extend_from_within(at..below.end);
+    }
+
+    /// Builds all deeper views whole.
+    pub fn deepen(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
+        loop {
+            let Some(View { level, at: below }) = self.views.last().cloned() else { return Ok(()) };
+            let text = below.as_ref().map_or(raw, |at| &self.buffer.memory[at.clone()]);
+            if units::next(text, 0).is_none() {
+                return Ok(());
+            }
+            if level >= self.levels_max {
+                return if units::hides_something(text) { Err(ViewFault::TooDeep) } else { Ok(()) };
+            }
+            if (self.buffer.used + text.len()) as u64 > self.bytes_max {
+                return Err(ViewFault::TooLong);
+            }
+            let start = self.buffer.used;
+            match below {
+                Some(below) => self.buffer.decode_within(below, Units::Any),
+                None => self.buffer.decode(raw, Units::Any),
+            };
+            self.views.push(View { level: level + 1, at: Some(start..self.buffer.used) });
+            self.buffer.separate();
+        }
     }
 
     /// The views, lowest level first.
@@ -200,18 +215,14 @@ impl Views {
     pub fn text<'a>(&'a self, raw: &'a [u8], number: usize) -> &'a [u8] {
         match &self.views[number].at {
             None => raw,
-            Some(at) => &self.buffer[at.clone()],
+            Some(at) => &self.buffer.memory[at.clone()],
         }
     }
 
-    /// All decoded views with their separators: what is scanned in one go beside the raw bytes.
-    pub fn decoded(&self) -> &[u8] {
-        &self.buffer
-    }
-
-    /// Whether the raw bytes are a view.
-    pub fn raw_is_a_view(&self) -> bool {
-        self.views.first().is_some_and(|view| view.at.is_none())
+    /// All views but the first with their separators: what is scanned in one go.
+    pub fn deeper(&self) -> &[u8] {
+        let first = self.views.first().and_then(|view| view.at.as_ref());
+        &self.buffer.text()[first.map_or(0, |at| at.end)..]
     }
 
     /// The text below view `number`: what it was decoded from.
@@ -223,18 +234,14 @@ impl Views {
     }
 
     /// Takes spans of view `number` back to spans of the raw bytes, in place. `spans` must be sorted by
-    /// start. Every span is widened to whole escapes and whole characters.
+    /// start. Every span is widened to whole units and whole characters.
     pub fn to_raw(&self, raw: &[u8], number: usize, spans: &mut [Range<usize>]) {
-        let mut number = number;
-        loop {
+        for number in (0..=number).rev() {
             if self.views[number].at.is_none() {
                 break;
             }
-            step_down(self.below(raw, number), spans);
-            match number.checked_sub(1) {
-                Some(below) => number = below,
-                None => break,
-            }
+            let units = if number == 0 { Units::Json } else { Units::Any };
+            step_down(self.below(raw, number), units, spans);
         }
         // Whole characters: an end inside one moves to its end.
         for span in spans {
@@ -254,14 +261,14 @@ fn is_continuation(byte: u8) -> bool {
 
 /// Takes spans of the unescaped text to spans of `below`, one walk for all. Starts ascend; ends need
 /// not, so they are walked as a list of their own.
-fn step_down(below: &[u8], spans: &mut [Range<usize>]) {
-    let mut walk = Walk::new(below);
+fn step_down(below: &[u8], units: Units, spans: &mut [Range<usize>]) {
+    let mut walk = Walk::new(below, units);
     for span in spans.iter_mut() {
         span.start = walk.unit_around(span.start).start;
     }
     let mut ends: Vec<usize> = (0..spans.len()).collect();
     ends.sort_unstable_by_key(|&place| spans[place].end);
-    let mut walk = Walk::new(below);
+    let mut walk = Walk::new(below, units);
     for place in ends {
         let end = spans[place].end;
         spans[place].end = if end == 0 { 0 } else { walk.unit_around(end - 1).end };
@@ -270,20 +277,21 @@ fn step_down(below: &[u8], spans: &mut [Range<usize>]) {
 
 struct Walk<'a> {
     below: &'a [u8],
-    /// Place in `below`, and the place in the unescaped text that it produces.
+    units: Units,
+    /// Place in `below`, and the place in the decoded text that it produces.
     at: usize,
     out: usize,
-    /// The next backslash at or after `at`.
+    /// Where the next unit may begin, at or after `at`.
     next: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn new(below: &'a [u8]) -> Walk<'a> {
-        let next = memchr::memchr(b'\\', below).unwrap_or(below.len());
-        Walk { below, at: 0, out: 0, next }
+    fn new(below: &'a [u8], units: Units) -> Walk<'a> {
+        let next = units.next_lead(below, 0).unwrap_or(below.len());
+        Walk { below, units, at: 0, out: 0, next }
     }
 
-    /// The bytes below that produce byte `target` of the unescaped text. Targets must not descend
+    /// The bytes below that produce byte `target` of the decoded text. Targets must not descend
     /// below the unit reached last.
     fn unit_around(&mut self, target: usize) -> Range<usize> {
         loop {
@@ -295,16 +303,33 @@ impl<'a> Walk<'a> {
             if self.next >= self.below.len() {
                 return self.below.len()..self.below.len();
             }
-            let unit = unit(&self.below[self.next..]);
+            let unit = self.units.at(&self.below[self.next..]);
             if target < self.out + plain + unit.out_len {
                 return self.next..self.next + unit.len;
             }
             self.out += plain + unit.out_len;
             self.at = self.next + unit.len;
-            self.next = memchr::memchr(b'\\', &self.below[self.at..])
-                .map_or(self.below.len(), |on| self.at + on);
+            self.next = self.units.next_lead(self.below, self.at).unwrap_or(self.below.len());
         }
     }
+}
+
+/// The next piece of `text` from `from` on in which units stand with `margin` bytes around each.
+///
+/// It begins and ends outside of any unit: one within the margin of another belongs to the same piece,
+/// with its own margin.
+fn units_around(text: &[u8], from: usize, margin: usize) -> Option<Range<usize>> {
+    let first = units::next(text, from)?;
+    let start = first.start.saturating_sub(margin).max(from);
+    let mut last = first.end;
+    while let Some(next) = units::next(text, last) {
+        // Both margins meet.
+        if next.start > last.saturating_add(margin.saturating_mul(2)) {
+            break;
+        }
+        last = next.end;
+    }
+    Some(start..text.len().min(last.saturating_add(margin)))
 }
 
 #[cfg(test)]
@@ -315,6 +340,9 @@ mod tests {
     fn build(raw: &[u8]) -> Result<Views, ViewFault> {
         let mut views = Views::new();
         views.build(raw, true, 4, 1 << 20)?;
+        let hidden = views.around(raw, usize::MAX).map(|_| ());
+        views.deepen(raw)?;
+        hidden?;
         Ok(views)
     }
 

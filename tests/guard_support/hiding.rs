@@ -53,17 +53,156 @@ pub enum Hiding {
     Nested(usize),
     /// Nested, and spelled at the inner level.
     NestedSpelled,
+    /// In one coding.
+    Coded(Coding),
+    /// In two codings, the first one inside.
+    Twice(Coding, Coding),
+    /// In a coding, inside JSON inside a string.
+    NestedCoded(Coding),
 }
 
-impl Hiding {
-    pub const ALL: [Hiding; 6] = [
-        Hiding::Plain,
-        Hiding::Spelled,
-        Hiding::Nested(1),
-        Hiding::Nested(2),
-        Hiding::Nested(3),
-        Hiding::NestedSpelled,
+/// Codings that write a text character by character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// `%67`, every byte.
+    Percent,
+    /// `%2F`, what is no letter or digit.
+    PercentSigns,
+    /// `&#103;`
+    Decimal,
+    /// `&#x67;`
+    Hexadecimal,
+    /// `&lowbar;` and `&amp;`
+    Named,
+    /// U+200B between all characters.
+    ZeroWidth,
+    /// U+00AD between all characters.
+    SoftHyphen,
+    /// U+E0001 and U+FEFF in turn between all characters.
+    Tags,
+}
+
+impl Coding {
+    pub const ALL: [Coding; 8] = [
+        Coding::Percent,
+        Coding::PercentSigns,
+        Coding::Decimal,
+        Coding::Hexadecimal,
+        Coding::Named,
+        Coding::ZeroWidth,
+        Coding::SoftHyphen,
+        Coding::Tags,
     ];
+
+    fn write(self, text: &str) -> String {
+        let bytes = |all: bool| {
+            text.bytes()
+                .map(|byte| match byte {
+                    _ if !all && byte.is_ascii_alphanumeric() => (byte as char).to_string(),
+                    _ => format!("%{byte:02x}"),
+                })
+                .collect()
+        };
+        let between = |unseen: &[char]| {
+            let mut unseen = unseen.iter().cycle();
+            text.chars().flat_map(|c| [c, *unseen.next().expect("a cycle")]).collect()
+        };
+        let each = |write: &dyn Fn(char) -> String| text.chars().map(write).collect::<String>();
+        match self {
+            Coding::Percent => bytes(true),
+            Coding::PercentSigns => bytes(false),
+            Coding::Decimal => each(&|c| format!("&#{};", c as u32)),
+            Coding::Hexadecimal => each(&|c| format!("&#x{:X};", c as u32)),
+            Coding::Named => each(&|c| match NAMED.iter().find(|(sign, _)| *sign == c) {
+                Some((_, name)) => format!("&{name};"),
+                None => c.to_string(),
+            }),
+            Coding::ZeroWidth => between(&['\u{200b}']),
+            Coding::SoftHyphen => between(&['\u{ad}']),
+            Coding::Tags => between(&['\u{e0001}', '\u{feff}']),
+        }
+    }
+
+    fn read(self, text: &str) -> String {
+        match self {
+            Coding::Percent | Coding::PercentSigns => {
+                let (mut out, mut rest) = (vec![], text.as_bytes());
+                while let Some((&byte, behind)) = rest.split_first() {
+                    let digits = behind.get(..2).filter(|_| byte == b'%');
+                    let value = digits
+                        .and_then(|digits| std::str::from_utf8(digits).ok())
+                        .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                    out.push(value.unwrap_or(byte));
+                    rest = if value.is_some() { &behind[2..] } else { behind };
+                }
+                String::from_utf8_lossy(&out).into_owned()
+            }
+            Coding::Decimal | Coding::Hexadecimal | Coding::Named => {
+                let mut out = String::new();
+                let mut pieces = text.split('&');
+                out.push_str(pieces.next().unwrap_or_default());
+                for piece in pieces {
+                    let (name, behind) = piece.split_once(';').unwrap_or((piece, ""));
+                    let value = match (name.strip_prefix("#x"), name.strip_prefix('#')) {
+                        (Some(hex), _) => {
+                            u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)
+                        }
+                        (_, Some(decimal)) => decimal.parse().ok().and_then(char::from_u32),
+                        _ => NAMED.iter().find(|(_, known)| *known == name).map(|(sign, _)| *sign),
+                    };
+                    match value {
+                        Some(c) => out.extend([c.to_string().as_str(), behind]),
+                        None => out.extend(["&", piece]),
+                    }
+                }
+                out
+            }
+            Coding::ZeroWidth | Coding::SoftHyphen | Coding::Tags => text
+                .chars()
+                .filter(|c| !['\u{200b}', '\u{ad}', '\u{e0001}', '\u{feff}'].contains(c))
+                .collect(),
+        }
+    }
+}
+
+const NAMED: [(char, &str); 14] = [
+    ('_', "lowbar"),
+    ('-', "hyphen"),
+    ('.', "period"),
+    ('/', "sol"),
+    ('+', "plus"),
+    ('=', "equals"),
+    (':', "colon"),
+    ('@', "commat"),
+    ('&', "amp"),
+    ('"', "quot"),
+    ('\'', "apos"),
+    ('<', "lt"),
+    ('>', "gt"),
+    ('$', "dollar"),
+];
+
+impl Hiding {
+    /// Every place.
+    pub fn all() -> Vec<Hiding> {
+        let mut all = vec![
+            Hiding::Plain,
+            Hiding::Spelled,
+            Hiding::Nested(1),
+            Hiding::Nested(2),
+            Hiding::Nested(3),
+            Hiding::NestedSpelled,
+        ];
+        all.extend(Coding::ALL.map(Hiding::Coded));
+        all.extend(Coding::ALL.map(Hiding::NestedCoded));
+        all.extend([
+            Hiding::Twice(Coding::Percent, Coding::Hexadecimal),
+            Hiding::Twice(Coding::Hexadecimal, Coding::PercentSigns),
+            Hiding::Twice(Coding::ZeroWidth, Coding::Percent),
+            Hiding::Twice(Coding::Named, Coding::SoftHyphen),
+        ]);
+        all
+    }
 }
 
 fn spelled(text: &str) -> String {
@@ -76,7 +215,7 @@ fn quoted(text: &str) -> String {
 
 /// An answer whose text is `text`, hidden.
 pub fn answer(text: &str, hiding: Hiding) -> String {
-    let nest = |times: usize| {
+    let nest = |times: usize, text: &str| {
         (0..times).fold(text.to_string(), |text, _| {
             json!({"before": "x \"y\"", "value": text, "z": [1]}).to_string()
         })
@@ -84,8 +223,11 @@ pub fn answer(text: &str, hiding: Hiding) -> String {
     let token = match hiding {
         Hiding::Plain => quoted(text),
         Hiding::Spelled => format!("\"{}\"", spelled(text)),
-        Hiding::Nested(times) => quoted(&nest(times)),
+        Hiding::Nested(times) => quoted(&nest(times, text)),
         Hiding::NestedSpelled => quoted(&format!("{{\"value\":\"{}\"}}", spelled(text))),
+        Hiding::Coded(coding) => quoted(&coding.write(text)),
+        Hiding::Twice(inner, outer) => quoted(&outer.write(&inner.write(text))),
+        Hiding::NestedCoded(coding) => quoted(&nest(1, &coding.write(text))),
     };
     format!(
         r#"{{"jsonrpc":"2.0","id":7,"result":{{"content":[{{"type":"text","text":{token}}}],"isError":false}}}}"#
@@ -98,14 +240,18 @@ pub fn reveal(message: &str, hiding: Hiding) -> String {
         serde_json::from_str(message).unwrap_or_else(|error| panic!("{error}: {message}"));
     let mut text = whole["result"]["content"][0]["text"].as_str().expect("a text").to_string();
     let times = match hiding {
-        Hiding::Plain | Hiding::Spelled => 0,
+        Hiding::Plain | Hiding::Spelled | Hiding::Coded(_) | Hiding::Twice(..) => 0,
         Hiding::Nested(times) => times,
-        Hiding::NestedSpelled => 1,
+        Hiding::NestedSpelled | Hiding::NestedCoded(_) => 1,
     };
     for _ in 0..times {
         let inner: Value =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         text = inner["value"].as_str().expect("a value").to_string();
     }
-    text
+    match hiding {
+        Hiding::Coded(coding) | Hiding::NestedCoded(coding) => coding.read(&text),
+        Hiding::Twice(inner, outer) => inner.read(&outer.read(&text)),
+        _ => text,
+    }
 }

@@ -1,0 +1,290 @@
+//! Units: what stands for one character at one place of an encoded text.
+//!
+//! | begins with | unit | decodes to |
+//! |---|---|---|
+//! | `\` | an escape of a JSON string (RFC 8259 §7) | its character |
+//! | `%` | two hexadecimal digits (RFC 3986 §2.1) | the byte |
+//! | `&` | a character reference of HTML: decimal, hexadecimal, or a name for a sign of ASCII | its character |
+//! | C2, E2, EF, F3 | a character that is not seen: soft hyphen, zero width, marks of direction, tags | nothing |
+//!
+//! Behind the first level nobody can know which coding a text is in, so all of them are taken off at once, one level
+//! at a time: `%5Cu0041`, `\u00255C`, in any order. What is no unit stands for itself.
+
+use super::simd;
+
+/// What stands at one place of an encoded text: `len` bytes that decode to `out[..out_len]`.
+pub(super) struct Unit {
+    pub(super) len: usize,
+    pub(super) out: [u8; 4],
+    pub(super) out_len: usize,
+}
+
+impl Unit {
+    fn plain(byte: u8) -> Unit {
+        Unit { len: 1, out: [byte, 0, 0, 0], out_len: 1 }
+    }
+
+    fn of(len: usize, value: u32) -> Unit {
+        let mut out = [0; 4];
+        let out_len = char::from_u32(value).unwrap_or('\u{fffd}').encode_utf8(&mut out).len();
+        Unit { len, out, out_len }
+    }
+}
+
+pub(super) use simd::Units;
+
+impl Units {
+    /// The unit at the start of `text`.
+    pub(super) fn at(self, text: &[u8]) -> Unit {
+        match self {
+            Units::Json => json(text),
+            Units::Any => any(text),
+        }
+    }
+
+    /// [`Units::at`] as [`simd::unescape`] wants it.
+    pub(super) fn decode(self, text: &[u8], out: &mut [u8]) -> (usize, usize) {
+        let unit = self.at(text);
+        out[..unit.out_len].copy_from_slice(&unit.out[..unit.out_len]);
+        (unit.len, unit.out_len)
+    }
+
+    /// Where a unit may begin, from `from` on.
+    pub(super) fn next_lead(self, text: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Units::Json => memchr::memchr(b'\\', &text[from..]).map(|on| from + on),
+            Units::Any => simd::next_lead(text, from),
+        }
+    }
+}
+
+/// The next unit of `text` that is longer than a byte, from `from` on. What is none is passed, like a decoder
+/// passes it.
+pub(super) fn next(text: &[u8], mut from: usize) -> Option<std::ops::Range<usize>> {
+    while let Some(at) = simd::next_lead(text, from) {
+        let unit = any(&text[at..]);
+        if unit.len > 1 {
+            return Some(at..at + unit.len);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// Whether a unit remains in `text` that hides something. A run of backslashes, or one before a quote, does not:
+/// both stand for themselves at every level.
+pub(super) fn hides_something(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(unit) = next(text, from) {
+        if !matches!(&text[unit.clone()], [b'\\', b'"' | b'\\']) {
+            return true;
+        }
+        // Why not behind it: the second of two backslashes may begin an escape.
+        from = unit.start + 1;
+    }
+    false
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | (digit as char).to_digit(16)?))
+}
+
+fn hex4(digits: &[u8]) -> Option<u32> {
+    hex(digits.get(..4)?)
+}
+
+/// The unit at the start of `text`, which begins with a backslash. What is no escape of RFC 8259 §7
+/// stands for itself: deeper levels are guesses, and `\d` or `C:\Users` are no escapes.
+fn json(text: &[u8]) -> Unit {
+    let short = |byte: u8| Unit { len: 2, out: [byte, 0, 0, 0], out_len: 1 };
+    match text.get(1) {
+        Some(&byte @ (b'"' | b'\\' | b'/')) => short(byte),
+        Some(b'b') => short(8),
+        Some(b'f') => short(12),
+        Some(b'n') => short(b'\n'),
+        Some(b'r') => short(b'\r'),
+        Some(b't') => short(b'\t'),
+        Some(b'u') => {
+            let Some(first) = hex4(&text[2..]) else { return Unit::plain(b'\\') };
+            let (value, len) = match first {
+                0xd800..=0xdbff => {
+                    let low = text
+                        .get(6..8)
+                        .filter(|start| start == b"\\u")
+                        .and_then(|_| hex4(&text[8..]));
+                    match low {
+                        Some(low @ 0xdc00..=0xdfff) => {
+                            (0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00), 12)
+                        }
+                        _ => (0xfffd, 6),
+                    }
+                }
+                value => (value, 6),
+            };
+            Unit::of(len, value)
+        }
+        _ => Unit::plain(b'\\'),
+    }
+}
+
+/// The unit of any coding at the start of `text`, which begins with a byte of [`simd::LEADS`].
+fn any(text: &[u8]) -> Unit {
+    let nothing = |len| Unit { len, out: [0; 4], out_len: 0 };
+    match *text {
+        [b'\\', ..] => json(text),
+        [b'%', high, low, ..] => match hex(&[high, low]) {
+            Some(byte) => Unit { len: 3, out: [byte as u8, 0, 0, 0], out_len: 1 },
+            None => Unit::plain(b'%'),
+        },
+        [b'&', ..] => reference(text),
+        // U+00AD.
+        [0xc2, 0xad, ..] => nothing(2),
+        // U+200B to U+200F, U+202A to U+202E, U+2060 to U+2064, U+2066 to U+206F.
+        [0xe2, 0x80, 0x8b..=0x8f | 0xaa..=0xae, ..] | [0xe2, 0x81, 0xa0..=0xaf, ..] => nothing(3),
+        // U+FE00 to U+FE0F, U+FEFF.
+        [0xef, 0xb8, 0x80..=0x8f, ..] | [0xef, 0xbb, 0xbf, ..] => nothing(3),
+        // U+E0000 to U+E007F, U+E0100 to U+E01EF.
+        [0xf3, 0xa0, 0x80 | 0x81, 0x80..=0xbf, ..] | [0xf3, 0xa0, 0x84..=0x87, 0x80..=0xbf, ..] => {
+            nothing(4)
+        }
+        [byte, ..] => Unit::plain(byte),
+        [] => Unit { len: 0, out: [0; 4], out_len: 0 },
+    }
+}
+
+/// Names of signs that stand in secrets or around them (HTML, named character references).
+const NAMES: &[(&[u8], u8)] = &[
+    (b"amp;", b'&'),
+    (b"lt;", b'<'),
+    (b"gt;", b'>'),
+    (b"quot;", b'"'),
+    (b"apos;", b'\''),
+    (b"nbsp;", b' '),
+    (b"Tab;", b'\t'),
+    (b"NewLine;", b'\n'),
+    (b"excl;", b'!'),
+    (b"num;", b'#'),
+    (b"dollar;", b'$'),
+    (b"percnt;", b'%'),
+    (b"lpar;", b'('),
+    (b"rpar;", b')'),
+    (b"ast;", b'*'),
+    (b"plus;", b'+'),
+    (b"comma;", b','),
+    (b"hyphen;", b'-'),
+    (b"dash;", b'-'),
+    (b"period;", b'.'),
+    (b"sol;", b'/'),
+    (b"colon;", b':'),
+    (b"semi;", b';'),
+    (b"equals;", b'='),
+    (b"quest;", b'?'),
+    (b"commat;", b'@'),
+    (b"lsqb;", b'['),
+    (b"lbrack;", b'['),
+    (b"bsol;", b'\\'),
+    (b"rsqb;", b']'),
+    (b"rbrack;", b']'),
+    (b"Hat;", b'^'),
+    (b"lowbar;", b'_'),
+    (b"UnderBar;", b'_'),
+    (b"grave;", b'`'),
+    (b"lcub;", b'{'),
+    (b"lbrace;", b'{'),
+    (b"verbar;", b'|'),
+    (b"vert;", b'|'),
+    (b"rcub;", b'}'),
+    (b"rbrace;", b'}'),
+];
+
+/// Names of characters that are not seen.
+const UNSEEN: &[&[u8]] =
+    &[b"shy;", b"zwnj;", b"zwj;", b"ZeroWidthSpace;", b"NoBreak;", b"lrm;", b"rlm;"];
+
+/// Bound: digits of a numeric reference, leading zeros included. More of them stand for themselves.
+const REFERENCE_DIGITS_MAX: usize = 12;
+
+/// The character reference at the start of `text`, which begins with `&`. A numeric one may lack its semicolon, as
+/// browsers allow (HTML, numeric character reference end state).
+fn reference(text: &[u8]) -> Unit {
+    let rest = &text[1..];
+    if rest.first() == Some(&b'#') {
+        let (radix, skip) =
+            if matches!(rest.get(1), Some(b'x' | b'X')) { (16, 2) } else { (10, 1) };
+        let digits = &rest[skip.min(rest.len())..];
+        let count = digits
+            .iter()
+            .take(REFERENCE_DIGITS_MAX + 1)
+            .take_while(|digit| (**digit as char).is_digit(radix))
+            .count();
+        if count == 0 || count > REFERENCE_DIGITS_MAX {
+            return Unit::plain(b'&');
+        }
+        let value = digits[..count].iter().fold(0u64, |value, &digit| {
+            value * u64::from(radix) + u64::from((digit as char).to_digit(radix).unwrap_or(0))
+        });
+        let semicolon = usize::from(digits.get(count) == Some(&b';'));
+        return Unit::of(1 + skip + count + semicolon, u32::try_from(value).unwrap_or(u32::MAX));
+    }
+    if let Some((name, byte)) = NAMES.iter().find(|(name, _)| rest.starts_with(name)) {
+        return Unit { len: 1 + name.len(), out: [*byte, 0, 0, 0], out_len: 1 };
+    }
+    match UNSEEN.iter().find(|name| rest.starts_with(name)) {
+        Some(name) => Unit { len: 1 + name.len(), out: [0; 4], out_len: 0 },
+        None => Unit::plain(b'&'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(text: &str) -> String {
+        let (mut out, mut at) = (vec![], 0);
+        while at < text.len() {
+            let unit = any(&text.as_bytes()[at..]);
+            out.extend_from_slice(&unit.out[..unit.out_len]);
+            at += unit.len;
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_unit_is_what_its_coding_says() {
+        for (text, meant) in [
+            (r"\u0067hp\/\n", "ghp/\n"),
+            ("%67hp%5f%5F", "ghp__"),
+            ("&#103;&#x68;&#X70;&lowbar;&#0000065;&#66&amp;lt;", "ghp_AB&lt;"),
+            (
+                "g\u{200b}h\u{ad}p\u{2060}_\u{feff}a\u{e0041}b\u{202e}&shy;c&ZeroWidthSpace;",
+                "ghp_abc",
+            ),
+        ] {
+            assert_eq!(decoded(text), meant, "{text}");
+        }
+        // What is no unit stays.
+        for text in [
+            r"\d C:\Users",
+            "100% %4 %zz",
+            "a&b &c; &#; &#x; &# &unknown;",
+            "–’…é😀",
+            "&#1234567890123;",
+        ] {
+            assert_eq!(decoded(text), text);
+        }
+    }
+
+    #[test]
+    fn only_what_changes_the_text_hides_something() {
+        for (text, hides) in [
+            (r#"\\\" \\"#, false),
+            (r"\\n", true),
+            ("%41", true),
+            ("&amp;", true),
+            ("\u{200b}", true),
+            ("100 % – done & dusted", false),
+        ] {
+            assert_eq!(hides_something(text.as_bytes()), hides, "{text}");
+        }
+    }
+}
