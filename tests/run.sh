@@ -28,7 +28,7 @@ for argument in "$@"; do
             export STENOGRAPH_SIM_RUNS="${STENOGRAPH_SIM_RUNS:-5000}"
             export STENOGRAPH_DESYNC_CASES="${STENOGRAPH_DESYNC_CASES:-30000}"
             export STENOGRAPH_AGREEMENT_TEXTS="${STENOGRAPH_AGREEMENT_TEXTS:-1000000}"
-            export STENOGRAPH_EVENT_STREAMS="${STENOGRAPH_EVENT_STREAMS:-300000}"
+            export STENOGRAPH_EVENT_STREAMS="${STENOGRAPH_EVENT_STREAMS:-40000}"
             mutants=1
             ;;
         --quick) quick=1 ;;
