@@ -249,6 +249,9 @@ fn check_judged(bytes: &[u8], message: &Message, said: &Said) {
     }
 }
 
+// Checked against the mutants "the last of two members of one name counts", "half a surrogate pair is a
+// character", "an id is any integer", "-0 is 0", "control characters may stand in strings" and "a number is
+// as large as it likes".
 #[test]
 fn five_parsers_read_the_same_in_every_message_that_passes() {
     let count = setting("STENOGRAPH_AGREEMENT_TEXTS").unwrap_or(100_000);

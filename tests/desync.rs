@@ -4,7 +4,8 @@
 //! What is looked at is what arrived, not what was answered. Every request that the upstream saw is in
 //! the record, with that body; none of it is the message that was hidden; and the lenient reading,
 //! httparse and llhttp (Node's parser, strict) agree on every byte of it. Of the answers: what a client
-//! gets belongs to its own call, although all calls carry one id.
+//! gets belongs to its own call, although all calls carry one id. And what passes, in either direction, was
+//! framed in a way that nobody can read otherwise, as a plain reading of RFC 9112 says.
 //!
 //! `STENOGRAPH_DESYNC_CASES=…` sets the number of conversations (3000), `STENOGRAPH_DESYNC_SEED=…`
 //! repeats those of an earlier run.
@@ -15,14 +16,14 @@ mod support;
 #[path = "desync/mutations.rs"]
 mod mutations;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stenograph::record::disk::Directory;
@@ -32,7 +33,7 @@ use stenograph::record::reader::{Checks, read};
 use stenograph::record::scan::{Place, Sink};
 use stenograph::record::{Kind, PartKind};
 
-use mutations::{CANARY, answer, conversation, good, result};
+use mutations::{CANARY, answer, conversation, good, result, single_flaws};
 use support::dice::{Dice, setting};
 use support::ledger::FEW_RULES;
 use support::{Gateway, IdentityProvider, RESOURCE, find, listen};
@@ -117,17 +118,98 @@ fn lenient(bytes: &[u8]) -> Option<(Message, usize)> {
     }
 }
 
+/// Reads as nobody can read otherwise (RFC 9112 §2.2, §5.1, §6, §7.1): lines end in CRLF, names are tokens, one
+/// plain length or `chunked` and never both, sizes of chunks are digits alone. Gives the body and where it
+/// ends; `None` where that is not how the message is written, or not all of it is there. `answer`: trailers
+/// may stand behind the chunks.
+fn proper(bytes: &[u8], answer: bool) -> Option<(Vec<u8>, usize)> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let field = |line: &str| -> Option<(String, String)> {
+        let (name, value) = line.split_once(':')?;
+        let plain =
+            !name.is_empty() && name.bytes().all(token) && !line.contains(['\r', '\n', '\0']);
+        plain.then(|| (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
+    };
+    // RFC 9112 §2.2: a server passes over empty lines in front of a request.
+    let empty = bytes.chunks(2).take_while(|pair| !answer && *pair == b"\r\n").count();
+    let start = 2 * empty;
+    let mut at = start + find(&bytes[start..], b"\r\n\r\n")? + 4;
+    let head = text(&bytes[start..at - 4]);
+    let mut lines = head.split("\r\n");
+    if lines.next()?.contains(['\r', '\n', '\0']) {
+        return None;
+    }
+    let (mut length, mut chunked) = (None, false);
+    for line in lines {
+        let (name, value) = field(line)?;
+        let framed = length.is_some() || chunked;
+        match &*name {
+            "content-length" if framed || !value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                return None;
+            }
+            "content-length" => length = Some(value.parse::<usize>().ok()?),
+            "transfer-encoding" if framed || !value.eq_ignore_ascii_case("chunked") => return None,
+            "transfer-encoding" => chunked = true,
+            _ => {}
+        }
+    }
+    if !chunked {
+        let end = at.checked_add(length.unwrap_or(0))?;
+        return Some((bytes.get(at..end)?.to_vec(), end));
+    }
+    let mut body = Vec::new();
+    let line = |at: usize| -> Option<(String, usize)> {
+        let end = find(bytes.get(at..)?, b"\r\n")?;
+        Some((text(&bytes[at..at + end]), at + end + 2))
+    };
+    loop {
+        let (size, data) = line(at)?;
+        if !(1..=16).contains(&size.len()) || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let size = usize::from_str_radix(&size, 16).ok()?;
+        at = data;
+        if size == 0 {
+            break;
+        }
+        let end = at.checked_add(size)?;
+        body.extend_from_slice(bytes.get(at..end)?);
+        if bytes.get(end..end + 2)? != b"\r\n" {
+            return None;
+        }
+        at = end + 2;
+    }
+    loop {
+        let (trailer, next) = line(at)?;
+        at = next;
+        match trailer.is_empty() {
+            true => return Some((body, at)),
+            false if answer => drop(field(&trailer)?),
+            false => return None,
+        }
+    }
+}
+
+/// The answer that the upstream gives to the call of an odd marker.
+fn odd_answer(marker: &str, seed: u64) -> Vec<u8> {
+    let mixed = marker.bytes().fold(seed, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
+    answer(marker, &mut Dice(mixed))
+}
+
 /// Everything that the upstream received, one entry for each connection.
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
+/// Markers of the calls behind whose answers an answer was written that nobody asked for.
+type Unasked = Arc<Mutex<HashSet<String>>>;
+
 /// An upstream that reads leniently. A call whose marker says so gets an answer that parsers read
 /// differently.
-fn start_upstream(received: Received, seed: u64) -> SocketAddr {
+fn start_upstream(received: Received, unasked: Unasked, seed: u64) -> SocketAddr {
     let (listener, address) = listen();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let received = received.clone();
-            thread::spawn(move || serve(stream, &received, seed));
+            let (received, unasked) = (received.clone(), unasked.clone());
+            thread::spawn(move || serve(stream, &received, &unasked, seed));
         }
     });
     address
@@ -139,7 +221,7 @@ fn marker_in(bytes: &[u8]) -> String {
     at.and_then(|at| body[at..].split('"').next()).unwrap_or("none").to_owned()
 }
 
-fn serve(mut stream: TcpStream, received: &Received, seed: u64) {
+fn serve(mut stream: TcpStream, received: &Received, unasked: &Unasked, seed: u64) {
     let _ = stream.set_nodelay(true);
     let own = {
         let mut received = received.lock().unwrap();
@@ -154,9 +236,7 @@ fn serve(mut stream: TcpStream, received: &Received, seed: u64) {
             let marker = marker_in(&message.body);
             let odd = marker.contains("odd");
             let bytes = if odd {
-                let mixed =
-                    marker.bytes().fold(seed, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
-                answer(&marker, &mut Dice(mixed))
+                odd_answer(&marker, seed)
             } else {
                 let text = result(&marker);
                 format!(
@@ -167,6 +247,17 @@ fn serve(mut stream: TcpStream, received: &Received, seed: u64) {
             };
             if stream.write_all(&bytes).is_err() {
                 return;
+            }
+            if marker.contains("more") {
+                // Behind the whole answer, so that the connection was kept.
+                thread::sleep(Duration::from_millis(20));
+                let stolen = result(CANARY);
+                let whole = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{stolen}",
+                    stolen.len()
+                );
+                let _ = stream.write_all(whole.as_bytes());
+                unasked.lock().unwrap().insert(marker);
             }
         }
         match stream.read(&mut room) {
@@ -323,6 +414,9 @@ fn llhttp(connections: &[Vec<u8>], expected: &[usize]) -> Vec<Vec<Message>> {
     read
 }
 
+// Checked against the mutants "a line feed alone ends the line of a chunk", "of a length and a coding the
+// length counts", "… the coding counts", "what stands behind a message goes on with it", and "a kept
+// connection is not looked at before its next call".
 #[test]
 fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not_its_own() {
     let cases = setting("STENOGRAPH_DESYNC_CASES").unwrap_or(3000) as usize;
@@ -331,7 +425,8 @@ fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not
     let directory = tempfile::tempdir().unwrap();
     let provider = IdentityProvider::start();
     let received = Received::default();
-    let upstream = start_upstream(received.clone(), seed);
+    let unasked = Unasked::default();
+    let upstream = start_upstream(received.clone(), unasked.clone(), seed);
     let binary = support::binary(env!("CARGO_BIN_EXE_stenograph"));
     let more = "[limits]\nhead_ms_max = \"500ms\"\nbody_ms_max = \"500ms\"\nidle_ms_max = \"500ms\"\n\
                 linger_ms_max = \"100ms\"\nanswer_ms_max = \"1s\"\n";
@@ -341,6 +436,17 @@ fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not
     gateway.few_rules(FEW_RULES);
     gateway.start();
     let token = provider.token("alice", &["engineering"], RESOURCE);
+
+    // One flaw each.
+    let flaws = single_flaws(&token);
+    all(flaws.len(), |number| {
+        let (marker, bytes) = &flaws[number];
+        let got = converse(gateway.address, std::slice::from_ref(bytes), true);
+        let (found, _) = results(&got);
+        assert!(found.is_empty() || found == [&marker[..]], "flaw {number}: {found:?}");
+        let plain = proper(bytes, false).is_some_and(|(body, _)| marker_in(&body) == *marker);
+        assert!(found.is_empty() || plain, "flaw {number} passed: {}", text(bytes));
+    });
 
     // Odd requests.
     let (passed, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -355,6 +461,15 @@ fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not
             assert!(pair[0] < pair[1], "case {number}: answers out of order: {found:?}");
         }
         assert!(found.iter().all(|marker| marker.starts_with(&own)), "case {number}: {found:?}");
+        // What was answered was written as nobody can read otherwise, and so was all in front of it.
+        let (sent, mut at, mut written) = (pieces.concat(), 0, Vec::new());
+        while let Some((body, used)) = proper(&sent[at..], false) {
+            written.push(marker_in(&body));
+            at += used;
+        }
+        for marker in &found {
+            assert!(written.contains(marker), "case {number}: {marker} passed: {}", text(&sent));
+        }
         passed.fetch_add(found.len(), Ordering::Relaxed);
         refused.fetch_add(others, Ordering::Relaxed);
     });
@@ -379,11 +494,39 @@ fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not
         for marker in &found {
             assert!(rest.any(|next| next == marker), "answer {number}: {found:?} of {markers:?}");
         }
+        let answer = odd_answer(markers.get(odd).expect("of three"), seed);
+        // Events go out one by one, before the end of the answer is seen.
+        if find(&answer, b"text/event-stream").is_none()
+            && answer.starts_with(b"HTTP/1.1 200 OK\r\n")
+            && find(&answer, b"HTTP/1.1 200 OK\r\n\r\n") != Some(0)
+            && proper(&answer, true).is_none()
+        {
+            assert!(!found.contains(&markers[odd]), "answer {number} passed: {}", text(&answer));
+        }
         // Calls with good answers are answered, but for those whose connection an odd one took along.
         assert!(found.len() + others <= 4, "answer {number}: {}", text(&got));
         own.fetch_add(found.len(), Ordering::Relaxed);
         failed.fetch_add(others, Ordering::Relaxed);
     });
+
+    // Answers that nobody asked for, on connections that are kept: the next call gets its own. One after the
+    // other, for what arrives behind a call on its way could be its answer.
+    for number in 0..16 {
+        let markers = [format!("un{number:06}p0more"), format!("un{number:06}p1")];
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mut kept, mut ledger) = (Vec::new(), Vec::new());
+        for marker in &markers {
+            stream.write_all(&good(&token, marker, "")).unwrap();
+            let (_, body) = support::read_answer(&mut stream, &mut kept, &mut ledger).unwrap();
+            assert_eq!(marker_in(&body), *marker, "unasked {number}: {}", text(&body));
+            let begun = Instant::now();
+            while marker.contains("more") && !unasked.lock().unwrap().contains(marker) {
+                assert!(begun.elapsed() < Duration::from_secs(10), "the upstream says no more");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
 
     assert!(gateway.stop(), "it ends in order");
     let (code, out, err) = gateway.command(&["verify", "--key", &gateway.verifier]);

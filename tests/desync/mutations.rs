@@ -345,6 +345,44 @@ fn chunked(text: &str, dice: &mut Dice) -> String {
     out + if dice.once_in(2) { pick(dice, LAST_CHUNKS) } else { LAST_CHUNKS[0] }
 }
 
+/// Good requests with one flaw each, in the framing; the marker that each holds.
+pub fn single_flaws(token: &str) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut add = |make: &dyn Fn(&str) -> (String, String)| {
+        let marker = format!("sf{:06}", all.len());
+        let (framing, payload) = make(&body(&marker));
+        let head = format!("POST {PATH} HTTP/1.1\r\n{}{framing}\r\n\r\n", fields(token));
+        all.push((marker, (head + &payload).into_bytes()));
+    };
+    let chunks = |text: &str, line: &str, end: &str, last: &str| {
+        let (front, back) = text.split_at(40);
+        format!("{}{front}{end}{:x}\r\n{back}\r\n{last}", with(line, "28"), back.len())
+    };
+    let coding = CODINGS[0].to_owned();
+    for line in CHUNK_LINES {
+        add(&|text| (coding.clone(), chunks(text, line, "\r\n", LAST_CHUNKS[0])));
+    }
+    for end in CHUNK_ENDS {
+        add(&|text| (coding.clone(), chunks(text, CHUNK_LINES[0], end, LAST_CHUNKS[0])));
+    }
+    for last in LAST_CHUNKS {
+        add(&|text| (coding.clone(), chunks(text, CHUNK_LINES[0], "\r\n", last)));
+    }
+    for coding in CODINGS {
+        add(&|text| ((*coding).to_owned(), chunks(text, CHUNK_LINES[0], "\r\n", LAST_CHUNKS[0])));
+    }
+    // Both, of which one is right.
+    add(&|text| {
+        let payload = chunks(text, CHUNK_LINES[0], "\r\n", LAST_CHUNKS[0]);
+        (format!("{coding}\r\nContent-Length: {}", payload.len()), payload)
+    });
+    add(&|text| (format!("Content-Length: {}\r\n{coding}", text.len()), text.to_owned()));
+    for length in LENGTHS {
+        add(&|text| (with(length, &text.len().to_string()), text.to_owned()));
+    }
+    all
+}
+
 /// Flips, drops and doubles a few bytes, mostly in the head.
 fn scratch(bytes: &mut Vec<u8>, dice: &mut Dice) {
     const ODD: &[u8] = b"\r\n\0 \t:;,\x0b\x7f\x80\xff0Aa-+\"";

@@ -238,8 +238,8 @@ fn long_text() -> String {
     format!("{PLANTED} {}", "x".repeat(TOO_LONG))
 }
 
-// Checked against the mutants "what does not fit is tried again" (`TooLarge` is taken for `Full`) and "what
-// does not fit leaves without a record" (its bytes are released all the same), for each of the three.
+// Checked against the mutants "what does not fit is tried again" (`TooLarge` is taken for `Full`) and "the
+// recorder fails" (each of the three arms of `record_less` left out).
 #[test]
 fn a_message_that_no_entry_can_hold_is_refused_at_once() {
     let bound = |answer: &super::script::Answer| {
