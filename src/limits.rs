@@ -122,6 +122,10 @@ limits! {
     keys_bytes_max: Bytes = MIB, least KIB;
     /// Client connections of the whole process: 10,000 that wait, and room for those that do not.
     connections_max: Count = 12_000, least 1;
+    /// Client connections of one source at once: of an IPv4 address, of an IPv6 network of 64 bits; behind a
+    /// proxy that is named, of a caller's. As many as of all sources by default, because many callers may
+    /// come from one address (NAT, another gateway).
+    connections_each_max: Count = 12_000, least 1;
     /// Payload bytes held at once by the whole process, in both directions: bodies being gathered,
     /// judged, waiting for the record or for a slow reader. One caller at one upstream holds no more of it
     /// than it leaves free.

@@ -328,3 +328,38 @@ fn an_address_that_came_over_ipv6_is_the_ipv4_address() {
         assert!(said.contains("proxy_protocol") && said.contains("IPv4 address itself"), "{said}");
     }
 }
+
+/// Checked against the mutants that count nobody, and that count the proxy for its callers.
+#[test]
+fn one_source_has_no_more_connections_than_allowed() {
+    let more = "[limits]\nconnections_each_max = 2\n";
+    for (lines, mine, others) in [
+        ("proxy_protocol = [\"127.0.0.1\"]", LINE, Some(BLOCK)),
+        ("# every caller comes by itself", b"".as_slice(), None),
+    ] {
+        let house = House::listening(lines, more);
+        let call = house.call();
+        let open = |header: &[u8]| {
+            let mut stream = TcpStream::connect(house.gateway.address).expect("it connects");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+            let _ = stream.write_all(&[header, &call].concat());
+            let answer = read_answer(&mut stream, &mut Vec::new(), &mut Vec::new());
+            answer.ok().map(|(status, _)| (stream, status))
+        };
+        let (first, second) = (open(mine), open(mine));
+        assert!(matches!((&first, &second), (Some((_, 200)), Some((_, 200)))));
+        assert!(open(mine).is_none(), "a third of one source");
+        if let Some(others) = others {
+            assert!(matches!(open(others), Some((_, 200))), "another caller of that proxy");
+            let own: Vec<_> = (0..4).map(|_| open(LOCAL)).collect();
+            assert!(own.iter().all(|one| matches!(one, Some((_, 200)))), "the proxy itself");
+        }
+        drop(first);
+        let begun = Instant::now();
+        while !matches!(open(mine), Some((_, 200))) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "there is room again");
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(second);
+    }
+}

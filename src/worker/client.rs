@@ -141,7 +141,7 @@ pub(super) fn serve(
     stream: TcpStream,
     source: SocketAddr,
     listener: u16,
-    open: Open,
+    mut open: Open,
 ) {
     // Heads and bodies go out in one operation; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
@@ -150,6 +150,9 @@ pub(super) fn serve(
     let acceptor = worker.acceptor(listener);
     let settings = worker.settings();
     let proxied = matches!(settings.proxies.get(usize::from(listener)), Some(Some(_)));
+    if !proxied && !open.is_of(source) {
+        return;
+    }
     if !proxied && acceptor.is_none() {
         let local = socket::local_address(&*stream);
         let connection = Connection::new(source, listener, opened).on(local);
@@ -158,7 +161,7 @@ pub(super) fn serve(
     }
     // Why a task of its own: what stands before the first request takes much room, and is soon over.
     tokio_uring::spawn(async move {
-        let entered = enter(&worker, stream, source, listener, opened, acceptor).await;
+        let entered = enter(&worker, stream, source, listener, opened, acceptor, &mut open).await;
         if let Some((pipe, connection)) = entered {
             tokio_uring::spawn(exchanges(worker, Rc::new(pipe), connection, open));
         }
@@ -174,6 +177,7 @@ async fn enter(
     listener: u16,
     opened: Now,
     acceptor: Option<Arc<Acceptor>>,
+    open: &mut Open,
 ) -> Option<(Pipe, Connection)> {
     let local = socket::local_address(&*stream);
     let settings = worker.settings();
@@ -184,6 +188,10 @@ async fn enter(
         }
         _ => (source, None),
     };
+    // A proxy's own connections are not bounded: it may look whether the port is open as often as it likes.
+    if proxy.is_some() && !open.is_of(source) {
+        return None;
+    }
     let connection = Connection::new(source, listener, opened).on(local).through(proxy);
     match acceptor {
         None => Some((Pipe::plain(stream), connection)),

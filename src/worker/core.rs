@@ -15,6 +15,7 @@ use tokio_uring::net::TcpListener;
 use super::receipts::{self, Receipts};
 use super::ring::Flags;
 use super::shared::{Shared, Signals};
+use super::sources::Place;
 use super::tls::accept::Acceptor;
 use super::upstream::{NoLink, Pools, Upstream};
 use super::{client, handshake, socket};
@@ -412,7 +413,7 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
             Ok((stream, source)) => {
                 let shared = &worker.shared;
                 let open = shared.connections.fetch_add(1, Ordering::AcqRel);
-                let guard = Open { shared: shared.clone(), worker: worker.clone() };
+                let guard = Open { shared: shared.clone(), worker: worker.clone(), place: None };
                 worker.counters().client_opened();
                 if open >= connections_max {
                     // Bound: beyond it a connection costs nothing but its handshake.
@@ -438,6 +439,20 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
 pub(super) struct Open {
     shared: Arc<Shared>,
     worker: Rc<Worker>,
+    place: Option<Place>,
+}
+
+impl Open {
+    /// Counts it among the connections of `source`. False when that has as many as it may; beyond the bound
+    /// a connection costs nothing but its begin.
+    pub(super) fn is_of(&mut self, source: std::net::SocketAddr) -> bool {
+        let each_max = self.worker.settings().limits.connections_each_max;
+        self.place = self.shared.sources.enter(source.ip(), each_max);
+        if self.place.is_none() {
+            self.worker.count(source, "source-over-bound");
+        }
+        self.place.is_some()
+    }
 }
 
 impl Drop for Open {

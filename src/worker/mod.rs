@@ -18,6 +18,7 @@
 //! | [`receipts`] | who waits for the record; handing entries over turn by turn |
 //! | [`upstream`] | pools of kept upstream connections |
 //! | [`tls`] | TLS towards clients and upstreams |
+//! | [`sources`] | how many connections each source has open |
 //! | [`socket`] | the few socket calls that the ring does not do |
 
 pub mod client;
@@ -31,5 +32,6 @@ pub mod ring;
 pub mod send;
 pub mod shared;
 pub mod socket;
+pub mod sources;
 pub mod tls;
 pub mod upstream;

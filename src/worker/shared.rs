@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::sources::Sources;
 use super::tls::accept::Acceptor;
 use crate::gateway::budget::Budget;
 use crate::gateway::env::{Notice, Snapshot};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Client connections of all workers.
     pub connections: AtomicU64,
+    /// The same by source.
+    pub sources: Arc<Sources>,
     /// Both clocks.
     pub clock: Clock,
     /// Asks for the keys of an issuer; must not block.
@@ -70,6 +73,7 @@ impl Shared {
             acceptors: ArcSwap::default(),
             metrics,
             connections: AtomicU64::new(0),
+            sources: Arc::default(),
             clock,
             keys_wanted,
             notice,
