@@ -281,7 +281,7 @@ impl Limits {
 /// Plaintext of one TLS record at most (RFC 8446 §5.1).
 pub const TLS_RECORD_BYTES: usize = 16 * KIB as usize;
 
-/// Keys, certificates and buffers of one TLS connection that waits; 14 to 18 KiB were measured, and a test
+/// Keys, certificates and buffers of one TLS connection that waits; 12 to 17 KiB were measured, and a test
 /// of `tests/tls.rs` holds it below this.
 pub const TLS_CONNECTION_BYTES: usize = 24 * KIB as usize;
 
