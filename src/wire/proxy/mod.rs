@@ -2,8 +2,9 @@
 //!
 //! The header stands once, before everything else on a connection, TLS included. It is believed only
 //! from addresses that are configured by name, for whoever may send one may be anybody. The reader is
-//! as strict as the specification: one spelling for each address, no unknown command, family or
-//! transport, no block that is cut off or left over, and a checksum that is there is right.
+//! as strict as the specification: one spelling for each IPv4 address and port (IPv6 has those of
+//! RFC 4291 §2.2, which the specification admits), no unknown command, family or transport, no block that
+//! is cut off or left over, and a checksum that is there is right.
 //!
 //! Invariants: the same answer for every cut of the input; at most [`PROXY_BYTES_MAX`] bytes belong to a
 //! header; nothing behind its last byte is looked at.
@@ -26,7 +27,8 @@ pub enum ProxyRule {
     /// A protocol that is none of TCP4, TCP6 and UNKNOWN; a version, command, family or transport of
     /// version 2 that is none of TCP and unspecified.
     Protocol,
-    /// An address that is not of its family, or not spelled in the one way.
+    /// An address that is not of its family, or not spelled as RFC 4291 §2.2 has it; of IPv4 there is one
+    /// spelling.
     Address,
     /// A port that is no plain decimal number up to 65535.
     Port,
