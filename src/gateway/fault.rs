@@ -9,6 +9,7 @@
 //! -31001 not granted, -31002 blocked by a rule, -31003 over a bound, -31004 upstream failed,
 //! -31005 recorder unavailable.
 
+use super::connection::VERSIONS;
 use super::secure::TlsFault;
 use crate::auth::deny::DenyReason;
 use crate::auth::handle::Purpose;
@@ -34,6 +35,9 @@ pub const CODE_UPSTREAM: i32 = -31004;
 pub const CODE_RECORDER: i32 = -31005;
 /// JSON-RPC code of MCP 2026-07-28: header and body disagree.
 pub const CODE_HEADER_MISMATCH: i32 = -32020;
+
+/// JSON-RPC code of MCP 2026-07-28: the version is not spoken here.
+pub const CODE_UNSUPPORTED_VERSION: i32 = -32022;
 
 /// JSON-RPC 2.0 §5.1: invalid parameters.
 pub const CODE_INVALID_PARAMS: i32 = -32602;
@@ -151,6 +155,11 @@ pub enum Fault {
     Message(McpFault),
     /// A routing field and the body disagree, or one is missing.
     HeaderMismatch(&'static str),
+    /// `MCP-Protocol-Version` is no version, or one that is not known here and lacks a routing field.
+    Version {
+        /// The date that it is; `None` for what is no date.
+        seen: Option<[u8; 10]>,
+    },
     /// No grant allows it.
     NotGranted(DenialReason),
     /// A rule blocks the request.
@@ -289,6 +298,9 @@ impl Fault {
             }
             Fault::HeaderMismatch(_) => {
                 d(Client, 400, CODE_HEADER_MISMATCH, false, Notice, "header-mismatch")
+            }
+            Fault::Version { .. } => {
+                d(Client, 400, CODE_UNSUPPORTED_VERSION, false, Notice, "protocol-version")
             }
             Fault::NotGranted(reason) => {
                 d(Client, 200, CODE_NOT_GRANTED, false, Quiet, reason.as_str())
@@ -435,6 +447,13 @@ impl Fault {
             Fault::HeaderMismatch(field) => {
                 format!("the field {field} and the body disagree, or one is missing")
             }
+            Fault::Version { seen } => format!(
+                "MCP-Protocol-Version is {}, known here are {}",
+                seen.as_ref()
+                    .and_then(|date| std::str::from_utf8(date).ok())
+                    .unwrap_or("no date (YYYY-MM-DD)"),
+                VERSIONS.join(", ")
+            ),
             Fault::NotGranted(reason) => {
                 format!("no grant allows this call ({})", reason.as_str())
             }
@@ -501,6 +520,18 @@ impl Fault {
             Fault::AccessEnded => "access ended while the exchange was open".into(),
             Fault::Draining => "the gateway is stopping; try again".into(),
         }
+    }
+
+    /// What the error of the answer holds beside its exchange: members of a JSON object, each with a comma
+    /// in front.
+    pub fn data(self) -> String {
+        let Fault::Version { seen } = self else { return String::new() };
+        // MCP 2026-07-28, basic/versioning: what a client can go on with.
+        let mut data = format!(",\"supported\":{}", serde_json::json!(VERSIONS));
+        if let Some(seen) = seen.as_ref().and_then(|date| std::str::from_utf8(date).ok()) {
+            data.push_str(&format!(",\"requested\":\"{seen}\""));
+        }
+        data
     }
 
     /// Byte offset of the fault in what was read, for the record.
@@ -575,6 +606,7 @@ pub const LABELS: &[&str] = &[
     "media-type",
     "content-encoding",
     "header-mismatch",
+    "protocol-version",
     "request-blocked",
     "answer-blocked",
     "answer-too-large",

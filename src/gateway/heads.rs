@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::fault::Disposition;
+use super::fault::{Disposition, Fault};
 use crate::types::ExchangeId;
 use crate::wire::head::{self, Method, Name};
 
@@ -109,9 +109,20 @@ pub fn itoa(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// A JSON-RPC error of the gateway (JSON-RPC 2.0 §5.1), with the exchange id in `data`.
+/// The JSON-RPC error (JSON-RPC 2.0 §5.1) that tells a fault, with the exchange id in `data`.
 /// `id` is the raw JSON text of the call's id.
-pub fn rpc_error(id: Option<&[u8]>, code: i32, message: &str, exchange: ExchangeId) -> Bytes {
+pub fn fault_error(id: Option<&[u8]>, fault: Fault, exchange: ExchangeId) -> Bytes {
+    rpc_error(id, fault.disposition().code, &fault.message(), &fault.data(), exchange)
+}
+
+/// `data`: further members of the error's `data`, each with a comma in front.
+fn rpc_error(
+    id: Option<&[u8]>,
+    code: i32,
+    message: &str,
+    data: &str,
+    exchange: ExchangeId,
+) -> Bytes {
     let mut out = Vec::with_capacity(192 + message.len());
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     out.extend_from_slice(id.unwrap_or(b"null"));
@@ -124,7 +135,9 @@ pub fn rpc_error(id: Option<&[u8]>, code: i32, message: &str, exchange: Exchange
     serde_json::to_writer(&mut out, message).expect("writing to memory does not fail");
     out.extend_from_slice(b",\"data\":{\"exchange\":\"");
     out.extend_from_slice(&exchange.text());
-    out.extend_from_slice(b"\"}}}");
+    out.push(b'"');
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"}}}");
     Bytes::from(out)
 }
 
@@ -174,7 +187,7 @@ mod tests {
     #[test]
     fn an_own_error_is_json_whatever_the_message_holds() {
         let id = ExchangeId::new(1, 2, 3, 4);
-        let body = rpc_error(Some(b"\"a\""), -31001, "no \"grant\"\n", id);
+        let body = rpc_error(Some(b"\"a\""), -31001, "no \"grant\"\n", "", id);
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(value["id"], "a");
         assert_eq!(value["error"]["code"], -31001);

@@ -75,6 +75,85 @@ fn a_version_that_nobody_knows_yet_is_the_servers_to_refuse() {
     assert_eq!((answer.status, answer.json()["error"]["code"].as_i64()), (400, Some(-32022)));
 }
 
+/// Alice's POST with these fields, which goes nowhere: status and error of the answer.
+fn refused(fields: &str, body: &str) -> (u16, serde_json::Value) {
+    let script = Script::new(Plan { methods: vec!["**"], ..Plan::default() });
+    let alice = script.stage.token("alice", 600);
+    let mut script = script.client(post(&alice, fields, body));
+    let answer = super::script::read_answer(&mut script.rig.client_out);
+    script.expect_nothing().end();
+    (answer.status, answer.json()["error"].take())
+}
+
+// A caller was told that Mcp-Method and the body disagree. Checked against the mutant "what is no date is
+// compared as text".
+#[test]
+fn a_version_that_is_none_is_named_and_not_another_field() {
+    let routing = "Mcp-Method: tools/call\r\nMcp-Name: echo\r\n";
+    for version in
+        ["junk", "2026-07-28x", "2026-13-01", "2026-07-00", "9", "2026/07/28", "+026-07-28"]
+    {
+        for more in ["", routing] {
+            let fields = format!("MCP-Protocol-Version: {version}\r\n{more}");
+            let (status, error) = refused(&fields, &call_body(1, "echo", "x"));
+            assert_eq!((status, error["code"].as_i64()), (400, Some(-32022)), "{version}: {error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("MCP-Protocol-Version is no date"), "{message}");
+            assert!(message.contains("2026-07-28") && !message.contains("junk"), "{message}");
+            assert_eq!(error["data"]["supported"][4], "2026-07-28");
+        }
+    }
+    let script = Script::new(Plan { methods: vec!["**"], ..Plan::default() });
+    let alice = script.stage.token("alice", 600);
+    let get = format!(
+        "GET /codegen HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {alice}\r\n\
+         Accept: text/event-stream\r\nMCP-Protocol-Version: junk\r\n\r\n"
+    );
+    script.client(get).expect_error(400, -32022).expect_nothing().end();
+}
+
+#[test]
+fn a_version_nobody_knows_without_its_routing_fields_is_named_and_not_the_field() {
+    for more in ["", "Mcp-Method: tools/call\r\n"] {
+        let fields = format!("MCP-Protocol-Version: 2099-01-01\r\n{more}");
+        let (status, error) = refused(&fields, &call_body(1, "echo", "x"));
+        assert_eq!((status, error["code"].as_i64()), (400, Some(-32022)), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("MCP-Protocol-Version is 2099-01-01"), "{message}");
+        assert_eq!(error["data"]["requested"], "2099-01-01");
+    }
+    // Of a version that is known, the field that is missing is the fault.
+    let (status, error) = refused(MODERN, &call_body(1, "echo", "x"));
+    assert_eq!((status, error["code"].as_i64()), (400, Some(-32020)), "{error}");
+}
+
+// Refused although name and body agreed. Checked against the mutant "any name will do".
+#[test]
+fn a_method_nobody_knows_may_be_routed_by_the_name_or_uri_it_holds() {
+    let call = |params: &str| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"acme/do\",\"params\":{{{params}}}}}")
+    };
+    let fields = |name: &str| format!("{MODERN}Mcp-Method: acme/do\r\nMcp-Name: {name}\r\n");
+    for (name, params) in [
+        ("thing", "\"name\":\"thing\""),
+        ("=?base64?dGhpbmc=?=", "\"name\":\"th\\u0069ng\""),
+        ("file:///x", "\"uri\":\"file:///x\""),
+    ] {
+        let (sent, _) = exchanged(&fields(name), &call(params), &json_answer("", &result(1, "ok")));
+        assert!(sent.contains(&format!("Mcp-Name: {name}\r\n")), "{sent}");
+    }
+    for (name, params) in [
+        ("thing", "\"name\":\"other\""),
+        ("thing", "\"uri\":\"other\""),
+        ("thing", "\"name\":[\"thing\"]"),
+        ("thing", "\"deep\":{\"name\":\"thing\"}"),
+        ("thing", ""),
+    ] {
+        let (status, error) = refused(&fields(name), &call(params));
+        assert_eq!((status, error["code"].as_i64()), (400, Some(-32020)), "{params}: {error}");
+    }
+}
+
 // 2026-07-28 has neither sessions nor resumption: neither field is honoured, asked for, or refused.
 #[test]
 fn the_newer_era_knows_no_sessions() {

@@ -2,10 +2,37 @@
 
 use super::super::fault::Fault;
 use super::exchange::Exchange;
-use super::request::MODERN;
 use crate::types::Era;
 use crate::wire::head::{self, Name};
 use crate::wire::mcp::{self, Class};
+
+/// Versions of MCP whose rules are known here, as a refusal names them.
+pub(in super::super) const VERSIONS: [&str; 5] =
+    ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
+
+/// First version of the modern era (MCP 2026-07-28, basic/versioning).
+const MODERN: &str = VERSIONS[4];
+
+/// The era of the version in `MCP-Protocol-Version`. Versions are dates, so they compare as text; what is
+/// no date compares with nothing.
+///
+/// # Errors
+/// It is no date.
+pub(super) fn era(version: &[u8]) -> Result<Era, Fault> {
+    let date = date(version).ok_or(Fault::Version { seen: None })?;
+    Ok(if date.as_slice() >= MODERN.as_bytes() { Era::Modern } else { Era::Handshake })
+}
+
+/// `YYYY-MM-DD`, the month and the day in their ranges.
+fn date(version: &[u8]) -> Option<[u8; 10]> {
+    let date: [u8; 10] = version.try_into().ok()?;
+    let [year @ .., b'-', m1, m2, b'-', d1, d2] = &date else { return None };
+    let digits = year.iter().chain([m1, m2, d1, d2]).all(u8::is_ascii_digit);
+    let fits = |(high, low): (&u8, &u8), most: &[u8; 2]| {
+        (b"01".as_slice()..=most).contains(&[*high, *low].as_slice())
+    };
+    (digits && fits((m1, m2), b"12") && fits((d1, d2), b"31")).then_some(date)
+}
 
 /// MCP 2026-07-28, streamable HTTP: an intermediary that reads the body checks that the routing fields
 /// agree with it; somebody behind us may route by the fields alone.
@@ -18,12 +45,20 @@ pub(super) fn agree(
     let head = &exchange.head;
     let in_body = message.protocol_version.as_ref().map(|text| text.decode(body));
     let in_head = fields.get(head, Name::McpProtocolVersion);
+    let modern = in_head.map(era).transpose()? == Some(Era::Modern);
     if let Some(in_body) = &in_body
         && in_head != Some(in_body.as_bytes())
     {
         return Err(Fault::HeaderMismatch("MCP-Protocol-Version"));
     }
-    let modern = in_head.is_some_and(|version| version >= MODERN);
+    // What a version that is not known here asks for cannot be told; one known field too few says that it
+    // is not spoken here, and not which field it is.
+    let missing = |field| match in_head.and_then(date) {
+        Some(seen) if !VERSIONS.iter().any(|known| known.as_bytes() == seen) => {
+            Fault::Version { seen: Some(seen) }
+        }
+        _ => Fault::HeaderMismatch(field),
+    };
     exchange.era = Some(if modern { Era::Modern } else { Era::Handshake });
 
     let named = fields.get(head, Name::McpMethod);
@@ -31,7 +66,7 @@ pub(super) fn agree(
         (Some(named), Some(method)) if named == method.as_bytes() => {}
         (Some(_), _) => return Err(Fault::HeaderMismatch("Mcp-Method")),
         (None, _) if modern && message.class == Class::Request => {
-            return Err(Fault::HeaderMismatch("Mcp-Method"));
+            return Err(missing("Mcp-Method"));
         }
         (None, _) => {}
     }
@@ -54,9 +89,17 @@ pub(super) fn agree(
                 return Err(Fault::HeaderMismatch("Mcp-Name"));
             }
         }
-        (Some(_), None) => return Err(Fault::HeaderMismatch("Mcp-Name")),
+        (Some(named), None) => {
+            // What the name of another method is, its own rules say: `params.name` or `params.uri`.
+            let decoded = decode_field(named).ok_or(Fault::HeaderMismatch("Mcp-Name"))?;
+            let named_in_body = [message.name, message.uri];
+            if !named_in_body.iter().flatten().any(|text| text.decode(body).as_bytes() == &*decoded)
+            {
+                return Err(Fault::HeaderMismatch("Mcp-Name"));
+            }
+        }
         (None, Some(_)) if modern && message.class == Class::Request => {
-            return Err(Fault::HeaderMismatch("Mcp-Name"));
+            return Err(missing("Mcp-Name"));
         }
         (None, _) => {}
     }

@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
 
+pub(super) use self::agreement::VERSIONS;
 use self::exchange::{Exchange, Measure};
 use self::life::Life;
 use self::outbox::{Emission, HeldOut};

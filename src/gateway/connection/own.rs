@@ -332,7 +332,7 @@ pub(super) fn refusal_text(
     push_cors(exchange.origin.as_ref(), &mut fields);
     let body = with_body.then(|| {
         let id = exchange.rpc_id.as_deref();
-        let error = heads::rpc_error(id, disposition.code, &fault.message(), exchange.id);
+        let error = heads::fault_error(id, fault, exchange.id);
         if status == 200 && exchange.accepts.events && !exchange.accepts.json {
             let mut event = Vec::with_capacity(error.len() + 32);
             event.extend_from_slice(b"event: message\ndata: ");

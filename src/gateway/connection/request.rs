@@ -8,7 +8,7 @@ use super::super::env::Caller;
 use super::super::fault::Fault;
 use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
-use super::agreement::agree;
+use super::agreement::{agree, era};
 use super::exchange::{Call, Exchange, Measure};
 use super::handles::{self, Opened};
 use super::hosts::{host_is_ours, origin_is_let_in};
@@ -28,10 +28,6 @@ use crate::wire::body::{Chunks, Decoder, Step};
 use crate::wire::head::{self, Fields, Framing, Media, Method, Name};
 use crate::wire::json::Text;
 use crate::wire::mcp::{self, Class, TargetKind};
-
-/// First version of the modern era (MCP 2026-07-28, basic/versioning). Versions are dates, so they
-/// compare as text.
-pub(super) const MODERN: &[u8] = b"2026-07-28";
 
 impl Connection {
     /// A head is whole: an exchange begins.
@@ -285,8 +281,9 @@ impl Connection {
         let caller = exchange.caller.as_ref().expect("the caller was just judged");
 
         let version = self.fields.get(head, Name::McpProtocolVersion);
-        exchange.era =
-            version.map(|version| if version >= MODERN { Era::Modern } else { Era::Handshake });
+        // What is no version is refused where the call can be answered by its id.
+        let spoken = version.map(era).transpose();
+        exchange.era = spoken.unwrap_or_default();
 
         let owner = Owner {
             issuer: &caller.identity.issuer,
@@ -320,6 +317,7 @@ impl Connection {
         }
         match exchange.http {
             Method::Get | Method::Delete => {
+                spoken?;
                 if !is_empty(exchange.request.framing) {
                     return Err(Fault::MethodUnfit);
                 }

@@ -473,7 +473,7 @@ fn error_event(
     fault: Fault,
     last: bool,
 ) -> Judged<Payload> {
-    let error = heads::rpc_error(id, fault.disposition().code, &fault.message(), exchange.id);
+    let error = heads::fault_error(id, fault, exchange.id);
     let mut prefix = BytesMut::with_capacity(64);
     sse::write_event_prefix(&mut prefix, Some(b"message"), None, None);
     let (head, tail) = chunk(prefix, error.len(), sse::EVENT_SUFFIX);

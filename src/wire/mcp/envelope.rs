@@ -63,6 +63,13 @@ impl Member {
             other => Member::Other(other.at()),
         }
     }
+
+    fn text(self) -> Option<Text> {
+        match self {
+            Member::Text(text) => Some(text),
+            Member::Absent | Member::Other(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -381,6 +388,8 @@ impl<'a> Envelope<'a> {
             _ => None,
         };
         self.message.id = id;
+        self.message.name = self.name.text();
+        self.message.uri = self.uri.text();
         match judged {
             Ok(()) => Ok(self.message),
             Err((rule, at)) => Err(McpFault { rule, at, id }),

@@ -141,6 +141,10 @@ pub struct Message {
     pub targets: Vec<Target>,
     /// The table names a target for this method, and it is missing.
     pub targets_unclear: bool,
+    /// `params.name`, where it is a string, whatever the method.
+    pub name: Option<Text>,
+    /// `params.uri` likewise.
+    pub uri: Option<Text>,
     /// `params`, brackets included.
     pub params: Option<Span>,
     /// `params.arguments`, the whole value.
@@ -200,6 +204,8 @@ impl Message {
             known: None,
             targets: Vec::new(),
             targets_unclear: false,
+            name: None,
+            uri: None,
             params: None,
             arguments: None,
             protocol_version: None,
