@@ -63,6 +63,11 @@ impl SseRule {
         }
     }
 
+    /// It bounds an event: what is over it is not kept.
+    pub fn is_bound(self) -> bool {
+        matches!(self, SseRule::EventTooLong | SseRule::BlockTooLong)
+    }
+
     /// Where the rule comes from.
     pub fn source(self) -> &'static str {
         match self {
@@ -183,7 +188,8 @@ impl Reader {
         self.block_bytes as usize
     }
 
-    /// That event, as far as it came: its fields in our canonical form, then the unfinished line.
+    /// That event, as far as it came: its fields in our canonical form, then the line that is unfinished
+    /// or that breaks a rule.
     pub fn unterminated(&self) -> Vec<u8> {
         let mut text = BytesMut::new();
         let Event { name, id, retry_ms, data } = &self.event;
@@ -228,7 +234,10 @@ impl Reader {
             self.after_cr = rest[len] == b'\r';
             let end = self.position + (*at - 1) as u64;
             let item = match self.line.is_empty() {
-                true => self.line_end(&rest[..len], end, limits)?,
+                true => {
+                    let ended = self.line_end(&rest[..len], end, limits);
+                    ended.inspect_err(|fault| self.keep_line(fault, &rest[..len]))?
+                }
                 false => {
                     self.line.extend_from_slice(&rest[..len]);
                     let line = std::mem::take(&mut self.line);
@@ -245,6 +254,13 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// This line breaks a rule: it stays with the event that is never whole, unless that is a bound.
+    fn keep_line(&mut self, fault: &SseFault, line: &[u8]) {
+        if !fault.rule.is_bound() {
+            self.line = BytesMut::from(line);
+        }
     }
 
     /// One byte order mark at the very start is no part of the stream.
@@ -278,13 +294,13 @@ impl Reader {
             && let Some(value) = line.strip_prefix(b"data:")
         {
             let skipped = line.len() - value.strip_prefix(b" ").unwrap_or(value).len();
-            self.judge_line(&line, end)?;
+            self.judge_line(&line, end).inspect_err(|fault| self.keep_line(fault, &line))?;
             line.advance(skipped);
             self.data_fits(line.len(), end, limits)?;
             self.event.data = Some(line);
             return Ok(None);
         }
-        self.line_end(&line, end, limits)
+        self.line_end(&line, end, limits).inspect_err(|fault| self.keep_line(fault, &line))
     }
 
     fn judge_line(&self, line: &[u8], end: u64) -> Result<(), SseFault> {
