@@ -104,7 +104,7 @@ impl Underway {
                     if let Some(link) = upstream {
                         worker.tell_upstream_tls(&link.name, &error);
                     }
-                    Event::UpstreamBroken
+                    Event::UpstreamBroken(buffer)
                 }
             });
         }

@@ -105,6 +105,43 @@ fn what_came_and_could_not_be_judged_is_told_by_its_length() {
     script.expect_drop(false).end();
 }
 
+// Checked against the mutants: `keep_back_partial` without its arm for heads; a broken head kept up to
+// its fault alone; an event reader that lets the line go that breaks a rule; `drop_link` that counts nothing.
+#[test]
+fn what_came_of_a_broken_head_or_event_is_kept_back_and_counted() {
+    let end = |script: &Script| {
+        let record = script.stage.record();
+        said(record.iter().find(|entry| entry.kind == Kind::End).unwrap())
+    };
+    let half = format!("HTTP/1.1 200 OK\r\nX-Inner: {HALF}");
+    let old = format!("HTTP/1.0 200 OK\r\nX-Inner: {HALF}\r\n\r\nwith a body");
+    let moved = format!("HTTP/1.1 302 Found\r\nContent-Length: 99\r\n\r\n{HALF}");
+    for (came, kept) in [(&half, &half[..]), (&old, &old), (&moved, HALF)] {
+        let script = sent().upstream(came);
+        // Of the first more could come; the others are refused as they stand.
+        let script = if *came == half { script.upstream_ends() } else { script };
+        let script = script.expect_answer(502, |_| {});
+        kept_back(&script, Kind::Refusal, kept.len());
+        assert_eq!(end(&script)["upstream_bytes"], came.len());
+        script.expect_drop(false).end();
+    }
+    // The connection is reset in the middle of the head.
+    let script = sent().upstream(&half).upstream_breaks().expect_answer(502, |_| {});
+    kept_back(&script, Kind::Refusal, half.len());
+    script.expect_drop(false).end();
+    // In one piece, and with the line cut in two.
+    let event = format!("event: x\nid: a\0b {HALF}\ndata: {HALF}\n\n");
+    let whole = format!("{STREAM_HEAD}{}", chunk(&event));
+    let [front, back] = [&event[..14], &event[14..]].map(chunk);
+    let cut = format!("{STREAM_HEAD}{front}{back}");
+    for came in [whole, cut] {
+        let script = sent().upstream(&came).expect_to_client(&["200 OK", "-31004"]);
+        kept_back(&script, Kind::Refusal, event.len());
+        assert_eq!(end(&script)["upstream_bytes"], came.len());
+        script.expect_drop(false).end();
+    }
+}
+
 // Mutant: the head let go when its status cannot be relayed.
 #[test]
 fn the_head_of_an_answer_that_is_not_relayed_is_in_the_record() {

@@ -219,9 +219,9 @@ impl Rig {
     }
 
     pub fn upstream_breaks(&mut self, stage: &mut Stage) {
-        self.upstream.receive = None;
         self.sending_upstream = false;
-        self.event(stage, Event::UpstreamBroken);
+        let buffer = self.upstream.room();
+        self.event(stage, Event::UpstreamBroken(buffer));
     }
 
     pub fn upstream_ready(&mut self, stage: &mut Stage) {

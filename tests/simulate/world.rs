@@ -742,7 +742,7 @@ impl World {
                 let link = &mut self.links[one.link.expect("it reads from a connection").0];
                 let mut buffer = one.upstream_read.take().expect("a receive is under way").room();
                 let event = if link.reset {
-                    Event::UpstreamBroken
+                    Event::UpstreamBroken(buffer)
                 } else if link.wire.is_empty() {
                     Event::UpstreamEnd(buffer)
                 } else {

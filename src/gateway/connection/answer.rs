@@ -65,7 +65,7 @@ impl Connection {
             Read::More => false,
             Read::Broken(fault) => {
                 // Where its fields begin and end is not known, so no credential could be filled in it.
-                exchange.keep_back(&rx[..rx.len().min(fault.at as usize + 1)]);
+                exchange.keep_back(rx);
                 self.fail_upstream(UpstreamFault::Head(fault), turn);
                 true
             }
@@ -426,6 +426,8 @@ impl Connection {
                     exchange.keep_back(&rx[..rx.len().min(length as usize)]);
                 }
             }
+            // A head that is not whole, or what came behind one that is refused.
+            (Phase::AnswerHead { .. }, Link::Open { rx: Some(rx), .. }) => exchange.keep_back(rx),
             (Phase::AnswerBody { whole: Some(length), .. }, Link::Open { rx: Some(rx), .. }) => {
                 exchange.keep_back(&rx[..rx.len().min(*length)]);
             }
@@ -516,7 +518,6 @@ impl Connection {
 
     /// Ends the exchange from our side and records why.
     pub(super) fn cut(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
-        self.drop_link(false, turn);
         // What was judged before access ended but is not yet released stays inside.
         self.withhold();
         let fault = match reason {
@@ -538,6 +539,9 @@ impl Connection {
         exchange.outcome = reason;
         let streams = matches!(self.phase, Phase::Stream { .. }) && exchange.begun;
         self.emit(Emission::entry(entry), turn);
+        // Why behind the entry of the cut: the next one tells it.
+        self.keep_back_partial();
+        self.drop_link(false, turn);
         match fault {
             None => self.phase = Phase::Finish,
             Some(fault) if streams => self.end_stream(Some(fault), turn),

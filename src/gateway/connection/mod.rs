@@ -94,8 +94,8 @@ pub enum Event {
     UpstreamBytes(BytesMut),
     /// The upstream will send no more; the buffer comes back.
     UpstreamEnd(BytesMut),
-    /// The upstream connection broke.
-    UpstreamBroken,
+    /// The upstream connection broke; the buffer comes back.
+    UpstreamBroken(BytesMut),
     /// The bytes handed over that the client has not acknowledged, as [`Action::MeasureClient`] asked.
     ClientMeasured(Option<u64>),
     /// The request was taken by the kernel.
@@ -424,9 +424,9 @@ impl Connection {
                     *ended = true;
                 }
             }
-            Event::UpstreamBroken => {
+            Event::UpstreamBroken(buffer) => {
                 if let Link::Open { rx, ended, broken, sending } = &mut self.link {
-                    rx.get_or_insert_default();
+                    *rx = Some(buffer);
                     *ended = true;
                     *broken = true;
                     *sending = false;
@@ -800,11 +800,13 @@ impl Connection {
 
     /// Gives the upstream connection back or away.
     fn drop_link(&mut self, complete: bool, turn: &mut Turn<'_>) {
-        if let Link::Open { rx: Some(rx), .. } = &self.link
-            && complete
-            && let Some(exchange) = &mut self.exchange
+        if let (Link::Open { rx: Some(rx), .. }, Some(exchange)) = (&self.link, &mut self.exchange)
         {
-            exchange.late_bytes += rx.len() as u64;
+            // What stands behind a whole answer is no part of it; else it is what came of one.
+            match complete {
+                true => exchange.late_bytes += rx.len() as u64,
+                false => exchange.upstream_bytes += rx.len() as u64,
+            }
         }
         let reusable = match &self.link {
             Link::None => return,

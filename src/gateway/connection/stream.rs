@@ -19,7 +19,7 @@ use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Fields, Method};
 use crate::wire::mcp::Class;
-use crate::wire::sse::{self, Item, SseRule};
+use crate::wire::sse::{self, Item};
 
 /// WHATWG HTML §9.2.6: how long a client waits before it connects again. Clamped to what neither
 /// hammers the server nor strands the client.
@@ -128,13 +128,24 @@ impl Connection {
                     return Err(Fault::StreamTooLarge { allowed });
                 }
                 let within = usize::try_from(room).unwrap_or(usize::MAX).min(payload.len());
-                let (used, item) =
-                    events.read(&payload[..within], limits).map_err(|fault| match fault.rule {
-                        SseRule::EventTooLong | SseRule::BlockTooLong => {
-                            Fault::AnswerTooLarge { allowed: limits.event_bytes_max }
+                let before = events.position();
+                let (used, item) = match events.read(&payload[..within], limits) {
+                    Ok(read) => read,
+                    Err(fault) if fault.rule.is_bound() => {
+                        return Err(Fault::AnswerTooLarge { allowed: limits.event_bytes_max });
+                    }
+                    Err(fault) => {
+                        // The event up to the line that breaks the rule, and what came behind it.
+                        let used = (events.position() - before) as usize;
+                        let mut came = events.unterminated();
+                        if used < payload.len() {
+                            came.push(b'\n');
+                            came.extend_from_slice(&payload[used..]);
                         }
-                        _ => Fault::Upstream(UpstreamFault::Events(fault)),
-                    })?;
+                        exchange.keep_back(&came);
+                        return Err(Fault::Upstream(UpstreamFault::Events(fault)));
+                    }
+                };
                 let _ = payload.split_to(used);
                 if let Some(item) = item {
                     return Ok(Next::Item(item));
