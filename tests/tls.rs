@@ -406,6 +406,31 @@ fn a_handshake_has_a_bound_in_bytes() {
     }
 }
 
+// Mutant tried: the bytes of the read with which the handshake ends are counted too (every call is
+// refused).
+#[test]
+fn a_long_chain_and_a_long_body_in_one_write_are_no_handshake_that_is_too_long() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#,
+        ..Plan::default()
+    };
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let own = house.callers.issue(&["agent.example.test"], "agent", For::Client);
+    // As long as a chain with RSA keys of 4096 bits.
+    let long = Issued { certificate: own.certificate.repeat(8), key: own.key.clone() };
+    let token = house.token();
+    for length in [100, 18_000, 40_000, 300_000] {
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], Some(&long)));
+        let text = "x".repeat(length);
+        let flight = client.call_in_one(&token, &text).unwrap();
+        assert!(flight >= 2_048, "the flight of the handshake has {flight} bytes");
+        let (status, body) = client.answer().unwrap();
+        assert!(status == 200 && body.contains(&text), "{length}: {status}");
+    }
+    assert!(!house.gateway.log().contains("too-long"), "{}", house.gateway.log());
+}
+
 #[test]
 fn any_cut_of_a_connection_gives_the_same_answer() {
     let (upstream, _) = start_server(None);

@@ -69,24 +69,37 @@ async fn shake(
             let (result, _) = send(stream.clone(), vec![out.freeze()]).await;
             result.map_err(|_| Refused::new(TlsFault::Ended))?;
         }
-        // What came behind the handshake is not counted.
-        if received.saturating_sub(early.len() as u64) > limits.tls_handshake_bytes_max {
-            return Err(Refused::new(TlsFault::TooLong));
-        }
         if !session.is_handshaking() {
             return Ok(early);
         }
         readable(stream).await.map_err(|_| Refused::ended(received))?;
         let taken = with_ciphertext(stream, |ciphertext| {
             let first = received == 0;
-            received += ciphertext.len() as u64;
-            session.input(ciphertext, |piece| early.extend_from_slice(piece)).map_err(|error| {
-                let mut refused = Refused::because(&error);
-                if first && refused.fault == TlsFault::NotTls && why::is_plain_http(ciphertext) {
-                    refused.fault = TlsFault::PlainHttp;
+            let mut rest = ciphertext;
+            while !rest.is_empty() {
+                // Why record by record: what stands behind the handshake in the same read is not counted.
+                let next = match session.is_handshaking() {
+                    true => session.of_this_record(rest),
+                    false => rest.len(),
+                };
+                if session.is_handshaking() {
+                    received += next as u64;
                 }
-                refused
-            })
+                if received > limits.tls_handshake_bytes_max {
+                    return Err(Refused::new(TlsFault::TooLong));
+                }
+                let (piece, behind) = rest.split_at(next);
+                rest = behind;
+                session.input(piece, |piece| early.extend_from_slice(piece)).map_err(|error| {
+                    let mut refused = Refused::because(&error);
+                    if first && refused.fault == TlsFault::NotTls && why::is_plain_http(ciphertext)
+                    {
+                        refused.fault = TlsFault::PlainHttp;
+                    }
+                    refused
+                })?;
+            }
+            Ok(())
         });
         match taken {
             Ok(Some(result)) => result?,

@@ -82,12 +82,43 @@ impl Client {
     /// One call of the tool `echo`: status and body.
     pub fn call(&mut self, token: &str, id: u64, text: &str) -> io::Result<(u16, String)> {
         self.tls.write_all(&call("/tools", token, id, text))?;
+        self.answer()
+    }
+
+    /// The answer that comes next: status and body.
+    pub fn answer(&mut self) -> io::Result<(u16, String)> {
         let mut all = Vec::new();
         let (status, body) = read_answer(&mut self.tls, &mut self.kept, &mut all)?;
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    /// The same, and the exchange id of the answer.
+    /// A call whose bytes leave in one write with the last flight of a TLS 1.3 handshake; gives how many
+    /// bytes that flight has.
+    pub fn call_in_one(&mut self, token: &str, text: &str) -> io::Result<usize> {
+        let connection = &mut self.tls.conn;
+        let socket = &mut self.tls.sock.stream;
+        connection.set_buffer_limit(None);
+        while connection.wants_write() {
+            connection.write_tls(socket)?;
+        }
+        while connection.is_handshaking() {
+            connection.read_tls(socket)?;
+            connection.process_new_packets().map_err(io::Error::other)?;
+        }
+        let mut out = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut out)?;
+        }
+        let flight = out.len();
+        connection.writer().write_all(&call("/tools", token, 1, text))?;
+        while connection.wants_write() {
+            connection.write_tls(&mut out)?;
+        }
+        socket.write_all(&out)?;
+        Ok(flight)
+    }
+
+    /// The same as [`Client::call`], and the exchange id of the answer.
     pub fn call_for_id(&mut self, token: &str, id: u64, text: &str) -> (u16, String) {
         self.tls.write_all(&call("/tools", token, id, text)).expect("sent");
         let mut all = Vec::new();

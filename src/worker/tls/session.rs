@@ -49,6 +49,17 @@ struct Edge {
 }
 
 impl Edge {
+    /// Bytes of `bytes` up to the end of the record that is under way, or that begins here.
+    fn rest_within(&self, bytes: &[u8]) -> usize {
+        let mut edge = Edge { head: self.head, have: self.have, left: self.left };
+        let head = bytes.len().min(edge.head.len() - edge.have);
+        edge.follow(&bytes[..head]);
+        match edge.have == edge.head.len() {
+            true => bytes.len().min(head + edge.left),
+            false => head,
+        }
+    }
+
     fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.have < self.head.len() {
@@ -162,6 +173,11 @@ impl Session {
         self.output(into);
     }
 
+    /// How many of `bytes`, which come next, belong to the record that has begun or begins with them.
+    pub fn of_this_record(&self, bytes: &[u8]) -> usize {
+        self.edge.rest_within(bytes)
+    }
+
     /// What came ends with a whole record.
     pub fn is_at_edge(&self) -> bool {
         self.edge.have == 0
@@ -232,6 +248,8 @@ mod tests {
             let mut edge = Edge::default();
             let mut at = 0;
             for bytes in records.chunks(piece) {
+                let next = ends.iter().find(|end| **end > at).expect("a record is under way");
+                assert_eq!(edge.rest_within(bytes), bytes.len().min(next - at), "{at} of {piece}");
                 edge.follow(bytes);
                 at += bytes.len();
                 assert_eq!(edge.have == 0, ends.contains(&at), "{at} in pieces of {piece}");
