@@ -14,8 +14,11 @@
 //!   very last byte for two and tells of an event that was not ended; our lines end in LF;
 //! - a retry time that is no row of ASCII digits: Python's `int` reads more; we drop it;
 //! - a retry time of an event that never ends: eventsource-parser tells it at once; we wait for the end;
-//! - a stream in which we find a fault (bytes that are no UTF-8, control characters or too much in an id
-//!   or a name) ends for us with the event before it; parsers go on.
+//! - a stream in which we find a fault (bytes that are no UTF-8, control characters or too much in an id,
+//!   anything but printable ASCII in a name) ends for us with the event before it; parsers go on.
+//!
+//! A fourth parser, httpx-sse 0.4.1, ends lines where Python's `str.splitlines` does. It reads what servers
+//! send otherwise than everybody else, and what we send as we mean it.
 //!
 //! `STENOGRAPH_EVENT_STREAMS=…` sets how many streams are made (4000),
 //! `STENOGRAPH_EVENT_STREAMS_SEED=…` repeats those of an earlier run.
@@ -70,6 +73,8 @@ enum Parser {
     Python1,
     /// httpx2.
     Python2,
+    /// httpx-sse 0.4.1.
+    Splitting,
 }
 
 const PARSERS: [Parser; 3] = [Parser::Typescript, Parser::Python1, Parser::Python2];
@@ -95,6 +100,11 @@ impl Parser {
             ),
             Parser::Python2 => {
                 (Command::new(installed("python/bin/python")), script("read.py"), "httpx2".into())
+            }
+            Parser::Splitting => {
+                let mut command = Command::new(installed("python/bin/python"));
+                command.env("PYTHONPATH", installed("splits"));
+                (command, script("read.py"), "httpx-sse".into())
             }
         };
         command.arg(script).arg(argument);
@@ -187,7 +197,8 @@ impl Parser {
             last_id = id.unwrap_or(last_id);
             // An id that is taken back is told with the next event.
             let nothing = event.name.is_none() && data.is_none() && retry.is_none();
-            if self == Parser::Python1 && nothing && last_id.is_empty() {
+            if matches!(self, Parser::Python1 | Parser::Splitting) && nothing && last_id.is_empty()
+            {
                 continue;
             }
             told.push(Told::Event(name, Some(last_id.clone()), data.unwrap_or_default(), retry));
@@ -207,7 +218,7 @@ fn respelt(parser: Parser, stream: &[u8], ways: &mut Ways) -> Vec<u8> {
     let last_end = stream.iter().rfind(|byte| matches!(byte, b'\r' | b'\n'));
     if match parser {
         Parser::Typescript => last_end == Some(&b'\r'),
-        Parser::Python1 => false,
+        Parser::Python1 | Parser::Splitting => false,
         Parser::Python2 => stream.ends_with(b"\r"),
     } {
         way("CR at the end");
@@ -319,9 +330,9 @@ fn servers_are_read_alike(streams: &[Stream], ways: &mut Ways) -> u64 {
 }
 
 /// What the parsers tell of streams that we wrote against what was meant.
-fn we_are_read_as_meant(streams: &[Stream], meant: &[Vec<Item>]) -> u64 {
+fn we_are_read_as_meant(parsers: &[Parser], streams: &[Stream], meant: &[Vec<Item>]) -> u64 {
     let mut differences = 0;
-    for parser in PARSERS {
+    for &parser in parsers {
         for (((stream, _), told), items) in streams.iter().zip(parser.read(streams)).zip(meant) {
             let must = parser.must_tell(items);
             if told != must {
@@ -370,8 +381,8 @@ fn parsers_tell_of_any_stream_what_we_read_and_of_our_form_what_we_mean() {
         streams.push((stream, sizes));
     }
     let mut ways = Ways::new();
-    let differences =
-        servers_are_read_alike(&streams, &mut ways) + we_are_read_as_meant(&written, &meant);
+    let differences = servers_are_read_alike(&streams, &mut ways)
+        + we_are_read_as_meant(&PARSERS, &written, &meant);
     println!("{events} events, {broken} streams with a fault; {ways:?}");
     assert_eq!(differences, 0);
     // A property of nothing shows nothing.
@@ -471,8 +482,9 @@ fn normal(item: &Item) -> Option<Item> {
         return None;
     }
     let data = data.as_ref().map(|data| {
-        let line = data.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte });
-        line.collect::<BytesMut>()
+        let text = std::str::from_utf8(data).unwrap().replace('\n', " ");
+        let text = text.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028");
+        BytesMut::from(&*text.replace('\u{2029}', "\\u2029"))
     });
     let retry_ms = retry_ms.map(|ms| ms.clamp(100, 600_000));
     let (name, id) = (name.clone(), id.clone());
@@ -521,9 +533,56 @@ fn what_the_gateway_sends_is_what_the_server_said() {
         streams.push((stream, texts::sizes(&mut dice, 100)));
     }
     let mut ways = Ways::new();
+    let all = [PARSERS.as_slice(), &[Parser::Splitting]].concat();
     let differences =
-        servers_are_read_alike(&streams, &mut ways) + we_are_read_as_meant(&sent, &read);
+        servers_are_read_alike(&streams, &mut ways) + we_are_read_as_meant(&all, &sent, &read);
     println!("{events} events; {ways:?}");
     assert_eq!(differences, 0);
     assert!(events > count / 8 && known.len() >= 5, "{events} {}", known.len());
+}
+
+/// Python's `str.splitlines` ends lines here, and the standard does not.
+const SPLITS: [&str; 8] =
+    ["\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"];
+
+// A reader that splits there was told an event of the server's making that nobody had judged. Checked
+// against the mutants "event names are what they are" and "the data of an event goes out as it came".
+#[test]
+fn nobody_is_told_an_event_that_was_not_judged() {
+    let mut house = House::new();
+    let mut dice = Dice(1);
+    let message = |text: &str| {
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":\
+             {{\"level\":\"info\",\"data\":\"{text}\"}}}}"
+        )
+    };
+    let (mut streams, mut sent) = (Vec::new(), Vec::new());
+    for end in SPLITS {
+        let hidden = format!("{end}{end}event: endpoint{end}data: http://other.example/{end}{end}");
+        for stream in [
+            format!("event: message{hidden}\ndata: {}\n\n", message("x")),
+            format!("data: {}\n\n", message(&format!("x{hidden}y"))),
+            format!("id: 7{hidden}\ndata: {}\n\n", message("x")),
+            format!(": ping{hidden}\n\ndata: {}\n\n", message("x")),
+        ] {
+            sent.push((house.stream(stream.as_bytes(), &mut dice), vec![]));
+            streams.push((stream.into_bytes(), vec![]));
+        }
+    }
+    let says_other = |told: &[Told]| {
+        told.iter().any(|one| matches!(one, Told::Event(name, ..) if name == "endpoint"))
+    };
+    for (told, (stream, _)) in Parser::Splitting.read(&streams).iter().zip(&streams) {
+        assert!(says_other(told), "{} shows nothing", stream.escape_ascii());
+    }
+    for parser in [PARSERS.as_slice(), &[Parser::Splitting]].concat() {
+        for (told, (body, _)) in parser.read(&sent).iter().zip(&sent) {
+            assert!(!says_other(told), "{parser:?}: {}", body.escape_ascii());
+        }
+    }
+    for (body, _) in &sent {
+        let text = std::str::from_utf8(body).unwrap();
+        assert!(SPLITS.iter().all(|end| !text.contains(end)), "{}", body.escape_ascii());
+    }
 }

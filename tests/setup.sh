@@ -64,7 +64,9 @@ setup_cargo_tests() {
 # What the SDKs read event streams with, for tests/event_streams.rs: the versions that tests/sdk/ pins.
 setup_readers() {
     local sdk="$root/tests/sdk" readers="$local_dir/readers" wanted
-    wanted=$(grep -hE '^(httpx|httpx-sse|httpx2)==' "$sdk"/requirements-v?.txt &&
+    # Older releases of httpx-sse end lines as Python's str.splitlines does; people still run them.
+    wanted=$(printf 'splits httpx-sse==0.4.1\n' &&
+        grep -hE '^(httpx|httpx-sse|httpx2)==' "$sdk"/requirements-v?.txt &&
         sed -n '/"node_modules\/eventsource-parser": {/,/version/s/.*"version": "\(.*\)".*/eventsource-parser@\1/p' \
             "$sdk/package-lock.json")
     [ "$(cat "$readers/wanted" 2> /dev/null)" = "$wanted" ] && return 0
@@ -73,8 +75,10 @@ setup_readers() {
     rm -rf "$readers"
     mkdir -p "$readers"
     python3 -m venv "$readers/python"
-    grep = <<< "$wanted" | "$readers/python/bin/pip" install --quiet --disable-pip-version-check \
-        -r /dev/stdin
+    grep -v ' ' <<< "$wanted" | grep = | "$readers/python/bin/pip" install --quiet \
+        --disable-pip-version-check -r /dev/stdin
+    sed -n 's/^splits //p' <<< "$wanted" | "$readers/python/bin/pip" install --quiet \
+        --disable-pip-version-check --no-deps --target "$readers/splits" -r /dev/stdin
     # A package.json of its own: npm would go up to that of a directory above.
     printf '{"private":true}\n' > "$readers/package.json"
     grep @ <<< "$wanted" | (cd "$readers" &&

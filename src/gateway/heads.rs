@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::fault::{Disposition, Fault};
 use crate::types::ExchangeId;
 use crate::wire::head::{self, Method, Name};
+use crate::wire::sse;
 
 /// Field that carries the exchange id.
 pub const EXCHANGE_FIELD: &str = "Stenograph-Exchange";
@@ -125,7 +126,9 @@ fn rpc_error(
 ) -> Bytes {
     let mut out = Vec::with_capacity(192 + message.len());
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    out.extend_from_slice(id.unwrap_or(b"null"));
+    // It may go out as an event: one line for every reader.
+    let escaped = id.and_then(sse::escape_line_ends);
+    out.extend_from_slice(escaped.as_deref().or(id).unwrap_or(b"null"));
     out.extend_from_slice(b",\"error\":{\"code\":");
     if code < 0 {
         out.push(b'-');

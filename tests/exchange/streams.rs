@@ -44,6 +44,24 @@ fn progress_goes_out_event_by_event_and_the_answer_ends_the_stream() {
         .end();
 }
 
+// Python's `str.splitlines` ends a line at each of these; see tests/event_streams.rs.
+#[test]
+fn what_ends_a_line_for_some_readers_goes_out_escaped_and_is_recorded_as_an_edit() {
+    streaming(Plan::default())
+        .upstream(event(
+            &progress(1).replace(":1}", ":1,\"message\":\"a\u{2028}b\u{2029}\u{85}\"}"),
+        ))
+        .expect_to_client(&["\"message\":\"a\\u2028b\\u2029\\u0085\"}"])
+        .expect_recorded(Kind::Event, &["\"edited\":true", "a\\u2028b"])
+        .upstream(event(&result(7, &format!("\u{2028}{PLANTED}"))))
+        .expect_to_client(&["\"id\":7", "\\u2028["])
+        .expect_recorded(Kind::Event, &["\"decision\":\"masked\""])
+        .upstream(chunk("event: a\u{2028}b\ndata: {}\n\n"))
+        .expect_to_client(&["0\r\n\r\n"])
+        .expect_recorded(Kind::Refusal, &["upstream-events"])
+        .end();
+}
+
 #[test]
 fn a_time_to_come_back_needs_no_data() {
     streaming(Plan::default())

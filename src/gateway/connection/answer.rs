@@ -352,7 +352,7 @@ impl Connection {
             exchange.keep_back(&from_server.bytes);
             return Err(fault);
         }
-        let FromServer { filtered, wrapped, .. } = from_server;
+        let FromServer { filtered, rewritten, .. } = from_server;
         let outcome = from_server.scan(exchange, turn);
         match outcome {
             Outcome::Pass(judgement) => {
@@ -373,7 +373,7 @@ impl Connection {
                 let mut verdict =
                     exchange.verdict(Direction::Response, decision, &self.source_text);
                 verdict.findings = &findings;
-                verdict.edited = judgement.edited || wrapped;
+                verdict.edited = judgement.edited || rewritten;
                 verdict.filtered = filtered;
                 verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();

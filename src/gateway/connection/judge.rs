@@ -12,7 +12,7 @@ use super::request::pseudonym_key;
 use crate::guard::policy::Permit;
 use crate::guard::{self, Judgement, Outcome};
 use crate::types::Direction;
-use crate::wire::mcp;
+use crate::wire::{mcp, sse};
 
 /// Read strictly, its lists shortened to what the caller may use.
 pub(super) struct FromServer {
@@ -20,8 +20,8 @@ pub(super) struct FromServer {
     pub(super) message: mcp::Message,
     /// Elements were removed from lists.
     pub(super) filtered: bool,
-    /// Its ids and states were replaced by handles.
-    pub(super) wrapped: bool,
+    /// It is another text that says the same: handles stand for ids and states, escapes for line ends.
+    pub(super) rewritten: bool,
     /// What came, where it is another text than `bytes` and originals are sealed.
     pub(super) original: Option<guard::Original>,
     permit: Permit,
@@ -32,7 +32,7 @@ struct Strict {
     message: mcp::Message,
     permit: Permit,
     filtered: bool,
-    wrapped: bool,
+    rewritten: bool,
     original: Option<guard::Original>,
 }
 
@@ -45,8 +45,8 @@ impl FromServer {
     ) -> Result<FromServer, Fault> {
         let read = FromServer::read_strictly(exchange, &mut bytes, turn);
         match read {
-            Ok(Strict { message, permit, filtered, wrapped, original }) => {
-                Ok(FromServer { bytes, message, filtered, wrapped, original, permit })
+            Ok(Strict { message, permit, filtered, rewritten, original }) => {
+                Ok(FromServer { bytes, message, filtered, rewritten, original, permit })
             }
             Err(fault) => {
                 exchange.keep_back(&bytes);
@@ -79,7 +79,7 @@ impl FromServer {
         let seals = exchange.settings.seals.originals;
         let mut original = before.filter(|_| seals).map(|before| Zeroizing::new(before.to_vec()));
         let handled = handles::wrap(exchange, &message, bytes)?;
-        let wrapped = handled.is_some();
+        let rewritten = handled.is_some();
         if let Some(handled) = handled {
             let before = std::mem::replace(bytes, handled);
             if seals && original.is_none() {
@@ -87,7 +87,42 @@ impl FromServer {
             }
             message = read(bytes)?;
         }
-        Ok(Strict { message, permit, filtered, wrapped, original })
+        Ok(Strict { message, permit, filtered, rewritten, original })
+    }
+
+    /// Makes it one line for every reader of event streams. A line end by the standard is white space in
+    /// valid JSON, and a space in its place keeps every position; what else ends a line for some readers
+    /// stands in strings, and is escaped there.
+    ///
+    /// # Errors
+    /// There is no memory for the escapes.
+    pub(super) fn join_lines(
+        &mut self,
+        exchange: &mut Exchange,
+        waiting: u64,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Fault> {
+        let before = |bytes: &[u8]| Some(Zeroizing::new(bytes.to_vec()));
+        let seals = exchange.settings.seals.originals && self.original.is_none();
+        if seals && memchr::memchr2(b'\n', b'\r', &self.bytes).is_some() {
+            self.original = before(&self.bytes);
+        }
+        if let Some(escaped) = sse::escape_line_ends(&self.bytes) {
+            if !exchange.answer_memory.grow_to(waiting + escaped.len() as u64) {
+                exchange.keep_back(&self.bytes);
+                return Err(Fault::Memory);
+            }
+            let limits = &exchange.settings.limits;
+            let read = mcp::read(&escaped, Direction::Response, limits, &mut turn.env.json);
+            self.message = read.map_err(|fault| Fault::Upstream(UpstreamFault::Message(fault)))?;
+            let came = std::mem::replace(&mut self.bytes, escaped);
+            if seals && self.original.is_none() {
+                self.original = before(&came);
+            }
+            self.rewritten = true;
+        }
+        sse::join_lines(&mut self.bytes);
+        Ok(())
     }
 
     /// Scans and masks it.

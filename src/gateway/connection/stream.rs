@@ -1,7 +1,6 @@
 //! Answers that are event streams: every event is judged whole, recorded, then released.
 
 use bytes::{Bytes, BytesMut};
-use zeroize::Zeroizing;
 
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
@@ -261,17 +260,10 @@ impl Connection {
             return Err(Fault::Memory);
         }
         let mut from_server = FromServer::read(exchange, data, turn)?;
-        // Why: our canonical form has one data line for each event. In valid JSON a line end is white
-        // space between tokens, so a space in its place keeps every position and every value.
-        if exchange.settings.seals.originals
-            && from_server.original.is_none()
-            && memchr::memchr2(b'\n', b'\r', &from_server.bytes).is_some()
-        {
-            from_server.original = Some(Zeroizing::new(from_server.bytes.to_vec()));
-        }
-        sse::join_lines(&mut from_server.bytes);
-        let FromServer { bytes: data, message, filtered, wrapped, .. } = &from_server;
-        let (filtered, wrapped) = (*filtered, *wrapped);
+        // Why: our canonical form has one data line for each event.
+        from_server.join_lines(exchange, waiting, turn)?;
+        let FromServer { bytes: data, message, filtered, rewritten, .. } = &from_server;
+        let (filtered, rewritten) = (*filtered, *rewritten);
         let answers_call = exchange.http == Method::Post
             && matches!(message.class, Class::Answer | Class::Error)
             && answers(exchange, message, data);
@@ -296,7 +288,7 @@ impl Connection {
                 let mut verdict =
                     event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
                 verdict.policy = Some(&exchange.settings.policy_id);
-                verdict.edited = judgement.edited || wrapped;
+                verdict.edited = judgement.edited || rewritten;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
                 let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);

@@ -34,7 +34,7 @@ pub enum SseRule {
     IdText,
     /// An event name longer than `event_id_bytes_max`.
     NameTooLong,
-    /// A control character in an event name.
+    /// An event name that is not printable ASCII: some readers end a line at characters beyond it.
     NameText,
 }
 
@@ -352,13 +352,24 @@ impl Reader {
                 }
             }
             b"id" => {
-                let rules = (SseRule::IdTooLong, SseRule::IdText);
-                self.event.id = Some(word(value, start, rules, limits)?);
+                if value.len() as u64 > limits.event_id_bytes_max {
+                    return Err(SseFault { rule: SseRule::IdTooLong, at: start });
+                }
+                // It goes to clients wrapped and to its server as it came: any text will do.
+                let text = std::str::from_utf8(value).expect("the line is UTF-8");
+                if text.chars().any(char::is_control) {
+                    return Err(SseFault { rule: SseRule::IdText, at: start });
+                }
+                self.event.id = Some(value.to_vec());
             }
             b"event" => {
-                let rules = (SseRule::NameTooLong, SseRule::NameText);
-                let name = word(value, start, rules, limits)?;
-                self.event.name = (!name.is_empty()).then_some(name);
+                if value.len() as u64 > limits.event_id_bytes_max {
+                    return Err(SseFault { rule: SseRule::NameTooLong, at: start });
+                }
+                if !value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+                    return Err(SseFault { rule: SseRule::NameText, at: start });
+                }
+                self.event.name = (!value.is_empty()).then(|| value.to_vec());
             }
             // WHATWG: only ASCII digits count, anything else is ignored.
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
@@ -370,23 +381,6 @@ impl Reader {
             _ => {}
         }
         Ok(None)
-    }
-}
-
-/// An id or a name.
-fn word(
-    value: &[u8],
-    at: u64,
-    (too_long, text): (SseRule, SseRule),
-    limits: &Limits,
-) -> Result<Vec<u8>, SseFault> {
-    if value.len() as u64 > limits.event_id_bytes_max {
-        return Err(SseFault { rule: too_long, at });
-    }
-    let decoded = std::str::from_utf8(value).expect("the line is UTF-8");
-    match decoded.chars().any(char::is_control) {
-        true => Err(SseFault { rule: text, at }),
-        false => Ok(value.to_vec()),
     }
 }
 
@@ -453,6 +447,30 @@ pub fn join_lines(json: &mut [u8]) -> bool {
         from += at + 1;
     }
     from > 0
+}
+
+/// Characters that end a line for some readers and not by the standard, as they stand in UTF-8, and how
+/// JSON escapes them: U+0085, U+2028 and U+2029. Python's `str.splitlines` and others that go by Unicode
+/// end a line there; the rest of such characters cannot stand in JSON as they are (RFC 8259 §7).
+const UNICODE_LINE_ENDS: [(&[u8], &[u8]); 3] =
+    [(b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029")];
+
+/// Escapes in a valid JSON text what ends a line for some readers; `None` when there is nothing to escape.
+/// Such a character stands only within strings, where its escape says the same.
+pub fn escape_line_ends(json: &[u8]) -> Option<BytesMut> {
+    let mut escaped = None;
+    let mut from = 0;
+    for at in memchr::memchr2_iter(0xc2, 0xe2, json) {
+        let ends = |(raw, _): &&(&[u8], &[u8])| json[at..].starts_with(raw);
+        let Some((raw, escape)) = UNICODE_LINE_ENDS.iter().find(ends) else { continue };
+        let out = escaped.get_or_insert_with(|| BytesMut::with_capacity(json.len() + 64));
+        out.extend_from_slice(&json[from..at]);
+        out.extend_from_slice(escape);
+        from = at + raw.len();
+    }
+    let mut out: BytesMut = escaped?;
+    out.extend_from_slice(&json[from..]);
+    Some(out)
 }
 
 #[cfg(test)]

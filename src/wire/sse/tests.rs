@@ -112,6 +112,12 @@ fn what_hides_or_breaks_out_is_refused() {
         (b"id: \x1b[0m\n\n", IdText, 0),
         (b"id: \xc2\x85\n\n", IdText, 0),
         (b"event: a\x08\n\n", NameText, 0),
+        (b"event: a\tb\n\n", NameText, 0),
+        (b"event: a\x7f\n\n", NameText, 0),
+        (b"data: a\nevent: x\xe2\x80\xa8data: b\n\n", NameText, 8),
+        (b"event: x\xe2\x80\xa9\n\n", NameText, 0),
+        (b"event: x\xc2\x85\n\n", NameText, 0),
+        (b"event: \xc3\xa9\n\n", NameText, 0),
     ] {
         let (_, fault) = all_cuts(text, &Limits::default());
         assert_eq!(fault, Some(SseFault { rule, at }), "{text:?}");
@@ -163,4 +169,14 @@ fn what_is_written_is_read() {
     assert!(join_lines(&mut json));
     assert_eq!(&json, b"{   \"a\": 1 }");
     assert!(!join_lines(&mut json));
+}
+
+#[test]
+fn what_ends_a_line_for_some_readers_is_escaped_and_says_the_same() {
+    assert_eq!(escape_line_ends(b"{\"a\":\"\\u2028 \xc3\xa9 \xe2\x80\xa6 \xc2\xa0\"}"), None);
+    let json = "{\"\u{2028}a\":[\"\u{85}\u{2029}\",\"x\u{2028}\"]}";
+    let escaped = escape_line_ends(json.as_bytes()).unwrap();
+    assert_eq!(&escaped[..], b"{\"\\u2028a\":[\"\\u0085\\u2029\",\"x\\u2028\"]}");
+    let value = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+    assert_eq!(value(&escaped), value(json.as_bytes()));
 }
