@@ -615,6 +615,20 @@ fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {
     assert!(!house.record().contains("\"resumed\":true"));
 }
 
+/// A call in the version of 2026-07-28, of whose client the end is a cancellation.
+fn modern_call(token: &str) -> Vec<u8> {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    format!(
+        "POST /tools HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        token,
+        body.len()
+    )
+    .into_bytes()
+}
+
 // Mutant tried: what is being opened is let go without its end.
 #[test]
 fn an_upstream_whose_handshake_nobody_waits_for_any_more_holds_no_socket() {
@@ -634,19 +648,11 @@ fn an_upstream_whose_handshake_nobody_waits_for_any_more_holds_no_socket() {
     });
     let plan = Plan { scheme: "https", ..Plan::default() };
     let house = House::build(upstream, &plan, |_, _, _| {});
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-    let request = format!(
-        "POST /tools HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
-         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        house.token(),
-        body.len()
-    );
+    let request = modern_call(&house.token());
     // In this version a client that leaves cancels its call (MCP 2026-07-28, basic/transports).
     for _ in 0..5 {
         let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
-        client.tls.write_all(request.as_bytes()).unwrap();
+        client.tls.write_all(&request).unwrap();
         client.tls.flush().unwrap();
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok("came"));
         drop(client);
@@ -899,6 +905,70 @@ fn opening_a_connection_to_an_upstream_has_an_end() {
         assert!((1_300..2_900).contains(ms), "{took:?}");
     }
     house.gateway.wait_for_log("upstream-tls-timeout: upstream tools: ");
+}
+
+/// Descriptors that the gateway has open.
+fn descriptors(house: &House) -> usize {
+    let pid = house.gateway.id();
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a gateway that runs").count()
+}
+
+/// A port that nobody accepts on and whose backlog is full: the kernel drops whoever wants to connect. Lives
+/// as long as the sockets.
+fn black_hole() -> (SocketAddr, socket2::Socket, Vec<TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut full = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+        full.push(stream);
+        assert!(full.len() < 16, "the backlog does not fill");
+    }
+    (address, socket, full)
+}
+
+// Mutant tried: the connect is an operation of the ring (one descriptor more for each call, for two
+// minutes).
+#[test]
+fn an_upstream_that_swallows_connects_keeps_no_descriptor() {
+    let (nobody, _socket, _full) = black_hole();
+    let (silent, mute) = support::listen();
+    std::thread::spawn(move || silent.incoming().flatten().collect::<Vec<_>>());
+    for (upstream, scheme) in [(nobody, "http"), (nobody, "https"), (mute, "https")] {
+        let plan = Plan {
+            scheme,
+            more: "[limits]\nconnect_ms_max = \"100ms\"\ntls_ms_max = \"500ms\"",
+            ..Plan::default()
+        };
+        let house = House::build(upstream, &plan, |_, _, _| {});
+        let token = house.token();
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        assert_eq!(client.call(&token, 0, "x").unwrap().0, 504, "{scheme}");
+        let before = descriptors(&house);
+        for id in 1..=12 {
+            assert_eq!(client.call(&token, id, "x").unwrap().0, 504, "{scheme}");
+        }
+        let after = descriptors(&house);
+        assert!(after <= before + 1, "{scheme}: {before} descriptors, then {after}");
+    }
+    // Who calls leaves before anybody is reached.
+    let more = "[limits]\nupstream_connections_max = 4";
+    let plan = Plan { more, ..Plan::default() };
+    let house = House::build(nobody, &plan, |_, _, _| {});
+    let token = house.token();
+    let before = descriptors(&house);
+    for _ in 0..12 {
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        client.tls.write_all(&modern_call(&token)).unwrap();
+        client.tls.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let until = Instant::now() + Duration::from_secs(2);
+    while descriptors(&house) > before + 1 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(descriptors(&house) <= before + 1, "{before}, then {}", descriptors(&house));
 }
 
 /// Writes records of its own behind what rustls wrote: an upstream as nobody builds it.

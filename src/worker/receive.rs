@@ -36,13 +36,23 @@ impl OneshotOutputTransform for Polled {
 }
 
 /// A poll of the ring that is under way.
-pub type Readable = InFlightOneshot<Rc<TcpStream>, Polled>;
+pub type Ready = InFlightOneshot<Rc<TcpStream>, Polled>;
 
 /// Waits until a receive from `stream` would not wait: bytes, the peer's end, or an error. The poll
 /// keeps the connection open until it completes, also when nobody waits for it any more.
-pub fn readable(stream: &Rc<TcpStream>) -> Readable {
+pub fn readable(stream: &Rc<TcpStream>) -> Ready {
+    ready_for(stream, libc::POLLIN)
+}
+
+/// Waits until a connection that is being made is there, or has failed. The poll keeps it open like that
+/// of [`readable`]; a shutdown completes it.
+pub fn writable(stream: &Rc<TcpStream>) -> Ready {
+    ready_for(stream, libc::POLLOUT)
+}
+
+fn ready_for(stream: &Rc<TcpStream>, events: libc::c_short) -> Ready {
     let descriptor = types::Fd(stream.as_raw_fd());
-    let poll = opcode::PollAdd::new(descriptor, libc::POLLIN as u32).build();
+    let poll = opcode::PollAdd::new(descriptor, events as u32).build();
     UnsubmittedOneshot::new(stream.clone(), Polled, poll).submit()
 }
 
@@ -63,7 +73,7 @@ enum Into {
 pub struct Receiving {
     stream: Rc<TcpStream>,
     into: Into,
-    poll: Option<Readable>,
+    poll: Option<Ready>,
 }
 
 impl Receiving {

@@ -88,6 +88,28 @@ pub fn shutdown<S: AsRawFd>(socket: &S, how: Shutdown) {
     let _ = rustix::net::shutdown(borrow(socket), how);
 }
 
+/// A connection to `address` that is being made; it is made, or has failed, once the socket can be written:
+/// [`fault`] tells.
+pub fn connect(address: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            return Err(error);
+        }
+        _ => {}
+    }
+    // Why: on a socket that never waits the ring gives up where it would wait.
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
+}
+
+/// What went wrong with a socket and was not told yet, socket(7) `SO_ERROR`.
+pub fn fault<S: AsRawFd>(socket: &S) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(borrow(socket))??)
+}
+
 /// A listening socket for one worker. `SO_REUSEPORT` lets every worker have its own; `SO_REUSEADDR`
 /// lets a restart bind while old connections time out.
 pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {

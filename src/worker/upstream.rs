@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_uring::net::TcpStream;
 
 use super::handshake::{self, Refused};
 use super::pipe::Pipe;
+use super::receive::writable;
 use super::socket;
 use crate::gateway::env::{Route, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
@@ -253,13 +255,22 @@ impl Pools {
     }
 }
 
-/// A connection under TLS that is being opened. Why: who waits for it may be gone before, and an operation
-/// of the ring that waits for the upstream holds the socket until it completes.
+/// A connection that is being opened. Why: who waits for it may be gone before, and an operation of the
+/// ring that waits for the upstream holds the socket until it completes, which is minutes where nobody
+/// answers.
 struct Opening(Option<Rc<TcpStream>>);
 
 impl Opening {
-    fn keep(mut self) {
-        self.0 = None;
+    fn begin(address: SocketAddr) -> io::Result<Opening> {
+        Ok(Opening(Some(Rc::new(TcpStream::from_std(socket::connect(address)?)))))
+    }
+
+    fn stream(&self) -> &Rc<TcpStream> {
+        self.0.as_ref().expect("it is being opened")
+    }
+
+    fn done(mut self) -> Rc<TcpStream> {
+        self.0.take().expect("it is being opened")
     }
 }
 
@@ -275,27 +286,31 @@ async fn connect(
     route: &Route,
     limits: &Limits,
 ) -> Result<(Rc<Pipe>, Option<Arc<Secured>>), NoLink> {
+    let unreachable = |_| Fault::Upstream(UpstreamFault::Unreachable);
+    let opening = Opening::begin(route.address).map_err(unreachable)?;
+    let mut made = writable(opening.stream());
     let bound = Duration::from_millis(limits.connect_ms_max);
-    let stream = match tokio::time::timeout(bound, TcpStream::connect(route.address)).await {
-        Err(_) => return Err(Fault::Upstream(UpstreamFault::ConnectTimeout).into()),
-        Ok(Err(_)) => return Err(Fault::Upstream(UpstreamFault::Unreachable).into()),
-        Ok(Ok(stream)) => Rc::new(stream),
-    };
-    // Heads and bodies go out in one operation; waiting for more would only delay them.
-    let _ = stream.set_nodelay(true);
-    match &route.tls {
-        None => Ok((Rc::new(Pipe::plain(stream)), None)),
-        Some(tls) => {
-            let opening = Opening(Some(stream));
-            let stream = opening.0.as_ref().expect("it is being opened");
-            let opened = handshake::open(stream, tls, limits).await;
-            match opened {
-                Ok((pipe, secured)) => {
-                    opening.keep();
-                    Ok((Rc::new(pipe), Some(Arc::new(secured))))
-                }
-                Err(refused) => Err(NoLink::Tls(refused)),
-            }
+    match tokio::time::timeout(bound, &mut made).await {
+        Err(_) => {
+            drop(opening);
+            // Why: until the operation is over the socket is open, and its place in the pool is taken.
+            let _ = made.await;
+            return Err(Fault::Upstream(UpstreamFault::ConnectTimeout).into());
         }
+        Ok(result) => {
+            result.and_then(|()| socket::fault(&**opening.stream())).map_err(unreachable)?;
+        }
+    }
+    // Heads and bodies go out in one operation; waiting for more would only delay them.
+    let _ = opening.stream().set_nodelay(true);
+    match &route.tls {
+        None => Ok((Rc::new(Pipe::plain(opening.done())), None)),
+        Some(tls) => match handshake::open(opening.stream(), tls, limits).await {
+            Ok((pipe, secured)) => {
+                opening.done();
+                Ok((Rc::new(pipe), Some(Arc::new(secured))))
+            }
+            Err(refused) => Err(NoLink::Tls(refused)),
+        },
     }
 }
