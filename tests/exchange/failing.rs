@@ -187,3 +187,43 @@ fn the_head_of_an_answer_that_is_refused_is_recorded() {
         .expect_recorded(Kind::Refusal, &["upstream-head", &kept])
         .end();
 }
+
+// Mutants: every error passes; an error of nobody's leaves the connection to the next call; the word that
+// stands for no id taken for one in a result too.
+#[test]
+fn an_error_with_the_id_of_another_call_is_not_this_calls_answer() {
+    let error = |id: &str| {
+        format!("{{\"jsonrpc\":\"2.0\",{id}\"error\":{{\"code\":-32000,\"message\":\"late\"}}}}")
+    };
+    let bad_request = |body: &str| json_answer("", body).replacen("200 OK", "400 Bad Request", 1);
+    for id in ["\"id\":6,", "\"id\":\"7\",", "\"id\":\"else\","] {
+        for answer in [json_answer("", &error(id)), bad_request(&error(id))] {
+            sent(Plan::default())
+                .upstream(answer)
+                .expect_error(502, -31004)
+                .expect_drop(false)
+                .expect_recorded(Kind::Request, &[])
+                .expect_recorded(Kind::Refusal, &["upstream-wrong-id"])
+                .end();
+        }
+    }
+    let word = result(7, "x").replace("\"id\":7", "\"id\":\"server-error\"");
+    sent(Plan::default())
+        .upstream(json_answer("", &word))
+        .expect_error(502, -31004)
+        .expect_drop(false)
+        .end();
+    // Of a server that could not read the call: it passes, and nobody else is sent there.
+    for id in ["\"id\":null,", "", "\"id\":\"server-error\","] {
+        sent(Plan::default())
+            .upstream(bad_request(&error(id)))
+            .expect_error(400, -32000)
+            .expect_drop(false)
+            .end();
+    }
+    sent(Plan::default())
+        .upstream(bad_request(&error("\"id\":7,")))
+        .expect_error(400, -32000)
+        .expect_drop(true)
+        .end();
+}

@@ -123,6 +123,42 @@ fn an_answer_with_another_id_on_the_calls_stream_is_somebody_elses() {
         .end();
 }
 
+// Mutants: errors pass whatever their id is; what comes behind the answer is not looked at.
+#[test]
+fn a_calls_stream_carries_the_outcome_of_that_call_once() {
+    let error = |id: &str| {
+        event(&format!(
+            "{{\"jsonrpc\":\"2.0\",{id}\"error\":{{\"code\":-32000,\"message\":\"late\"}}}}"
+        ))
+    };
+    for foreign in ["\"id\":8,", "\"id\":\"7\","] {
+        streaming(Plan::default())
+            .upstream(error(foreign))
+            .expect_to_client(&["\"id\":7,\"error\":{\"code\":-31004", "0\r\n\r\n"])
+            .expect_drop(false)
+            .end();
+    }
+    for second in [event(&result(7, "again")), error("\"id\":7,")] {
+        streaming(Plan::default())
+            .upstream(event(&result(7, "once")))
+            .expect_to_client(&["once"])
+            .expect_recorded(Kind::Event, &[])
+            .upstream(second)
+            .expect_to_client(&["0\r\n\r\n"])
+            .expect_recorded(Kind::Refusal, &["upstream-wrong-id", "\"kept_back_bytes\""])
+            .expect_drop(false)
+            .end();
+    }
+    // An error of nobody's takes no place, and the connection is not used again.
+    streaming(Plan::default())
+        .upstream(error("\"id\":null,"))
+        .expect_to_client(&["\"id\":null"])
+        .upstream(event(&result(7, "once")) + "0\r\n\r\n")
+        .expect_to_client(&["once", "0\r\n\r\n"])
+        .expect_drop(false)
+        .end();
+}
+
 #[test]
 fn events_being_gathered_are_taken_from_the_budget() {
     let limits = Limits { inflight_bytes_max: 1024 * 1024, ..Limits::default() };

@@ -258,7 +258,6 @@ impl Connection {
     /// The body of the answer is whole.
     fn on_answer(&mut self, body: BytesMut, turn: &mut Turn<'_>) {
         let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
-        let keeps = exchange.upstream_keeps;
         let status = exchange.status.unwrap_or(502);
         let media =
             exchange.answer_fields.get(&exchange.answer_head, Name::ContentType).map(head::media);
@@ -291,6 +290,7 @@ impl Connection {
         };
         // Why not before: an answer that is not this call's means that answers and calls no longer
         // match on the connection, and the next call there would get this one's.
+        let keeps = self.exchange.as_ref().is_some_and(|exchange| exchange.upstream_keeps);
         self.drop_link(keeps && result.is_ok(), turn);
         if let Err(fault) = result {
             self.refuse(fault, turn);
@@ -579,30 +579,59 @@ fn decoded(exchange: &mut Exchange, body: BytesMut) -> Result<BytesMut, Fault> {
     }
 }
 
-/// The answer to a call carries the call's id; an error may carry none, or a word of the server where
-/// it could not read the call (MCP 2025-11-25 servers). Anything else is somebody else's answer.
-pub(super) fn own_answer_id(
-    exchange: &Exchange,
+/// Word in place of an id with which the Python SDK's servers (1.x) answer what they could not read or
+/// know no session for; clients come back to life by its status.
+const NOBODYS_ID: &[u8] = b"\"server-error\"";
+
+/// Whose outcome a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// That of the call.
+    Calls,
+    /// An error of which the server does not say whose it is: it could not read the call (JSON-RPC 2.0 §5).
+    Nobodys,
+    /// That of another call.
+    Others,
+}
+
+/// Whose outcome `message` is, a result or an error.
+pub(super) fn whose(exchange: &Exchange, message: &mcp::Message, bytes: &[u8]) -> Whose {
+    if answers(exchange, message, bytes) {
+        return Whose::Calls;
+    }
+    match &message.id {
+        None => Whose::Nobodys,
+        Some(id) if message.class == Class::Error && id.span.of(bytes) == NOBODYS_ID => {
+            Whose::Nobodys
+        }
+        Some(_) => Whose::Others,
+    }
+}
+
+/// A body that is one message answers the call: with the call's id, or as an error that is nobody's. Behind
+/// the latter calls and answers may no longer match, so the connection is not used again.
+fn own_answer_id(
+    exchange: &mut Exchange,
     message: &mcp::Message,
     bytes: &[u8],
 ) -> Result<(), Fault> {
-    match message.class {
-        Class::Answer => {
-            if answers(exchange, message, bytes) {
-                Ok(())
-            } else {
-                Err(Fault::Upstream(UpstreamFault::WrongId))
-            }
+    let whose = match message.class {
+        Class::Answer | Class::Error => whose(exchange, message, bytes),
+        // The server's own requests and notifications need a stream.
+        Class::Request | Class::Notification => Whose::Others,
+    };
+    match whose {
+        Whose::Calls => Ok(()),
+        Whose::Nobodys => {
+            exchange.upstream_keeps = false;
+            Ok(())
         }
-        Class::Error => Ok(()),
-        // A body that is one message answers the call; the server's own requests and notifications
-        // need a stream.
-        Class::Request | Class::Notification => Err(Fault::Upstream(UpstreamFault::WrongId)),
+        Whose::Others => Err(Fault::Upstream(UpstreamFault::WrongId)),
     }
 }
 
 /// Whether `message` carries the id of the call.
-pub(super) fn answers(exchange: &Exchange, message: &mcp::Message, bytes: &[u8]) -> bool {
+fn answers(exchange: &Exchange, message: &mcp::Message, bytes: &[u8]) -> bool {
     let Some(call) = &exchange.call else { return false };
     match (&call.message.id, &message.id) {
         (Some(asked), Some(given)) => given.same(bytes, asked, &call.bytes),

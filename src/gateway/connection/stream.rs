@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::entries::{Decision, Verdict};
 use super::super::fault::{Fault, UpstreamFault};
 use super::super::{heads, metrics};
-use super::answer::{answer_head, answer_head_record, answers};
+use super::answer::{Whose, answer_head, answer_head_record, whose};
 use super::exchange::Exchange;
 use super::judge::FromServer;
 use super::outbox::Emission;
@@ -264,13 +264,19 @@ impl Connection {
         from_server.join_lines(exchange, waiting, turn)?;
         let FromServer { bytes: data, message, filtered, rewritten, .. } = &from_server;
         let (filtered, rewritten) = (*filtered, *rewritten);
-        let answers_call = exchange.http == Method::Post
-            && matches!(message.class, Class::Answer | Class::Error)
-            && answers(exchange, message, data);
-        // The stream of a call carries the answer of that call; a resumed one (GET) may carry others.
-        if exchange.http == Method::Post && message.class == Class::Answer && !answers_call {
+        // The stream of a call carries the answer of that call, once; a resumed one (GET) may carry others.
+        let of_a_call = exchange.http == Method::Post;
+        let whose = match message.class {
+            Class::Answer | Class::Error if of_a_call => Some(whose(exchange, message, data)),
+            _ => None,
+        };
+        let answers_call = whose == Some(Whose::Calls);
+        if whose == Some(Whose::Others) || (answers_call && exchange.answered) {
             exchange.keep_back(data);
             return Err(Fault::Upstream(UpstreamFault::WrongId));
+        }
+        if whose == Some(Whose::Nobodys) {
+            exchange.upstream_keeps = false;
         }
         let class = message.class;
         let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(data)));
