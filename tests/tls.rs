@@ -697,6 +697,72 @@ fn an_end_without_close_notify_is_noted_and_one_with_it_is_not() {
     assert_eq!(disconnects(2), 1);
 }
 
+/// An https server that takes one request on each connection, sends what `answer` gives, and closes: the
+/// first of two connections in turn without `close_notify`, the second with it.
+fn closing_server(config: Arc<ServerConfig>, answer: &'static str) -> SocketAddr {
+    let (listener, address) = support::listen();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let connection = rustls::ServerConnection::new(config.clone()).expect("a server");
+            let mut tls = rustls::StreamOwned::new(connection, stream);
+            let mut kept = Vec::new();
+            let Ok(Some(head)) = support::read_head(&mut tls, &mut kept) else { continue };
+            let length = support::field(&head, "content-length").unwrap().parse().unwrap();
+            support::read_up_to(&mut tls, &mut kept, length).unwrap();
+            tls.write_all(answer.as_bytes()).unwrap();
+            if number % 2 == 1 {
+                tls.conn.send_close_notify();
+            }
+            tls.flush().unwrap();
+            tls.sock.shutdown(Shutdown::Write).unwrap();
+            // Its end, so that no reset overtakes what was sent.
+            let _ = tls.sock.read(&mut [0; 1024]);
+        }
+    });
+    address
+}
+
+// Mutant: `was_truncated` asked of the client's pipe alone.
+#[test]
+fn an_upstreams_answer_cut_off_without_close_notify_is_not_whole() {
+    let inside = Authority::new("inside");
+    let good = inside.issue(&["tools.inside.test"], "tools", For::Server);
+    let plan = Plan {
+        upstream: r#"tls = { ca = "inside.pem", server_name = "tools.inside.test" }"#,
+        scheme: "https",
+        ..Plan::default()
+    };
+    let cases = [
+        // Whole JSON: nothing but the connection's end tells that no more was to come.
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n\
+             {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}",
+            502,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+             data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
+             \"params\":{\"progressToken\":1,\"progress\":1}}\n\n",
+            200,
+        ),
+    ];
+    for (answer, broken) in cases {
+        let upstream = closing_server(server_config(&good, None), answer);
+        let house = House::build(upstream, &plan, |directory, _, _| {
+            std::fs::write(directory.join("inside.pem"), inside.pem()).unwrap();
+        });
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+        let (status, body) = client.call(&house.token(), 1, "x").unwrap();
+        assert!(status == broken && body.contains("-31004"), "{status} {body}");
+        let (status, body) = client.call(&house.token(), 1, "x").unwrap();
+        assert!(status == 200 && !body.contains("-31004"), "{status} {body}");
+        let (_, out, _) = house.gateway.command(&["search", "--json"]);
+        let first: serde_json::Value =
+            serde_json::from_str(out.lines().next().unwrap_or_default()).unwrap();
+        assert_eq!(first["end"]["outcome"], "upstream-closed", "{out}");
+    }
+}
+
 /// Resident memory of the gateway that is its own and not a file's, in bytes.
 fn own_bytes(house: &House) -> usize {
     let told = std::fs::read_to_string(format!("/proc/{}/status", house.gateway.id())).unwrap();

@@ -95,6 +95,11 @@ impl Underway {
         }
         if let Some((result, buffer)) = done(&mut self.upstream_read, context) {
             return Some(match result {
+                // RFC 9112 §9.8: a body that ends with its connection is not whole then. Somebody on the
+                // way may have cut it off.
+                Ok(0) if upstream.as_ref().is_some_and(|link| link.pipe.was_truncated()) => {
+                    Event::UpstreamBroken(buffer)
+                }
                 Ok(0) => Event::UpstreamEnd(buffer),
                 Ok(bytes) => {
                     worker.counters().bytes(Leg::UpstreamIn, bytes as u64);

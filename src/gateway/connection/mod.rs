@@ -94,7 +94,8 @@ pub enum Event {
     UpstreamBytes(BytesMut),
     /// The upstream will send no more; the buffer comes back.
     UpstreamEnd(BytesMut),
-    /// The upstream connection broke; the buffer comes back.
+    /// The upstream connection broke, or ended under TLS without TLS's word for it (`close_notify`); the
+    /// buffer comes back.
     UpstreamBroken(BytesMut),
     /// The bytes handed over that the client has not acknowledged, as [`Action::MeasureClient`] asked.
     ClientMeasured(Option<u64>),
