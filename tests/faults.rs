@@ -625,6 +625,68 @@ fn an_upstream_that_answers_a_large_call_early_is_heard() {
     world.gateway.stop().unwrap();
 }
 
+// Mutants tried: a call answered by a stream keeps its slot; what streamed is not kept; it is kept beyond the
+// cap.
+#[test]
+fn streams_that_answer_calls_leave_the_connections_to_other_calls() {
+    let odd = Odd::start(|mut stream, _, log| {
+        while let Some(body) = log.receive(&mut stream) {
+            if !body.contains("listen-") {
+                let _ = stream.write_all(&answer_to(&body));
+                continue;
+            }
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                         Transfer-Encoding: chunked\r\n\r\n9\r\n: listen\n\r\n";
+            let _ = stream.write_all(head);
+            if body.contains("listen-and-end") {
+                std::thread::sleep(Duration::from_millis(300));
+                let answer = answer_to(&body);
+                let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                let event = [b"data: ", &answer[at..], b"\n\n"].concat();
+                let chunk = format!("{:x}\r\n", event.len());
+                let all = [chunk.as_bytes(), &event, b"\r\n0\r\n\r\n"].concat();
+                let _ = stream.write_all(&all);
+            }
+        }
+    });
+    let plan = Plan {
+        upstream_url: Some(odd.url()),
+        cores: "[0]",
+        more: "[limits]\nupstream_connections_max = 2\ndrain_ms_max = \"100ms\"\n".to_owned(),
+        ..Plan::default()
+    };
+    let (_directory, world) = world(plan);
+    let token = world.engineer();
+    let listen = |text: &str, id: u64| {
+        let mut client = connect(&world);
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": {"name": "echo", "arguments": {"text": text}}});
+        client.send_post(&token, "", &message).unwrap();
+        assert_eq!(client.head().unwrap().0.status, 200, "{text} {id}");
+        client
+    };
+    let open: Vec<_> = (1..=6).map(|id| listen("listen-for-ever", id)).collect();
+    let mut caller = connect(&world);
+    for id in 10..=12 {
+        assert_eq!(caller.call(&token, id, "echo", "x").unwrap().status, 200);
+    }
+    assert_eq!(odd.connections(), 7);
+    // Streams that end whole leave their connections behind, as far as there is room.
+    let mut ending: Vec<_> = (20..=25).map(|id| listen("listen-and-end", id)).collect();
+    for client in &mut ending {
+        while !String::from_utf8_lossy(client.buffer()).contains("0\r\n\r\n") {
+            assert!(client.some().unwrap() > 0, "the stream ends with its last chunk");
+        }
+    }
+    let before = odd.connections();
+    let others: Vec<_> = (30..=31).map(|id| listen("listen-for-ever", id)).collect();
+    assert_eq!(odd.connections(), before, "what is kept is used");
+    let another = listen("listen-for-ever", 40);
+    assert_eq!(odd.connections(), before + 1, "no more is kept than the cap");
+    drop((open, others, another, ending, caller));
+    world.gateway.stop().unwrap();
+}
+
 /// Opens the caller's stream and reads its first event.
 fn open_stream(world: &World, token: &str) -> PlainClient {
     let mut stream = connect(world);

@@ -66,8 +66,9 @@ pub struct Route {
     pub credential: Option<(String, Vec<u8>)>,
     /// Codings in which its answers may come.
     pub decode: Vec<Coding>,
-    /// Connections to this upstream, of all workers together; streams that callers hold open are not
-    /// counted, they are bounded by `connections_max`.
+    /// Connections to this upstream, of all workers together. Event streams are not counted, whether a
+    /// GET asked for them or a call is answered by one: each has a client connection for itself, so they
+    /// are bounded by `connections_max` and `connections_each_max`.
     pub connections: u32,
 }
 

@@ -276,6 +276,11 @@ fn exchanges(
                             upstream.as_ref().expect("the machine reads from an open upstream");
                         underway.upstream_read = Some(Box::pin(link.pipe.clone().receive(into)));
                     }
+                    Action::UpstreamStreams => {
+                        if let Some(link) = &mut upstream {
+                            link.streams();
+                        }
+                    }
                     Action::DropUpstream { reusable } => {
                         underway.upstream_open = None;
                         if let Some(link) = upstream.take() {

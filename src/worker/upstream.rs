@@ -79,9 +79,19 @@ struct Slot {
 }
 
 /// Where a call stands that wants a connection.
-enum Place {
+enum Turn {
     Free(Slot),
     Queue(oneshot::Receiver<Slot>),
+}
+
+/// How a connection in use is counted.
+enum Place {
+    /// It has one of so many slots.
+    Slot(Slot, usize),
+    /// It had one of so many, until its answer turned out to be a stream.
+    Beside(Rc<Key>, usize),
+    /// It is not, and is not kept.
+    Uncounted,
 }
 
 impl Drop for Slot {
@@ -106,8 +116,19 @@ pub struct Upstream {
     pub secured: Option<Arc<Secured>>,
     /// Name of the upstream.
     pub name: Arc<str>,
-    slot: Option<Slot>,
+    place: Place,
     open: Open,
+}
+
+impl Upstream {
+    /// What it carries is a stream now: its slot goes to the next call.
+    pub fn streams(&mut self) {
+        if let Place::Slot(slot, cap) = &self.place {
+            let key = slot.key.clone();
+            // Given back by its drop.
+            self.place = Place::Beside(key, *cap);
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -159,7 +180,7 @@ impl Pools {
         if stream {
             let (pipe, secured) = connect(route, limits).await?;
             let open = Open::new(&self.counters);
-            return Ok(Upstream { pipe, secured, name, slot: None, open });
+            return Ok(Upstream { pipe, secured, name, place: Place::Uncounted, open });
         }
         let key = Key::of(route);
         let slot = self.slot(&key, cap, limits).await?;
@@ -167,13 +188,14 @@ impl Pools {
             let idle_max = Duration::from_millis(limits.upstream_idle_ms_max);
             let Kept { pipe, secured, since, open } = kept;
             if since.elapsed() < idle_max && pipe.is_quiet() {
-                return Ok(Upstream { pipe, secured, name, slot: Some(slot), open });
+                return Ok(Upstream { pipe, secured, name, place: Place::Slot(slot, cap), open });
             }
             // Closed, answered unasked, or too old: retired.
             pipe.end(Shutdown::Both);
         }
         let (pipe, secured) = connect(route, limits).await?;
-        Ok(Upstream { pipe, secured, name, slot: Some(slot), open: Open::new(&self.counters) })
+        let open = Open::new(&self.counters);
+        Ok(Upstream { pipe, secured, name, place: Place::Slot(slot, cap), open })
     }
 
     async fn slot(self: &Rc<Pools>, key: &Key, cap: usize, limits: &Limits) -> Result<Slot, Fault> {
@@ -182,18 +204,18 @@ impl Pools {
                 if pool.open < cap {
                     pool.open += 1;
                     let key = pool.key.clone();
-                    return Ok(Place::Free(Slot { pools: self.clone(), key, armed: true }));
+                    return Ok(Turn::Free(Slot { pools: self.clone(), key, armed: true }));
                 }
                 if pool.waiting.len() as u64 >= limits.upstream_queue_max {
                     return Err(Fault::UpstreamBusy);
                 }
                 let (sender, receiver) = oneshot::channel();
                 pool.waiting.push_back(sender);
-                Ok(Place::Queue(receiver))
+                Ok(Turn::Queue(receiver))
             })?;
             match taken {
-                Place::Free(slot) => return Ok(slot),
-                Place::Queue(receiver) => receiver,
+                Turn::Free(slot) => return Ok(slot),
+                Turn::Queue(receiver) => receiver,
             }
         };
         receiver.await.map_err(|_| Fault::UpstreamBusy)
@@ -221,20 +243,23 @@ impl Pools {
 
     /// Takes a connection back after an exchange.
     pub fn put(self: &Rc<Pools>, upstream: Upstream, reusable: bool) {
-        let Upstream { pipe, secured, slot, open, .. } = upstream;
-        match slot {
-            Some(slot) if reusable => {
-                self.with(&slot.key, |pool| {
-                    pool.idle.push(Kept { pipe, secured, since: Instant::now(), open });
-                });
-                drop(slot);
+        let Upstream { pipe, secured, place, open, .. } = upstream;
+        let key = match &place {
+            Place::Slot(slot, _) if reusable => Some(slot.key.clone()),
+            // Bound: kept and counted connections together are never more than the cap.
+            Place::Beside(key, cap) if reusable => {
+                self.with(key, |pool| pool.open + pool.idle.len() < *cap).then(|| key.clone())
             }
-            slot => {
-                // Operations of the ring that still hold the connection complete with its end.
-                pipe.end(Shutdown::Both);
-                drop(slot);
-            }
+            _ => None,
+        };
+        match key {
+            Some(key) => self.with(&key, |pool| {
+                pool.idle.push(Kept { pipe, secured, since: Instant::now(), open });
+            }),
+            // Operations of the ring that still hold the connection complete with its end.
+            None => pipe.end(Shutdown::Both),
         }
+        drop(place);
     }
 
     /// Closes connections that were idle for too long.

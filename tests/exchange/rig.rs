@@ -75,6 +75,8 @@ pub struct Rig {
     pub requests: Vec<Vec<u8>>,
     /// Upstreams asked for and not answered: route, for a stream.
     pub opens: VecDeque<(u16, bool)>,
+    /// The answer that comes is a stream that began as a call.
+    pub streams: bool,
     /// How upstream connections were given back.
     pub drops: VecDeque<bool>,
     pub shut: bool,
@@ -102,6 +104,7 @@ impl Rig {
             client_out: Vec::new(),
             requests: Vec::new(),
             opens: VecDeque::new(),
+            streams: false,
             drops: VecDeque::new(),
             shut: false,
             closed: false,
@@ -175,6 +178,10 @@ impl Rig {
                 assert!(self.linked && self.upstream.receive.is_none(), "two receives at once");
                 self.upstream.receive = Some(receive);
             }
+            Action::UpstreamStreams => {
+                assert!(self.linked && !self.streams, "an answer becomes a stream once");
+                self.streams = true;
+            }
             Action::DropUpstream { reusable } => {
                 assert!(self.linked || self.asked, "nothing to give back");
                 // As in the worker: an operation under way keeps the connection from being kept.
@@ -184,6 +191,7 @@ impl Rig {
                 }
                 self.opens.clear();
                 (self.linked, self.asked, self.sending_upstream) = (false, false, false);
+                self.streams = false;
                 self.upstream = Inlet::default();
             }
         }

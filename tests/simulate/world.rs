@@ -85,6 +85,8 @@ struct Line {
     opening: Opening,
     /// The upstream connection in use, and whether it is counted.
     link: Option<(usize, bool)>,
+    /// It was counted until its answer turned out to be a stream.
+    beside: bool,
     upstream_read: Option<Receive>,
     upstream_send: Option<Sending>,
     measure: bool,
@@ -322,6 +324,7 @@ impl World {
                 client_read: None,
                 client_send: None,
                 opening: Opening::No,
+                beside: false,
                 link: None,
                 upstream_read: None,
                 upstream_send: None,
@@ -437,6 +440,13 @@ impl World {
                 assert!(one.link.is_some() && one.upstream_read.is_none(), "two receives at once");
                 one.upstream_read = Some(receive);
             }
+            Action::UpstreamStreams => {
+                let (_, counted) = one.link.as_mut().expect("a stream comes on a connection");
+                assert!(std::mem::take(counted), "what streams was counted until now");
+                one.beside = true;
+                let worker = one.worker;
+                self.give_back(worker);
+            }
             Action::DropUpstream { reusable } => self.drop_upstream(line, reusable),
         }
     }
@@ -461,10 +471,13 @@ impl World {
         let one = &mut self.lines[line];
         let worker = one.worker;
         let quiet = one.upstream_read.is_none() && one.upstream_send.is_none();
+        let beside = std::mem::take(&mut one.beside);
         let opening = std::mem::replace(&mut one.opening, Opening::No);
         match (one.link.take(), opening) {
             (Some((link, counted)), _) => {
-                if counted && reusable && quiet {
+                let pool = &self.workers[worker];
+                let room = beside && pool.open + pool.idle.len() < 2;
+                if (counted || room) && reusable && quiet {
                     self.workers[worker].idle.push(link);
                 } else {
                     self.links[link].dropped = true;

@@ -154,7 +154,7 @@ pub struct Upstream {
     pub credential: Option<Credential>,
     /// Codings in which its answers may come; decoded within bounds. None unless named.
     pub decode: Vec<Coding>,
-    /// Cap on connections, of all workers together.
+    /// Cap on connections, of all workers together; event streams are not counted.
     pub connections: u64,
 }
 

@@ -307,6 +307,12 @@ impl PlainClient {
 
     /// Sends a message by POST and reads the answer.
     pub fn post(&mut self, token: &str, more: &str, message: &Value) -> io::Result<Answer> {
+        self.send_post(token, more, message)?;
+        self.answer()
+    }
+
+    /// Sends a message by POST; `more` are further fields of the head.
+    pub fn send_post(&mut self, token: &str, more: &str, message: &Value) -> io::Result<()> {
         let body = message.to_string();
         let head = format!(
             "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
@@ -315,8 +321,7 @@ impl PlainClient {
             body.len()
         );
         self.send(head.as_bytes())?;
-        self.send(body.as_bytes())?;
-        self.answer()
+        self.send(body.as_bytes())
     }
 
     /// Calls a tool.

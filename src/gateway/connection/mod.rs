@@ -143,6 +143,9 @@ pub enum Action {
     SendUpstream(Released<Judged<Payload>>),
     /// Receive from the upstream, once something has arrived.
     ReadUpstream(Receive),
+    /// The answer on the upstream connection is an event stream, which may stay open for long: it no
+    /// longer counts against the cap of the upstream, as if it had been opened for a stream.
+    UpstreamStreams,
     /// The exchange is done with the upstream connection (or with waiting for one).
     DropUpstream {
         /// It may serve another exchange: the answer was whole and nothing else arrived.

@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::judge::FromServer;
 use super::outbox::Emission;
 use super::upstream_head::count_findings;
-use super::{Connection, Link, Phase, Turn};
+use super::{Action, Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Purpose};
 use crate::guard::{self, Judged, Original, Outcome, Payload};
 use crate::record::{Entry, Kind, PartKind};
@@ -42,6 +42,9 @@ impl Connection {
         count_findings(&findings, turn);
         exchange.answering = true;
         exchange.streaming = true;
+        if exchange.http != Method::Get {
+            turn.out.push(Action::UpstreamStreams);
+        }
         if let Some(call) = &mut exchange.call {
             // Why a copy: it is kept as long as the stream, and so is the buffer that it came in.
             call.bytes = Bytes::copy_from_slice(&call.bytes);
