@@ -1,7 +1,8 @@
-//! What must not be masked, and what the two engines must agree on.
+//! What must not be masked, what the two engines must agree on, and what a text costs that is made to be dear.
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use stenograph::guard::Engine;
 use stenograph::types::{Direction, RuleAction};
 
@@ -76,4 +77,81 @@ fn both_engines_find_the_same() {
         agreed += found.len();
     }
     assert!(agreed > rounds / 2, "{agreed} findings in {rounds} texts");
+}
+
+const TEXT_BYTES: usize = 128 << 10;
+/// Measured: 16 for keys without an end, 25 for all of one rule, 45 for the dearest prefix.
+const COST_MAX: u32 = 80;
+
+/// CPU time of this thread: what others do on the machine does not count.
+fn spent() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// What it takes to scan `text` or to refuse it. A second look at what was over `most`.
+fn cost(judge: &mut Judge, text: &[u8], most: Duration) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let start = spent();
+        let _ = judge.try_scan(text, Direction::Response);
+        best = best.min(spent() - start);
+        if best <= most {
+            break;
+        }
+    }
+    best
+}
+
+fn repeated(unit: &[u8]) -> Vec<u8> {
+    unit.iter().copied().cycle().take(TEXT_BYTES).collect()
+}
+
+// A megabyte of `-----BEGIN PRIVATE KEY-----` took six seconds. Mutants: the body of a PEM key that goes on
+// over the next BEGIN; no bound for what is read again.
+#[test]
+fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
+    let rules = builtin();
+    let mut judge = Judge::builtin();
+    let ordinary = lines(&mut Seed(1), TEXT_BYTES);
+    let ordinary = (0..5).map(|_| cost(&mut judge, ordinary.as_bytes(), Duration::ZERO)).min();
+    let most = COST_MAX * ordinary.expect("five times");
+    let mut over = vec![];
+    for rule in rules.rules() {
+        for example in &rule.tests_match {
+            let example = example.as_bytes();
+            for part in [20, 40, 60, 80, 95, 100] {
+                let length = (example.len() * part / 100).max(1);
+                for glue in ["", " ", "\n", "x"] {
+                    let text = repeated(&[&example[..length], glue.as_bytes()].concat());
+                    let took = cost(&mut judge, &text, most);
+                    if took > most {
+                        over.push((took, rule.id.to_string(), part, glue));
+                    }
+                }
+            }
+        }
+    }
+    // What begins often and ends late, or never.
+    let key = "Zm9vYmFyYmF6cXV4cXV1eGNvcmdlZ3JhdWx0Z2FycGx5d2FsZG8";
+    let last = |unit: &str, end: &str| [&repeated(unit.as_bytes()), end.as_bytes()].concat();
+    for (name, text) in [
+        ("kty", repeated(br#""kty":"RSA","#)),
+        (
+            "kty and no key",
+            last(r#""kty": "#, r#""d":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa""#),
+        ),
+        ("keys", last(&format!(r#""d":"{key}","#), r#""kty""#)),
+        ("no END", last("", &format!("-----BEGIN PRIVATE KEY-----{}", key.repeat(2000)))),
+        ("blanks", last("-----BEGIN PRIVATE KEY-----", &" ".repeat(TEXT_BYTES))),
+    ] {
+        let took = cost(&mut judge, &text, most);
+        if took > most {
+            over.push((took, name.to_string(), 0, ""));
+        }
+    }
+    over.sort();
+    over.reverse();
+    let over: Vec<_> = over.iter().take(40).map(|dear| format!("{dear:?}")).collect();
+    assert!(over.is_empty(), "allowed: {most:?}\n{}", over.join("\n"));
 }

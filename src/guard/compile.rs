@@ -4,7 +4,7 @@
 //! that confirms. Every fault of the rule is reported.
 
 use regex_automata::meta;
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Capture, Hir, HirKind, Repetition};
 
 use super::detect::Detector;
 use super::print::{self, PrintFault};
@@ -74,13 +74,57 @@ fn parse(pattern: &str) -> Result<Hir, String> {
         .map_err(|error| error.to_string().lines().last().unwrap_or_default().to_string())
 }
 
+/// Bound: a repeat up to at least so many is read as one without end. Each count is a state of the
+/// automaton: with thousands the search is no longer one pass over the text. A text that is longer than
+/// the rule says matches then too.
+const COUNTED_MAX: u32 = 512;
+
+/// `hir` with long repeats as [`COUNTED_MAX`] says.
+fn without_long_counts(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            max: repetition.max.filter(|&max| max < COUNTED_MAX),
+            sub: Box::new(without_long_counts(&repetition.sub)),
+            ..*repetition
+        }),
+        HirKind::Capture(capture) => {
+            let sub = Box::new(without_long_counts(&capture.sub));
+            Hir::capture(Capture { sub, ..capture.clone() })
+        }
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(without_long_counts).collect()),
+        HirKind::Alternation(parts) => {
+            Hir::alternation(parts.iter().map(without_long_counts).collect())
+        }
+        _ => hir.clone(),
+    }
+}
+
+/// Whether the secret, the first capture group, is all that a match reads: then nobody need ask where the
+/// group is, which costs more than to find the match.
+fn secret_is_match(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Capture(_) => true,
+        HirKind::Concat(parts) => {
+            let mut reads = parts
+                .iter()
+                .filter(|part| !matches!(part.kind(), HirKind::Look(_) | HirKind::Empty));
+            reads.next().is_some_and(|part| matches!(part.kind(), HirKind::Capture(_)))
+                && reads.next().is_none()
+        }
+        _ => hir.properties().explicit_captures_len() == 0,
+    }
+}
+
 fn expression(hir: &Hir) -> Result<meta::Regex, String> {
     let config = meta::Config::new()
         .utf8_empty(false)
         .onepass(false)
         .nfa_size_limit(Some(16 << 20))
         .hybrid_cache_capacity(1 << 20);
-    meta::Builder::new().configure(config).build_from_hir(hir).map_err(|error| error.to_string())
+    meta::Builder::new()
+        .configure(config)
+        .build_from_hir(&without_long_counts(hir))
+        .map_err(|error| error.to_string())
 }
 
 /// Compiles `source`, or reports everything that is wrong with it.
@@ -143,6 +187,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         severity: source.severity.clone(),
         pattern: source.pattern.clone(),
         matcher,
+        secret_is_match: secret_is_match(&hir),
         validators: source.validators.clone(),
         confirm: source.confirm.clone(),
         entropy_min: source.entropy_min,
@@ -172,6 +217,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         severity: "critical".into(),
         pattern: String::new(),
         matcher: Matcher::Known,
+        secret_is_match: true,
         validators: vec![],
         confirm: vec![],
         entropy_min: 0.0,

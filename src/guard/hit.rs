@@ -21,6 +21,10 @@ pub(super) struct Hit {
     pub(super) view: usize,
     /// The secret in its view.
     pub(super) value: Range<usize>,
+    /// What the rule may edit of it, in its view.
+    pub(super) piece: Range<usize>,
+    /// What takes its place, when it stands in a run: places in the raw bytes, and bytes.
+    pub(super) patch: Option<Vec<(usize, u8)>>,
     pub(super) fingerprint: [u8; 16],
     /// First bytes of HMAC-SHA-256 of the value under the pseudonym key, when one was given.
     pub(super) pseudonym: [u8; 4],

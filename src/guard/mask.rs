@@ -5,10 +5,13 @@
 //! | [`Mask::Fill`] | `[rule-id:7f3a9c1e]***`, else `[rule-id]***`, else `***` | the same, in place |
 //! | [`Mask::Label`] | `[masked:rule-id]` | another; what follows moves |
 //! | number | `1000…` | the same, in place |
+//! | in base64 or hexadecimal text | the fill, in the decoded bytes | the same, in place |
 //!
 //! The alphabet is `A-Za-z0-9:_[]*-`: no quote, backslash or control character, so JSON stays valid at
 //! every level of nesting. The eight digits are a keyed pseudonym: equal values look equal within one
 //! session and tell nothing without its key; they are off for low-entropy data.
+
+use std::ops::Range;
 
 use super::hit::Hit;
 use super::rules::{KNOWN_PREFIX, RuleSet};
@@ -90,6 +93,10 @@ fn pseudonym_of(rules: &RuleSet, hit: &Hit) -> Option<[u8; 4]> {
 /// whole escapes at every level.
 pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
     for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
+        if let Some(patch) = &hit.patch {
+            patch.iter().for_each(|&(place, byte)| raw[place] = byte);
+            continue;
+        }
         if hit.number {
             fill_number(raw, hit.span.start, hit.span.end);
             continue;
@@ -99,12 +106,26 @@ pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
     }
 }
 
-/// Replaces every hit that is not a mere alert by a label; numbers keep their length.
+/// What takes the place of `span` of a run's text.
+pub(super) fn fill_of(rules: &RuleSet, hit: &Hit, text: &[u8], span: Range<usize>) -> Vec<u8> {
+    // One byte before says whether a number goes on there.
+    let from = span.start.saturating_sub(1);
+    let mut out = text[from..span.end].to_vec();
+    let (start, end) = (span.start - from, span.end - from);
+    if hit.number {
+        fill_number(&mut out, start, end);
+    } else {
+        fill(&mut out[start..], &label_of(rules, hit), pseudonym_of(rules, hit));
+    }
+    out.split_off(start)
+}
+
+/// Replaces every hit that is not a mere alert by a label; numbers, and what stands in a run, keep their length.
 pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], raw: &mut Vec<u8>) {
     let mut out = Vec::with_capacity(raw.len() + hits.len() * 16);
     let mut at = 0;
     for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
-        if hit.number {
+        if hit.number || hit.patch.is_some() {
             fill_hits(rules, std::slice::from_ref(hit), raw);
             continue;
         }

@@ -6,7 +6,7 @@
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
 //! | [`detect`], `simd`, [`validate`], `people` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
-//! | [`views`], `units`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
+//! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`mask`], [`judge`] | edits; verdicts |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
@@ -28,6 +28,7 @@ mod people;
 pub mod policy;
 pub mod print;
 pub mod rules;
+mod runs;
 pub mod scan;
 mod simd;
 mod units;

@@ -126,6 +126,8 @@ pub struct Rule {
     pub pattern: String,
     /// How it is found.
     pub matcher: Matcher,
+    /// The secret is the whole match, not a group in it.
+    pub secret_is_match: bool,
     /// All must hold.
     pub validators: Vec<Validator>,
     /// When all hold, [`Rule::on_confirmed`] applies.

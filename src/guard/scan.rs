@@ -27,6 +27,7 @@ use super::detect::{self, Detector};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
 use super::hyperscan::Presence;
+use super::mask::fill_of;
 use super::rules::{Rule, RuleSet};
 use super::views::Views;
 use crate::limits::Limits;
@@ -37,6 +38,10 @@ use crate::wire::mcp::{self, Place};
 /// Bound: matches of expressions in one text that validators turn down, beside one in 64 bytes. An
 /// ordinary answer of 16 MiB has a few hundred; a text made to have more is refused.
 const REJECTED_MAX: usize = 1 << 16;
+
+/// Bound: how often each byte of a text may be read again by an expression, because a match was turned
+/// down or ended behind its secret; beside [`REJECTED_MAX`] bytes. Ordinary texts stay below one.
+const REREAD_MAX: usize = 4;
 
 /// Which engine names the candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,7 @@ pub struct Scanner {
     last_end: Vec<usize>,
     slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
     rejected: usize,
+    reread: usize,
     /// Keep overlapping hits: what one rule finds, whatever others do.
     pub(super) unresolved: bool,
     pub(super) keeps_originals: bool,
@@ -123,6 +129,7 @@ impl Scanner {
             last_end: vec![0; count],
             slots: vec![],
             rejected: 0,
+            reread: 0,
             unresolved: false,
             keeps_originals: false,
             levels_max: limits.views_max,
@@ -180,7 +187,7 @@ impl Scanner {
         limits: &Limits,
     ) -> Result<(), GuardFault> {
         self.hits.clear();
-        self.rejected = 0;
+        (self.rejected, self.reread) = (0, 0);
         self.views.build(raw, kind == Kind::Json, self.levels_max, self.view_bytes_max)?;
         let rules = Arc::clone(&self.rules);
         self.presence.clear();
@@ -197,6 +204,7 @@ impl Scanner {
             resolve(&mut self.hits);
         }
         self.digest(raw, pseudonym_key);
+        self.rewrite(&rules, raw);
         Ok(())
     }
 
@@ -350,7 +358,8 @@ impl Scanner {
         while at < window.end {
             let cache = self.caches[number].get_or_insert_with(|| Box::new(regex.create_cache()));
             self.slots.clear();
-            self.slots.resize(regex.captures_len() * 2, None);
+            let groups = if rule.secret_is_match { 1 } else { regex.captures_len() };
+            self.slots.resize(groups * 2, None);
             let input = Input::new(text).span(at..window.end);
             if regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
                 break;
@@ -379,12 +388,15 @@ impl Scanner {
                 None => {
                     if detector.is_none() {
                         self.rejected += 1;
-                        if self.rejected > REJECTED_MAX + text.len() / 64 {
-                            return Err(GuardFault::TooManyCandidates);
-                        }
                     }
                     at = start + 1;
                 }
+            }
+            self.reread += end.saturating_sub(at);
+            if self.rejected > REJECTED_MAX + text.len() / 64
+                || self.reread > REJECTED_MAX + REREAD_MAX * text.len()
+            {
+                return Err(GuardFault::TooManyCandidates);
             }
         }
         Ok(())
@@ -406,7 +418,9 @@ impl Scanner {
         self.hits.push(Hit {
             rule,
             action,
-            span: piece,
+            span: piece.clone(),
+            piece,
+            patch: None,
             level: self.views.views().get(view).map_or(0, |view| view.level),
             number: false,
             context,
@@ -491,6 +505,18 @@ impl Scanner {
                 let full = pseudonym.clone().chain_update(value).finalize().into_bytes();
                 hit.pseudonym.copy_from_slice(&full[..4]);
             }
+        }
+    }
+
+    /// What takes the place of hits in runs.
+    fn rewrite(&mut self, rules: &RuleSet, raw: &[u8]) {
+        for hit in &mut self.hits {
+            if hit.action == RuleAction::Alert {
+                continue;
+            }
+            let new = |text: &[u8], span: Range<usize>| fill_of(rules, hit, text, span);
+            let patch = self.views.rewrite(raw, hit.view, hit.piece.clone(), new);
+            hit.patch = patch.flatten();
         }
     }
 

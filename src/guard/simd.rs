@@ -5,6 +5,8 @@
 //! on all that the CPU has. The loops are written once, as macros, so that they are compiled with
 //! the instructions of the function they stand in.
 
+use std::ops::Range;
+
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: usize = 64;
 
@@ -232,6 +234,197 @@ macro_rules! next_loop {
     }};
 }
 
+fn letters_plain(block: &Block) -> u64 {
+    block.iter().enumerate().fold(0, |mask, (place, &byte)| {
+        let letter = byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
+        mask | u64::from(letter) << place
+    })
+}
+
+/// Bound: shortest run of letters that is told, a power of two.
+const RUN_BYTES_MIN: usize = super::runs::LETTERS_MIN;
+
+// A run is looked at bit by bit only in blocks where one may be.
+macro_rules! runs_loop {
+    ($text:expr, $out:expr, $masks:expr) => {{
+        let text: &[u8] = $text;
+        let out: &mut Vec<Range<usize>> = $out;
+        let (blocks, rest) = text.as_chunks::<BLOCK_BYTES>();
+        let mut padded = [0u8; BLOCK_BYTES];
+        padded[..rest.len()].copy_from_slice(rest);
+        // Where the run began that reaches the end of the block before.
+        let mut open: Option<usize> = None;
+        let mut tell = |from: usize, to: usize| {
+            if to - from >= RUN_BYTES_MIN {
+                out.push(from..to);
+            }
+        };
+        for (number, block) in blocks.iter().chain(std::iter::once(&padded)).enumerate() {
+            let start = number * BLOCK_BYTES;
+            let mut mask: u64 = $masks(block);
+            if let Some(from) = open {
+                let more = mask.trailing_ones() as usize;
+                if more == BLOCK_BYTES {
+                    continue;
+                }
+                tell(from, start + more);
+                open = None;
+                mask &= u64::MAX << more;
+            }
+            let last = mask.leading_ones() as usize;
+            if last > 0 {
+                open = Some(start + BLOCK_BYTES - last);
+                if last == BLOCK_BYTES {
+                    continue;
+                }
+                mask &= u64::MAX >> last;
+            }
+            // Bits at which at least RUN_BYTES_MIN set ones begin.
+            let mut long = mask & (mask >> 1);
+            long &= long >> 2;
+            long &= long >> 4;
+            long &= long >> 8;
+            while long != 0 {
+                let from = long.trailing_zeros() as usize;
+                let length = (mask >> from).trailing_ones() as usize;
+                tell(start + from, start + from + length);
+                long = if from + length >= 64 { 0 } else { long & (u64::MAX << (from + length)) };
+            }
+        }
+        if let Some(from) = open {
+            tell(from, text.len());
+        }
+    }};
+}
+
+/// Classes of letters that base64 and hexadecimal text of printable bytes is made of, one bit each. All values of
+/// base64 are those of RFC 4648 §4 and §5.
+const TEXT: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let value = super::runs::BASE64[byte];
+        let mut class = 0;
+        if value != 0xff {
+            // A first byte of 0x20 to 0x7f, or a tab, line feed or return.
+            if matches!(value, 8..=31 | 2 | 3) {
+                class |= 1;
+            }
+            // A second byte with the upper half 2 to 7, or 0.
+            if matches!(value & 15, 0 | 2..=7) {
+                class |= 2;
+            }
+            // A third byte below 0x80.
+            if value & 2 == 0 {
+                class |= 4;
+            }
+        }
+        if super::runs::HEX[byte] != 0xff {
+            class |= 8;
+            // An upper half of 2 to 7, or 0.
+            if matches!(byte as u8, b'0' | b'2'..=b'7') {
+                class |= 16;
+            }
+        }
+        table[byte] = class;
+        byte += 1;
+    }
+    table
+};
+
+/// Masks of the classes of [`TEXT`].
+type TextMasks = [u64; 5];
+
+fn text_masks_plain(block: &Block) -> TextMasks {
+    let mut classes = [0u8; BLOCK_BYTES];
+    for (class, &byte) in classes.iter_mut().zip(block) {
+        *class = if byte < 128 { TEXT[byte as usize] } else { 0 };
+    }
+    let mut out = [0; 5];
+    for (place, eight) in classes.as_chunks::<8>().0.iter().enumerate() {
+        let eight = u64::from_le_bytes(*eight);
+        for (class, mask) in out.iter_mut().enumerate() {
+            // Byte i holds 0 or 1; the product has it at bit 56 + i.
+            let bits = (eight >> class) & 0x0101_0101_0101_0101;
+            *mask |= (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (place * 8);
+        }
+    }
+    out
+}
+
+/// What is known of a block, for the next one.
+#[derive(Default, Clone, Copy)]
+struct TextKnown {
+    masks: TextMasks,
+    group: u64,
+    pair: u64,
+    pairs2: u64,
+    pairs4: u64,
+}
+
+/// Bytes of a block with which text ends that has enough groups in a row: three of base64, nine of hexadecimal letters.
+#[inline(always)]
+fn text_of(masks: TextMasks, before: &mut TextKnown) -> u64 {
+    let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
+    let old = *before;
+    // The last letter of a group may be any, and is looked at afterwards.
+    let group = masks[2] & prev(masks[1], old.masks[1], 1) & prev(masks[0], old.masks[0], 2);
+    let pair = masks[3] & prev(masks[4], old.masks[4], 1);
+    let pairs2 = pair & prev(pair, old.pair, 2);
+    let pairs4 = pairs2 & prev(pairs2, old.pairs2, 4);
+    let pairs8 = pairs4 & prev(pairs4, old.pairs4, 8);
+    *before = TextKnown { masks, group, pair, pairs2, pairs4 };
+    group & prev(group, old.group, 4) & prev(group, old.group, 8)
+        | pairs8 & prev(pair, old.pair, 16)
+}
+
+macro_rules! text_loop {
+    ($text:expr, $out:expr, $masks:expr) => {{
+        let text: &[u8] = $text;
+        let out: &mut Vec<u64> = $out;
+        let (blocks, rest) = text.as_chunks::<BLOCK_BYTES>();
+        let mut before = TextKnown::default();
+        for block in blocks {
+            out.push(text_of($masks(block), &mut before));
+        }
+        if !rest.is_empty() {
+            let mut padded = [0u8; BLOCK_BYTES];
+            padded[..rest.len()].copy_from_slice(rest);
+            out.push(text_of($masks(&padded), &mut before));
+        }
+    }};
+}
+
+/// Marks the bytes of `text` that may end a group of letters of base64 or hexadecimal text behind enough others that
+/// decode to printable bytes; one bit a byte. Never too few: a text of twelve letters of base64, or
+/// eighteen of hexadecimal, has one (for base64 at its last letter but one).
+pub(super) fn text_ends(text: &[u8], out: &mut Vec<u64>) {
+    out.clear();
+    #[cfg(target_arch = "x86_64")]
+    if x86::has_table() {
+        // SAFETY: the CPU was asked for the instructions that the function is compiled with.
+        return unsafe { x86::text_ends_512(text, out) };
+    }
+    text_loop!(text, out, text_masks_plain);
+}
+
+/// Finds the runs of letters of base64 (RFC 4648 §4 and §5) in `text`, in order.
+pub(super) fn runs(text: &[u8], out: &mut Vec<Range<usize>>) {
+    out.clear();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::has_512() {
+            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
+            return unsafe { x86::runs_512(text, out) };
+        }
+        if x86::has_256() {
+            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
+            return unsafe { x86::runs_256(text, out) };
+        }
+    }
+    runs_loop!(text, out, letters_plain);
+}
+
 /// What came of unescaping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unescaped {
@@ -327,16 +520,38 @@ pub(super) fn next_lead(text: &[u8], from: usize) -> Option<usize> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::ops::Range;
 
     use super::{
-        BLOCK_BYTES, Block, IS_LEAD, Known, LEADS, Marks, Masks, SHORT, Unescaped, Units,
-        is_backslash, is_lead, marks_of,
+        BLOCK_BYTES, Block, IS_LEAD, Known, LEADS, Marks, Masks, RUN_BYTES_MIN, SHORT, TEXT,
+        TextKnown, TextMasks, Unescaped, Units, is_backslash, is_lead, marks_of, text_of,
     };
 
     /// The standard library keeps the answer.
     pub(super) fn has_512() -> bool {
         std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("avx512bw")
+    }
+
+    pub(super) fn has_table() -> bool {
+        has_512() && std::arch::is_x86_feature_detected!("avx512vbmi")
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn text_masks_512(block: &Block) -> TextMasks {
+        let bytes = load_512(block);
+        let (low, high) = TEXT.split_at(BLOCK_BYTES);
+        let half = |half: &[u8]| load_512(half.first_chunk().expect("half of 128 bytes"));
+        // The upper bit of a byte is not looked at by the table: such bytes are in no class.
+        let ascii = !_mm512_movepi8_mask(bytes);
+        let classes = _mm512_maskz_permutex2var_epi8(ascii, half(low), bytes, half(high));
+        [1, 2, 4, 8, 16].map(|class| _mm512_test_epi8_mask(classes, _mm512_set1_epi8(class)))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    pub(super) fn text_ends_512(text: &[u8], out: &mut Vec<u64>) {
+        text_loop!(text, out, text_masks_512);
     }
 
     pub(super) fn has_256() -> bool {
@@ -387,6 +602,24 @@ mod x86 {
         LEADS.iter().fold(0, |mask, &lead| {
             mask | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(lead as i8))
         })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn letters_512(block: &Block) -> u64 {
+        let bytes = load_512(block);
+        let all = |byte: u8| _mm512_set1_epi8(byte as i8);
+        let within = |bytes: __m512i, first: u8, count: u8| {
+            _mm512_cmplt_epu8_mask(_mm512_sub_epi8(bytes, all(first)), all(count))
+        };
+        within(bytes, b'0', 10)
+            | within(_mm512_or_si512(bytes, all(0x20)), b'a', 26)
+            | b"+/-_".iter().fold(0, |mask, &sign| mask | _mm512_cmpeq_epi8_mask(bytes, all(sign)))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn runs_512(text: &[u8], out: &mut Vec<Range<usize>>) {
+        runs_loop!(text, out, letters_512);
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -478,6 +711,29 @@ mod x86 {
             let wanted = _mm256_set1_epi8(lead as i8);
             mask | mask_256(_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted))
         })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn letters_256(block: &Block) -> u64 {
+        let [low, high] = load_256(block);
+        let all = |byte: u8| _mm256_set1_epi8(byte as i8);
+        let is = |byte: u8| {
+            mask_256(_mm256_cmpeq_epi8(low, all(byte)), _mm256_cmpeq_epi8(high, all(byte)))
+        };
+        let in_half = |bytes: __m256i, first: u8, count: u8| {
+            let over = _mm256_sub_epi8(bytes, all(first));
+            _mm256_cmpeq_epi8(_mm256_min_epu8(over, all(count - 1)), over)
+        };
+        let fold = |bytes: __m256i| _mm256_or_si256(bytes, all(0x20));
+        mask_256(in_half(low, b'0', 10), in_half(high, b'0', 10))
+            | mask_256(in_half(fold(low), b'a', 26), in_half(fold(high), b'a', 26))
+            | b"+/-_".iter().fold(0, |mask, &sign| mask | is(sign))
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn runs_256(text: &[u8], out: &mut Vec<Range<usize>>) {
+        runs_loop!(text, out, letters_256);
     }
 
     #[target_feature(enable = "avx2")]
@@ -575,6 +831,60 @@ mod tests {
     }
 
     proptest! {
+        // Mutants: nothing of the block before in `text_of`; bytes of 0x80 and more looked up like those below.
+        #[test]
+        fn text_ends_are_the_plain_ones(
+            text in proptest::collection::vec(prop_oneof![
+                8 => proptest::sample::select(b"IaQb3x24567".to_vec()), 1 => any::<u8>()
+            ], 0..300)
+        ) {
+            let mut all = [vec![], vec![]];
+            text_loop!(&text, &mut all[0], text_masks_plain);
+            text_ends(&text, &mut all[1]);
+            prop_assert_eq!(&all[0], &all[1]);
+            let class = |at: usize, bit: u8| {
+                text.get(at).is_some_and(|&byte| byte < 128 && TEXT[byte as usize] & bit != 0)
+            };
+            for at in 0..text.len() {
+                let group = |at: usize| class(at, 1) && class(at + 1, 2) && class(at + 2, 4);
+                let pair = |at: usize| class(at, 16) && class(at + 1, 8);
+                let ends = at >= 10 && [0, 4, 8].iter().all(|on| group(at - 10 + on))
+                    || at >= 17 && (0..9).all(|on| pair(at - 17 + 2 * on));
+                prop_assert_eq!(all[0][at / 64] >> (at % 64) & 1 == 1, ends, "{}", at);
+            }
+        }
+
+        // Mutants: the run that is open at the end of a block is dropped; the mask's own last bit.
+        #[test]
+        fn runs_are_the_plain_ones(
+            pieces in proptest::collection::vec((0usize..90, "[^A-Za-z0-9+/_-]{1,3}"), 0..12)
+        ) {
+            let text: Vec<u8> = pieces.iter().flat_map(|(length, gap)| ["a".repeat(*length), gap.clone()].concat().into_bytes()).collect();
+            let mut plain = vec![];
+            let mut from = 0;
+            for at in 0..=text.len() {
+                if at == text.len() || !(text[at].is_ascii_alphanumeric() || b"+/-_".contains(&text[at])) {
+                    if at - from >= RUN_BYTES_MIN {
+                        plain.push(from..at);
+                    }
+                    from = at + 1;
+                }
+            }
+            let mut all = vec![vec![], vec![]];
+            runs_loop!(&text, &mut all[0], letters_plain);
+            runs(&text, &mut all[1]);
+            #[cfg(target_arch = "x86_64")]
+            if x86::has_256() {
+                let mut narrow = vec![];
+                // SAFETY: the CPU was asked.
+                unsafe { x86::runs_256(&text, &mut narrow) };
+                all.push(narrow);
+            }
+            for one in &all {
+                prop_assert_eq!(one, &plain);
+            }
+        }
+
         // Mutants: `count` for `count - 1` in `in_half`; `before` not carried on.
         #[test]
         fn wide_marks_are_the_plain_ones(

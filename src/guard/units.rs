@@ -235,6 +235,31 @@ fn reference(text: &[u8]) -> Unit {
     }
 }
 
+/// `unit` written anew for another byte of ASCII, in its own length; `None` where it cannot be.
+pub(super) fn rewrite(unit: &[u8], byte: u8) -> Option<Vec<u8>> {
+    let new = match *unit {
+        [_] => vec![byte],
+        [b'\\', b'u', _, _, _, _] => format!("\\u{byte:04x}").into_bytes(),
+        [b'%', _, _] => format!("%{byte:02x}").into_bytes(),
+        [b'&', b'#', x @ (b'x' | b'X'), ..] => {
+            let end = if unit.ends_with(b";") { ";" } else { "" };
+            let width = unit.len() - 3 - end.len();
+            format!("&#{}{byte:0width$x}{end}", x as char).into_bytes()
+        }
+        [b'&', b'#', ..] => {
+            let end = if unit.ends_with(b";") { ";" } else { "" };
+            let width = unit.len() - 2 - end.len();
+            format!("&#{byte:0width$}{end}").into_bytes()
+        }
+        [b'&', ..] => {
+            let width = unit.len().checked_sub(3)?;
+            format!("&#{byte:0width$};").into_bytes()
+        }
+        _ => return None,
+    };
+    (new.len() == unit.len()).then_some(new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +296,24 @@ mod tests {
             "&#1234567890123;",
         ] {
             assert_eq!(decoded(text), text);
+        }
+    }
+
+    #[test]
+    fn a_unit_is_written_anew_in_its_own_length() {
+        for (unit, new) in [
+            ("a", Some("Z")),
+            (r"\u0061", Some(r"\u005a")),
+            ("%61", Some("%5a")),
+            ("&#097;", Some("&#090;")),
+            ("&#x61", Some("&#x5a")),
+            ("&amp;", Some("&#90;")),
+            ("&lt;", None),
+            (r"\/", None),
+        ] {
+            let made = rewrite(unit.as_bytes(), b'Z').map(|new| String::from_utf8(new).unwrap());
+            assert_eq!(made.as_deref(), new, "{unit}");
+            assert!(made.is_none_or(|made| decoded(&made) == "Z"));
         }
     }
 

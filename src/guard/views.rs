@@ -15,16 +15,18 @@
 //! of the escapes say whether whole views are worth their time. Both ways see the same.
 //!
 //! The first level of JSON has its escapes only, exactly. Behind it nobody knows which coding a text is in: all
-//! codings that write characters as units ([`super::units`]) are taken off at once, level by level.
+//! codings that write characters as units ([`super::units`]) are taken off at once, level by level. Each run of
+//! base64 or hexadecimal text ([`super::runs`]) is a view of its own, one level up.
 //!
 //! No map is kept while decoding. When something matched, the few ends are walked back, level by
 //! level, over the text below ([`Views::to_raw`]): a start goes to the first byte of the escape or
 //! character that produced it, an end to one past the last, so no edit leaves half of either.
 //!
-//! Bounds: levels, and bytes of all views together; beyond them the message is refused.
+//! Bounds: levels (runs may stand at the last one, and hold nothing that is encoded further), views, and bytes of all views together; beyond them the message is refused.
 
 use std::ops::Range;
 
+use super::runs::{self, Letters, Window};
 use super::simd;
 use super::units::{self, Units};
 
@@ -39,7 +41,22 @@ pub struct View {
     pub level: u8,
     /// Where in the buffer, or `None` for the raw bytes.
     at: Option<Range<usize>>,
+    made: Made,
 }
+
+/// What a view was decoded from, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Made {
+    /// The raw bytes, or their escapes of JSON.
+    First,
+    /// The units of the view with that number.
+    Units { below: usize },
+    /// A run in the view with that number.
+    Run { below: usize, window: Window },
+}
+
+/// Bound: views of one message. A list of 16 MiB holds some 50,000 encoded ids.
+const VIEWS_MAX: usize = 1 << 16;
 
 /// A message is more deeply or more widely encoded than the bounds allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +105,19 @@ impl Buffer {
         done.units
     }
 
+    /// Appends the text of a run.
+    fn decode_run(&mut self, from: &[u8], code: runs::Code) {
+        self.reserve(from.len());
+        self.used += runs::decode(from, code, &mut self.memory[self.used..]);
+    }
+
+    /// The same from the buffer's own text.
+    fn decode_run_within(&mut self, below: Range<usize>, code: runs::Code) {
+        self.reserve(below.len());
+        let (from, to) = self.memory.split_at_mut(self.used);
+        self.used += runs::decode(&from[below], code, to);
+    }
+
     fn separate(&mut self) {
         self.reserve(0);
         self.memory[self.used..self.used + SEPARATOR.len()].copy_from_slice(SEPARATOR);
@@ -101,6 +131,10 @@ pub struct Views {
     buffer: Buffer,
     around: Buffer,
     views: Vec<View>,
+    /// Levels of the pieces of `around`, and where they lie.
+    pieces: Vec<(u8, Range<usize>)>,
+    runs: runs::Scratch,
+    windows: Vec<Window>,
     levels_max: u8,
     bytes_max: u64,
 }
@@ -125,85 +159,139 @@ impl Views {
         self.levels_max = levels_max.min(u8::MAX as u64) as u8;
         self.bytes_max = bytes_max;
         if !json || memchr::memchr(b'\\', raw).is_none() {
-            self.views.push(View { level: u8::from(json), at: None });
+            self.views.push(View { level: u8::from(json), at: None, made: Made::First });
             return Ok(());
         }
         if raw.len() as u64 > bytes_max {
             return Err(ViewFault::TooLong);
         }
         self.buffer.decode(raw, Units::Json);
-        self.views.push(View { level: 1, at: Some(0..self.buffer.used) });
+        self.views.push(View { level: 1, at: Some(0..self.buffer.used), made: Made::First });
         self.buffer.separate();
         Ok(())
     }
 
-    /// What stands within `margin` bytes of a unit at any deeper level, decoded; empty when there is none. It holds every
-    /// match up to `margin` bytes long that a deeper view has and the view below it has not. Fails where units
-    /// remain behind the last level.
+    /// What stands at any deeper level within `margin` bytes of a unit, and what runs decode to; empty when there is
+    /// nothing. It holds every match up to `margin` bytes long that a deeper view has and the view below it
+    /// has not. Fails where something remains to decode behind the last level.
     pub fn around(&mut self, raw: &[u8], margin: usize) -> Result<&[u8], ViewFault> {
-        let Views { buffer, around, views, levels_max, bytes_max } = self;
+        let Views { buffer, around, views, pieces, runs, windows, levels_max, bytes_max } = self;
         around.used = 0;
-        let Some(View { mut level, at: first }) = views.first().cloned() else { return Ok(&[]) };
-        // Where the level below lies: in the raw bytes, in the buffer of whole views, then in this one.
-        let mut below: Option<Range<usize>> = None;
-        loop {
-            let (start, mut from) = (around.used, 0);
-            loop {
-                let (text, offset): (&[u8], usize) = match (&below, &first) {
-                    (Some(at), _) => (&around.memory[at.clone()], at.start),
-                    (None, Some(at)) => (&buffer.memory[at.clone()], at.start),
-                    (None, None) => (raw, 0),
-                };
-                if level >= *levels_max {
-                    return if units::hides_something(text) {
-                        Err(ViewFault::TooDeep)
-                    } else {
-                        Ok(around.text())
-                    };
-                }
-                let Some(window) = units_around(text, from, margin) else { break };
+        pieces.clear();
+        let Some(View { level, at, .. }) = views.first().cloned() else { return Ok(&[]) };
+        // The first level lies in the raw bytes or in the buffer of whole views.
+        let text = at.map_or(raw, |at| &buffer.memory[at]);
+        if level >= *levels_max && units::hides_something(text) {
+            return Err(ViewFault::TooDeep);
+        }
+        let mut from = if level < *levels_max { 0 } else { text.len() };
+        while let Some(window) = units_around(text, from, margin) {
+            from = window.end;
+            fits(around, &window, *bytes_max)?;
+            let start = around.used;
+            around.decode(&text[window], Units::Any);
+            pieces.push((level + 1, start..around.used));
+            around.separate();
+        }
+        windows.clear();
+        runs::find(text, runs, windows);
+        for Window { at, code } in windows.drain(..) {
+            fits(around, &at, *bytes_max)?;
+            let start = around.used;
+            around.decode_run(&text[at], code);
+            pieces.push((level + 1, start..around.used));
+            around.separate();
+        }
+        // Each piece by itself: nothing reaches from one into another.
+        let mut number = 0;
+        while let Some((level, below)) = pieces.get(number).cloned() {
+            number += 1;
+            let text = &around.memory[below.clone()];
+            if level >= *levels_max && units::hides_something(text)
+                || level > *levels_max && runs::hides_something(text, runs)
+            {
+                return Err(ViewFault::TooDeep);
+            }
+            if level > *levels_max {
+                continue;
+            }
+            let mut from = if level < *levels_max { 0 } else { below.len() };
+            while let Some(window) = units_around(&around.memory[below.clone()], from, margin) {
                 from = window.end;
-                if (around.used + window.len()) as u64 > *bytes_max {
-                    return Err(ViewFault::TooLong);
-                }
-                let window = offset + window.start..offset + window.end;
-                match (&below, &first) {
-                    (Some(_), _) => around.decode_within(window, Units::Any),
-                    (None, Some(_)) => around.decode(&buffer.memory[window], Units::Any),
-                    (None, None) => around.decode(&raw[window], Units::Any),
-                };
+                fits(around, &window, *bytes_max)?;
+                let start = around.used;
+                let at = below.start + window.start..below.start + window.end;
+                around.decode_within(at, Units::Any);
+                pieces.push((level + 1, start..around.used));
                 around.separate();
             }
-            if around.used == start {
-                return Ok(around.text());
+            windows.clear();
+            runs::find(&around.memory[below.clone()], runs, windows);
+            for Window { at, code } in windows.drain(..) {
+                fits(around, &at, *bytes_max)?;
+                let start = around.used;
+                around.decode_run_within(below.start + at.start..below.start + at.end, code);
+                pieces.push((level + 1, start..around.used));
+                around.separate();
             }
-            below = Some(start..around.used);
-            level += 1;
         }
+        Ok(around.text())
     }
 
     /// Builds all deeper views whole.
     pub fn deepen(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
-        loop {
-            let Some(View { level, at: below }) = self.views.last().cloned() else { return Ok(()) };
-            let text = below.as_ref().map_or(raw, |at| &self.buffer.memory[at.clone()]);
-            if units::next(text, 0).is_none() {
-                return Ok(());
+        let Views { buffer, views, runs, windows, levels_max, bytes_max, .. } = self;
+        let mut number = 0;
+        while let Some(View { level, at: below, .. }) = views.get(number).cloned() {
+            let text = below.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
+            if level >= *levels_max {
+                let hides = units::hides_something(text)
+                    || level > *levels_max && runs::hides_something(text, runs);
+                if hides {
+                    return Err(ViewFault::TooDeep);
+                }
+                if level > *levels_max {
+                    number += 1;
+                    continue;
+                }
             }
-            if level >= self.levels_max {
-                return if units::hides_something(text) { Err(ViewFault::TooDeep) } else { Ok(()) };
+            windows.clear();
+            runs::find(text, runs, windows);
+            if level < *levels_max && units::next(text, 0).is_some() {
+                fits(buffer, &(0..text.len()), *bytes_max)?;
+                let start = buffer.used;
+                match below.clone() {
+                    Some(below) => buffer.decode_within(below, Units::Any),
+                    None => buffer.decode(raw, Units::Any),
+                };
+                let at = Some(start..buffer.used);
+                views.push(View { level: level + 1, at, made: Made::Units { below: number } });
+                buffer.separate();
             }
-            if (self.buffer.used + text.len()) as u64 > self.bytes_max {
+            for window in windows.drain(..) {
+                fits(buffer, &window.at, *bytes_max)?;
+                let start = buffer.used;
+                match &below {
+                    Some(below) => {
+                        let at = below.start + window.at.start..below.start + window.at.end;
+                        buffer.decode_run_within(at, window.code);
+                    }
+                    None => buffer.decode_run(&raw[window.at.clone()], window.code),
+                }
+                let at = Some(start..buffer.used);
+                views.push(View {
+                    level: level + 1,
+                    at,
+                    made: Made::Run { below: number, window },
+                });
+                buffer.separate();
+            }
+            if views.len() > VIEWS_MAX {
                 return Err(ViewFault::TooLong);
             }
-            let start = self.buffer.used;
-            match below {
-                Some(below) => self.buffer.decode_within(below, Units::Any),
-                None => self.buffer.decode(raw, Units::Any),
-            };
-            self.views.push(View { level: level + 1, at: Some(start..self.buffer.used) });
-            self.buffer.separate();
+            number += 1;
         }
+        Ok(())
     }
 
     /// The views, lowest level first.
@@ -225,23 +313,31 @@ impl Views {
         &self.buffer.text()[first.map_or(0, |at| at.end)..]
     }
 
-    /// The text below view `number`: what it was decoded from.
-    fn below<'a>(&'a self, raw: &'a [u8], number: usize) -> &'a [u8] {
-        match number.checked_sub(1) {
-            Some(below) => self.text(raw, below),
-            None => raw,
-        }
-    }
-
     /// Takes spans of view `number` back to spans of the raw bytes, in place. `spans` must be sorted by
-    /// start. Every span is widened to whole units and whole characters.
-    pub fn to_raw(&self, raw: &[u8], number: usize, spans: &mut [Range<usize>]) {
-        for number in (0..=number).rev() {
-            if self.views[number].at.is_none() {
-                break;
+    /// start. Every span is widened to whole units, letters and characters.
+    pub fn to_raw(&self, raw: &[u8], mut number: usize, spans: &mut [Range<usize>]) {
+        loop {
+            match &self.views[number].made {
+                Made::First => {
+                    if self.views[number].at.is_some() {
+                        step_down(raw, Units::Json, spans);
+                    }
+                    break;
+                }
+                Made::Units { below } => {
+                    step_down(self.text(raw, *below), Units::Any, spans);
+                    number = *below;
+                }
+                Made::Run { below, window } => {
+                    let text = &self.text(raw, *below)[window.at.clone()];
+                    let letters = Letters::new(text, window.code);
+                    for span in spans.iter_mut() {
+                        let at = letters.of(span);
+                        *span = window.at.start + at.start..window.at.start + at.end;
+                    }
+                    number = *below;
+                }
             }
-            let units = if number == 0 { Units::Json } else { Units::Any };
-            step_down(self.below(raw, number), units, spans);
         }
         // Whole characters: an end inside one moves to its end.
         for span in spans {
@@ -253,6 +349,69 @@ impl Views {
             }
         }
     }
+}
+
+impl Views {
+    /// What must stand where in the raw bytes for `span` of view `number` to become other text of the same length,
+    /// when it stands in a run: `text` makes it from the span in the run's own text. `None` outside of runs, and `Some(None)`
+    /// where a letter of the run is written in a way that cannot take another one.
+    pub fn rewrite(
+        &self,
+        raw: &[u8],
+        mut number: usize,
+        span: Range<usize>,
+        text: impl FnOnce(&[u8], Range<usize>) -> Vec<u8>,
+    ) -> Option<Option<Vec<(usize, u8)>>> {
+        let mut span = [span];
+        loop {
+            match &self.views[number].made {
+                Made::First => return None,
+                Made::Units { below } => {
+                    step_down(self.text(raw, *below), Units::Any, &mut span);
+                    number = *below;
+                }
+                Made::Run { .. } => break,
+            }
+        }
+        let [span] = span;
+        let new = text(self.text(raw, number), span.clone());
+        let mut edits: Vec<(usize, u8)> = (span.start..).zip(new).collect();
+        loop {
+            match &self.views[number].made {
+                Made::First if self.views[number].at.is_none() => return Some(Some(edits)),
+                Made::First => return Some(rewrite_units(raw, Units::Json, &edits)),
+                Made::Units { below } => {
+                    match rewrite_units(self.text(raw, *below), Units::Any, &edits) {
+                        Some(below) => edits = below,
+                        None => return Some(None),
+                    }
+                    number = *below;
+                }
+                Made::Run { below, window } => {
+                    let text = &self.text(raw, *below)[window.at.clone()];
+                    edits = Letters::new(text, window.code).write(&edits);
+                    edits.iter_mut().for_each(|(place, _)| *place += window.at.start);
+                    number = *below;
+                }
+            }
+        }
+    }
+}
+
+/// Edits of the decoded text as edits of `below`: each unit is written anew in its own length.
+fn rewrite_units(below: &[u8], units: Units, edits: &[(usize, u8)]) -> Option<Vec<(usize, u8)>> {
+    let mut walk = Walk::new(below, units);
+    let mut out = vec![];
+    for &(place, byte) in edits {
+        let at = walk.unit_around(place);
+        let new = units::rewrite(&below[at.clone()], byte)?;
+        out.extend(at.zip(new));
+    }
+    Some(out)
+}
+
+fn fits(buffer: &Buffer, more: &Range<usize>, bytes_max: u64) -> Result<(), ViewFault> {
+    if (buffer.used + more.len()) as u64 > bytes_max { Err(ViewFault::TooLong) } else { Ok(()) }
 }
 
 fn is_continuation(byte: u8) -> bool {

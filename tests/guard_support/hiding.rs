@@ -1,5 +1,7 @@
 //! Hiding places for secrets, and messages judged whole.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use stenograph::guard::policy::{Grant, Permit, Policy};
@@ -80,10 +82,20 @@ pub enum Coding {
     SoftHyphen,
     /// U+E0001 and U+FEFF in turn between all characters.
     Tags,
+    /// RFC 4648 §4, padded.
+    Base64,
+    /// RFC 4648 §5, without padding.
+    Base64Url,
+    /// In lines of 76 letters (RFC 2045 §6.8).
+    Base64Lines,
+    /// Behind a path, so that nothing says where it begins.
+    Base64Glued,
+    /// RFC 4648 §8.
+    Hex,
 }
 
 impl Coding {
-    pub const ALL: [Coding; 8] = [
+    pub const ALL: [Coding; 13] = [
         Coding::Percent,
         Coding::PercentSigns,
         Coding::Decimal,
@@ -92,6 +104,11 @@ impl Coding {
         Coding::ZeroWidth,
         Coding::SoftHyphen,
         Coding::Tags,
+        Coding::Base64,
+        Coding::Base64Url,
+        Coding::Base64Lines,
+        Coding::Base64Glued,
+        Coding::Hex,
     ];
 
     fn write(self, text: &str) -> String {
@@ -120,6 +137,20 @@ impl Coding {
             Coding::ZeroWidth => between(&['\u{200b}']),
             Coding::SoftHyphen => between(&['\u{ad}']),
             Coding::Tags => between(&['\u{e0001}', '\u{feff}']),
+            Coding::Base64 => format!("data {} end", STANDARD.encode(text)),
+            Coding::Base64Url => format!("data {} end", URL_SAFE_NO_PAD.encode(text)),
+            Coding::Base64Lines => {
+                let letters = STANDARD.encode(text);
+                let lines = letters.as_bytes().chunks(76).map(String::from_utf8_lossy);
+                format!("data {} end", lines.collect::<Vec<_>>().join("\r\n"))
+            }
+            Coding::Base64Glued => format!("data /srv/x/{} end", STANDARD.encode(text)),
+            Coding::Hex => {
+                format!(
+                    "data {} end",
+                    text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
+                )
+            }
         }
     }
 
@@ -156,6 +187,18 @@ impl Coding {
                     }
                 }
                 out
+            }
+            Coding::Base64 | Coding::Base64Url | Coding::Base64Lines | Coding::Base64Glued => {
+                let letters = text.trim_start_matches("data ").trim_end_matches(" end");
+                let letters = letters.trim_start_matches("/srv/x/").replace("\r\n", "");
+                let bytes = STANDARD.decode(&letters).or_else(|_| URL_SAFE_NO_PAD.decode(&letters));
+                String::from_utf8(bytes.unwrap_or_else(|error| panic!("{error}: {text}")))
+                    .expect("text")
+            }
+            Coding::Hex => {
+                let letters = text.trim_start_matches("data ").trim_end_matches(" end");
+                let byte = |at: usize| u8::from_str_radix(&letters[at..at + 2], 16).expect("hex");
+                String::from_utf8((0..letters.len()).step_by(2).map(byte).collect()).expect("text")
             }
             Coding::ZeroWidth | Coding::SoftHyphen | Coding::Tags => text
                 .chars()
@@ -200,6 +243,11 @@ impl Hiding {
             Hiding::Twice(Coding::Hexadecimal, Coding::PercentSigns),
             Hiding::Twice(Coding::ZeroWidth, Coding::Percent),
             Hiding::Twice(Coding::Named, Coding::SoftHyphen),
+            Hiding::Twice(Coding::Base64, Coding::Base64),
+            Hiding::Twice(Coding::Hex, Coding::Base64Url),
+            Hiding::Twice(Coding::Percent, Coding::Base64),
+            Hiding::Twice(Coding::Base64, Coding::PercentSigns),
+            Hiding::Twice(Coding::Base64, Coding::Hexadecimal),
         ]);
         all
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stenograph::guard::{Engine, RuleSet, Scanner};
+use stenograph::guard::{Engine, GuardFault, RuleSet, Scanner};
 use stenograph::limits::Limits;
 use stenograph::types::{Direction, Finding};
 use stenograph::wire::json::Scratch;
@@ -30,6 +30,14 @@ impl Judge {
     }
 
     pub fn scan(&mut self, text: &[u8], direction: Direction) -> Vec<Finding> {
-        self.scanner.scan(text, direction, &mut self.scratch, &self.limits).expect("within bounds")
+        self.try_scan(text, direction).expect("within bounds")
+    }
+
+    pub fn try_scan(
+        &mut self,
+        text: &[u8],
+        direction: Direction,
+    ) -> Result<Vec<Finding>, GuardFault> {
+        self.scanner.scan(text, direction, &mut self.scratch, &self.limits)
     }
 }
