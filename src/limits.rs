@@ -292,6 +292,12 @@ pub const TLS_SESSIONS_MAX: usize = 1024;
 /// Receive buffer of one read: holds the usual call whole.
 pub const RECEIVE_BYTES: usize = 8 * KIB as usize;
 
+/// Pieces of an event stream that wait for the record or for the client, before no more are taken off what
+/// the upstream sent. Why: the shortest events are some bytes long, each is an entry, and one upstream must
+/// not have the worker for a turn as long as it likes. Ours: a send takes several hundred pieces in one
+/// operation.
+pub const STREAM_AHEAD_PIECES_MAX: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;

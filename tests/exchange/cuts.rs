@@ -266,6 +266,25 @@ fn verdict(entry: &str) -> String {
     format!("{} {}", words[..4].join(" "), said.join(" "))
 }
 
+/// A comment as it goes out.
+const COMMENT: &str = "3\r\n:\n\n\r\n";
+
+/// How many of the comments in a row arrive together, and are one, depends on the cut: each run is taken for
+/// one, and where there is any, entries are told apart without their numbers.
+fn one_for_a_run(sent: &mut [String], verdicts: &mut Vec<String>) {
+    if !sent[0].contains(COMMENT) {
+        return;
+    }
+    while sent[0].contains(&COMMENT.repeat(2)) {
+        sent[0] = sent[0].replace(&COMMENT.repeat(2), COMMENT);
+    }
+    for verdict in verdicts.iter_mut() {
+        let words: Vec<&str> = verdict.split(' ').collect();
+        *verdict = [&words[..2], &words[3..]].concat().join(" ");
+    }
+    verdicts.dedup_by(|next, entry| next == entry && next.contains("Event"));
+}
+
 // Checked against the mutants "a line feed at the start of a piece ends a line" (`after_cr` is forgotten),
 // "the size of a chunk is what the last piece says of it" and "half a byte order mark is forgotten".
 #[test]
@@ -291,8 +310,10 @@ fn every_vector_gives_the_same_bytes_and_the_same_verdicts_at_any_cut() {
     assert!(plays.len() > 300, "{} vectors", plays.len());
     for (name, all) in &plays {
         let verdicts = |played: &Played| {
-            let (sent, recorded) = normal(played, &record);
-            (sent, recorded.iter().map(|entry| verdict(entry)).collect::<Vec<_>>())
+            let (mut sent, recorded) = normal(played, &record);
+            let mut verdicts = recorded.iter().map(|entry| verdict(entry)).collect();
+            one_for_a_run(&mut sent, &mut verdicts);
+            (sent, verdicts)
         };
         let expected = verdicts(&all[0]);
         for (cut, played) in all.iter().enumerate() {

@@ -159,6 +159,71 @@ fn a_calls_stream_carries_the_outcome_of_that_call_once() {
         .end();
 }
 
+/// Entries of events so far, while the record goes on.
+fn recorded_events(script: &Script) -> usize {
+    script.stage.record().iter().filter(|entry| entry.kind == Kind::Event).count()
+}
+
+// Mutants: a comment is given on as it is read; a comment in
+// front of an event or of the end is lost; none is given on before something else comes.
+#[test]
+fn heartbeats_that_arrive_together_are_one() {
+    const MIB: usize = 1024 * 1024;
+    // One by itself goes out at once.
+    let script = streaming(Plan::default());
+    script
+        .upstream(chunk(":\n\n"))
+        .expect_to_client(&["3\r\n:\n\n\r\n"])
+        .upstream(chunk(": still there\n"))
+        .expect_to_client(&["3\r\n:\n\n\r\n"])
+        .upstream(chunk(":\n:\ndata:\n:\n:\n\n:\n") + "0\r\n\r\n")
+        .expect_to_client(&["3\r\n:\n\n\r\n", "data: \n\n", "3\r\n:\n\n\r\n0\r\n\r\n"])
+        .expect_drop(true)
+        .end();
+    let in_chunks = chunk(":\n").repeat(MIB / 2);
+    let in_one = chunk(&":\n".repeat(MIB / 2));
+    for (burst, wire_bytes) in [(in_one, MIB), (in_chunks, 7 * MIB / 2)] {
+        let mut script = streaming(Plan::default());
+        let begun = std::time::Instant::now();
+        script = script.upstream(&burst);
+        script.stage.settle();
+        let entries = recorded_events(&script);
+        // As many as reads: a MiB of comments was half a million entries.
+        let reads = wire_bytes / stenograph::limits::RECEIVE_BYTES;
+        assert!((1..=reads + 2).contains(&entries), "{entries} entries, {reads} reads");
+        assert_eq!(script.rig.client_out.len(), entries * "3\r\n:\n\n\r\n".len());
+        println!("{wire_bytes} bytes: {entries} entries, {:?}", begun.elapsed());
+        script.rig.client_out.clear();
+        script.upstream("0\r\n\r\n").expect_to_client(&["0\r\n\r\n"]).end();
+    }
+}
+
+// Mutant: only the bytes that wait are bounded, not the pieces.
+#[test]
+fn the_shortest_events_are_taken_a_few_at_a_time() {
+    const EVENTS: usize = 20_000;
+    let mut script = streaming(Plan::default())
+        .client_reads(false)
+        .upstream(chunk(&"retry: 1000\n\n".repeat(EVENTS)));
+    script.stage.settle();
+    let ahead = recorded_events(&script);
+    // As many again are in the send that is under way.
+    let allowed = 2 * stenograph::limits::STREAM_AHEAD_PIECES_MAX;
+    assert!((1..=allowed).contains(&ahead), "{ahead} are taken");
+    script = script.client_reads(true);
+    for _ in 0..EVENTS {
+        if recorded_events(&script) >= EVENTS {
+            break;
+        }
+        script = script.wake();
+        script.stage.settle();
+    }
+    let out = String::from_utf8_lossy(&script.rig.client_out).into_owned();
+    assert_eq!(out.matches("retry: 1000\n\n").count(), EVENTS);
+    script.rig.client_out.clear();
+    script.upstream("0\r\n\r\n").expect_to_client(&["0\r\n\r\n"]).end();
+}
+
 #[test]
 fn events_being_gathered_are_taken_from_the_budget() {
     let limits = Limits { inflight_bytes_max: 1024 * 1024, ..Limits::default() };

@@ -789,9 +789,7 @@ impl Connection {
         let wanted = match &self.phase {
             Phase::AnswerHead { .. } => Some(RECEIVE_BYTES),
             Phase::AnswerBody { .. } => Some(self.answer_bytes_wanted()),
-            Phase::Stream { .. } => (self.waiting_bytes() < limits.stream_ahead_bytes_max
-                && self.unsubmitted.is_empty())
-            .then_some(RECEIVE_BYTES),
+            Phase::Stream { .. } => (!self.is_far_ahead(limits)).then_some(RECEIVE_BYTES),
             _ => None,
         };
         if let Some(wanted) = wanted

@@ -12,6 +12,7 @@ use super::super::metrics;
 use super::exchange::Exchange;
 use super::{Action, Connection, Link, Phase, ToClient, Turn};
 use crate::guard::{Judged, Payload};
+use crate::limits::{Limits, STREAM_AHEAD_PIECES_MAX};
 use crate::record::entry::ENTRY_BYTES_MAX;
 use crate::record::{Entry, Held, Kind, Level, PartKind, Released, SubmitFault, Ticket};
 
@@ -96,10 +97,19 @@ impl Connection {
         self.record_since_ns.get_or_insert(turn.now.mono_ns);
     }
 
-    /// Bytes that wait for the record, for their turn, or for the client to read.
+    /// Bytes that wait for the record, for their turn, or for the client to read. A sum over few: see
+    /// [`Connection::is_far_ahead`].
     pub(super) fn waiting_bytes(&self) -> u64 {
         let held: u64 = self.held.iter().map(|held| held.bytes).sum();
         held + payload_bytes(&self.to_client) + self.sending_bytes
+    }
+
+    /// So much of a stream waits that no more is taken from the upstream. What waits wakes the machine when
+    /// it goes on.
+    pub(super) fn is_far_ahead(&self, limits: &Limits) -> bool {
+        !self.unsubmitted.is_empty()
+            || self.held.len() + self.to_client.len() >= STREAM_AHEAD_PIECES_MAX
+            || self.waiting_bytes() >= limits.stream_ahead_bytes_max
     }
 
     /// Holds bytes for the client behind what is already held.

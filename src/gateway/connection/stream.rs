@@ -75,8 +75,13 @@ impl Connection {
 
     pub(super) fn step_stream(&mut self, turn: &mut Turn<'_>) -> bool {
         match self.next_item(turn) {
-            Ok(Next::Item(item)) => {
-                if let Err(fault) = self.on_item(item, turn) {
+            Ok(Next::Items { comment, event }) => {
+                if comment {
+                    self.on_comment(turn);
+                }
+                if let Some(event) = event
+                    && let Err(fault) = self.on_event(event, turn)
+                {
                     self.drop_link(false, turn);
                     self.end_stream(Some(fault), turn);
                 }
@@ -103,14 +108,20 @@ impl Connection {
         }
     }
 
-    /// Takes one event (or comment) off what arrived.
+    /// Takes one event off what arrived. Comments that arrived together are one: a heartbeat says that the
+    /// server is there, and a server may send a thousand of them in the bytes of one event.
     fn next_item(&mut self, turn: &mut Turn<'_>) -> Result<Next, Fault> {
+        let far_ahead = {
+            let exchange = self.exchange.as_ref().expect("a stream belongs to an exchange");
+            self.is_far_ahead(&exchange.settings.limits)
+        };
+        if far_ahead {
+            return Ok(Next::More);
+        }
         let waiting = self.waiting_bytes();
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         let limits = &exchange.settings.limits;
-        if !self.unsubmitted.is_empty() || waiting > limits.stream_ahead_bytes_max {
-            return Ok(Next::More);
-        }
+        let mut comment = false;
         let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
             return Ok(Next::More);
         };
@@ -149,8 +160,12 @@ impl Connection {
                     }
                 };
                 let _ = payload.split_to(used);
-                if let Some(item) = item {
-                    return Ok(Next::Item(item));
+                match item {
+                    Some(Item::Event(event)) => {
+                        return Ok(Next::Items { comment, event: Some(event) });
+                    }
+                    Some(Item::Comment) => comment = true,
+                    None => {}
                 }
                 continue;
             }
@@ -170,9 +185,14 @@ impl Connection {
                     exchange.upstream_bytes += used as u64;
                     let _ = rx.split_to(used);
                 }
+                // What ends here ends at the next look as well.
+                Step::More if comment => return Ok(Next::Items { comment, event: None }),
                 Step::End { used } => {
                     exchange.upstream_bytes += used as u64;
                     let _ = rx.split_to(used);
+                    if comment {
+                        return Ok(Next::Items { comment, event: None });
+                    }
                     return Ok(Next::End { keeps: exchange.upstream_keeps });
                 }
                 Step::More if *ended => {
@@ -186,18 +206,15 @@ impl Connection {
         }
     }
 
-    fn on_item(&mut self, item: Item, turn: &mut Turn<'_>) -> Result<(), Fault> {
-        let event = match item {
-            Item::Event(event) => event,
-            Item::Comment => {
-                let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
-                // Heartbeats keep proxies and clients alive; what the server wrote in them stays here.
-                let entry = exchange.entry(Kind::Event, turn.now);
-                let (head, tail) = chunk(BytesMut::from(sse::COMMENT), 0, b"");
-                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
-                return Ok(());
-            }
-        };
+    /// Heartbeats keep proxies and clients alive; what the server wrote in them stays here.
+    fn on_comment(&mut self, turn: &mut Turn<'_>) {
+        let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        let entry = exchange.entry(Kind::Event, turn.now);
+        let (head, tail) = chunk(BytesMut::from(sse::COMMENT), 0, b"");
+        self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+    }
+
+    fn on_event(&mut self, event: sse::Event, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         for field in [event.name.as_deref(), event.id.as_deref()].into_iter().flatten() {
             // Never masked, because they come back: a hit stops the stream.
@@ -432,9 +449,15 @@ impl Connection {
 }
 
 enum Next {
-    Item(Item),
+    /// Comments, and the event behind them.
+    Items {
+        comment: bool,
+        event: Option<sse::Event>,
+    },
     More,
-    End { keeps: bool },
+    End {
+        keeps: bool,
+    },
 }
 
 /// What stands before the data of an event: its name, its id, the time to come back.
