@@ -85,6 +85,14 @@ pub struct Verdict {
     pub status: Option<u16>,
     /// JSON-RPC code towards the client.
     pub code: Option<i64>,
+    /// The rule that what was refused breaks.
+    pub rule: Option<String>,
+    /// Where that rule comes from.
+    pub rule_source: Option<String>,
+    /// Where it is broken, in bytes.
+    pub at: Option<u64>,
+    /// Status of the upstream, when that is what failed.
+    pub upstream_status: Option<u16>,
     /// Protocol era.
     pub era: Option<String>,
     /// HTTP method.

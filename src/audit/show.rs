@@ -371,7 +371,16 @@ impl Show<'_> {
         if let Some(code) = verdict.code {
             text.push_str(&format!(", JSON-RPC code {code}"));
         }
+        if let Some(status) = verdict.upstream_status {
+            text.push_str(&format!(", status {status} of the upstream"));
+        }
         self.field("verdict", Some(&text))?;
+        let rule = verdict.rule.as_ref().map(|rule| {
+            let at = verdict.at.unwrap_or_default();
+            let source = verdict.rule_source.as_deref().unwrap_or("-");
+            format!("{rule} at byte {at} ({source})")
+        });
+        self.field("rule", rule.as_deref())?;
         self.field("policy", verdict.policy.as_deref())?;
         self.field("method", verdict.method.as_deref().or(verdict.http.as_deref()))?;
         for target in &verdict.targets {

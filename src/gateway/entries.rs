@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::broken::Broken;
+use super::fault::Fault;
 use super::secure::{Certificate, Secured};
 use super::session::SessionRule;
 use crate::types::{Direction, Era, Finding, Identity};
@@ -118,8 +120,10 @@ pub struct Verdict<'a> {
     pub status: Option<u16>,
     /// JSON-RPC code towards the client, when one was chosen.
     pub code: Option<i32>,
-    /// Byte offset of a fault.
-    pub at: Option<u32>,
+    /// The rule that what was refused breaks, where it does.
+    pub broken: Option<Broken>,
+    /// Status of the upstream, when that is what failed.
+    pub upstream_status: Option<u16>,
     /// Protocol era.
     pub era: Option<Era>,
     /// HTTP method.
@@ -169,7 +173,8 @@ impl<'a> Verdict<'a> {
             reason: None,
             status: None,
             code: None,
-            at: None,
+            broken: None,
+            upstream_status: None,
             era: None,
             http: None,
             method: None,
@@ -192,6 +197,13 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// What the fault says of itself.
+    pub fn refused_for(&mut self, fault: Fault) {
+        self.reason = Some(fault.disposition().label);
+        self.broken = fault.broken();
+        self.upstream_status = fault.upstream_status();
+    }
+
     /// The verdict part.
     pub fn part(&self) -> Bytes {
         #[derive(Serialize)]
@@ -205,7 +217,13 @@ impl<'a> Verdict<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             code: Option<i32>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            at: Option<u32>,
+            rule: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rule_source: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            at: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            upstream_status: Option<u16>,
             #[serde(skip_serializing_if = "Option::is_none")]
             era: Option<&'static str>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,7 +271,10 @@ impl<'a> Verdict<'a> {
             reason: self.reason,
             status: self.status,
             code: self.code,
-            at: self.at,
+            rule: self.broken.map(|broken| broken.rule),
+            rule_source: self.broken.map(|broken| broken.source),
+            at: self.broken.map(|broken| broken.at),
+            upstream_status: self.upstream_status,
             era: self.era.map(|era| match era {
                 Era::Handshake => "handshake",
                 Era::Modern => "modern",

@@ -168,8 +168,15 @@ pub enum Fault {
     AnswerBlocked,
     /// The message exceeds a bound of the scanner.
     Guard(GuardFault),
-    /// The answer, or one event of it, is longer than its bound.
+    /// The answer is longer than its bound.
     AnswerTooLarge {
+        /// The bound.
+        allowed: u64,
+    },
+    /// One event of the answer is longer than its bound.
+    EventTooLarge {
+        /// Which bound, and where in the stream.
+        fault: SseFault,
         /// The bound.
         allowed: u64,
     },
@@ -308,7 +315,7 @@ impl Fault {
             Fault::RequestBlocked => d(Client, 200, CODE_BLOCKED, false, Notice, "request-blocked"),
             Fault::AnswerBlocked => d(Server, 200, CODE_BLOCKED, false, Notice, "answer-blocked"),
             Fault::Guard(fault) => d(Client, 200, CODE_OVER_BOUND, false, Notice, fault.as_str()),
-            Fault::AnswerTooLarge { .. } => {
+            Fault::AnswerTooLarge { .. } | Fault::EventTooLarge { .. } => {
                 d(Server, 200, CODE_OVER_BOUND, false, Notice, "answer-too-large")
             }
             Fault::StreamTooLarge { .. } => {
@@ -392,16 +399,11 @@ impl Fault {
     pub fn message(self) -> String {
         match self {
             Fault::Handshake(fault) => format!("no TLS connection: {fault}"),
-            Fault::Head(fault) => format!(
-                "the request head breaks {} at byte {} ({})",
-                fault.rule.as_str(),
-                fault.at,
-                fault.rule.source()
-            ),
+            Fault::Head(fault) => format!("the request head breaks {fault}"),
             Fault::Proxy(fault) => format!("the connection was refused: {fault}"),
             Fault::HeadTimeout => "the request head did not arrive in time".into(),
             Fault::Body(fault) => {
-                format!("the request body is framed wrongly: {}", fault.rule.as_str())
+                format!("the request body is framed wrongly: {fault}, counted from behind the head")
             }
             Fault::BodyTimeout => "the request body did not arrive in time".into(),
             Fault::BodyTooSlow { least } => format!(
@@ -441,9 +443,7 @@ impl Fault {
             Fault::Encoded => {
                 "an encoded body is not read; send it without Content-Encoding".into()
             }
-            Fault::Message(fault) => {
-                format!("the message was refused: {} at byte {}", fault.rule.as_str(), fault.at)
-            }
+            Fault::Message(fault) => format!("the message was refused: {fault}"),
             Fault::HeaderMismatch(field) => {
                 format!("the field {field} and the body disagree, or one is missing")
             }
@@ -464,7 +464,7 @@ impl Fault {
                 "a rule of the gateway blocks the server's answer because of what it holds".into()
             }
             Fault::Guard(fault) => format!("the message cannot be inspected: {}", fault.as_str()),
-            Fault::AnswerTooLarge { allowed } => {
+            Fault::AnswerTooLarge { allowed } | Fault::EventTooLarge { allowed, .. } => {
                 format!("the server's answer is over the bound of {allowed} bytes")
             }
             Fault::StreamTooLarge { allowed } => {
@@ -532,18 +532,6 @@ impl Fault {
             data.push_str(&format!(",\"requested\":\"{seen}\""));
         }
         data
-    }
-
-    /// Byte offset of the fault in what was read, for the record.
-    pub fn at(self) -> Option<u32> {
-        match self {
-            Fault::Head(fault) | Fault::Upstream(UpstreamFault::Head(fault)) => Some(fault.at),
-            Fault::Message(fault) | Fault::Upstream(UpstreamFault::Message(fault)) => {
-                Some(fault.at)
-            }
-            Fault::Upstream(UpstreamFault::Coding(fault)) => u32::try_from(fault.at).ok(),
-            _ => None,
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`fault`] | every fault and its answer |
+//! | [`broken`] | the rule that a fault is about, its source and its place |
 //! | [`connection`] | one client connection: the machine |
 //! | [`mod@env`] | what the machines of one worker share |
 //! | [`entries`] | what the record says of an exchange |
@@ -14,6 +15,7 @@
 //! | [`budget`] | payload memory of the process |
 //! | [`metrics`] | counters |
 
+pub mod broken;
 pub mod budget;
 pub mod connection;
 pub mod entries;

@@ -78,6 +78,16 @@ impl CodingRule {
             CodingRule::Memory => "coding-memory",
         }
     }
+
+    /// Where the rule comes from.
+    pub fn source(self) -> &'static str {
+        match self {
+            CodingRule::Corrupt | CodingRule::Truncated | CodingRule::Trailing => "RFC 9110 §8.4.1",
+            CodingRule::TooLong => "answer_bytes_max",
+            CodingRule::Ratio => "decode_ratio_max",
+            CodingRule::Memory => "inflight_bytes_max",
+        }
+    }
 }
 
 /// A broken rule, and how many bytes of the encoded body had been read.
@@ -91,7 +101,7 @@ pub struct CodingFault {
 
 impl fmt::Display for CodingFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.rule.as_str(), self.at)
+        write!(f, "{} at byte {} ({})", self.rule.as_str(), self.at, self.rule.source())
     }
 }
 

@@ -4,7 +4,7 @@ use stenograph::gateway::fault::{Fault, UpstreamFault};
 use stenograph::limits::Limits;
 use stenograph::record::Kind;
 
-use super::script::{Script, call, json_answer, result};
+use super::script::{STREAM_HEAD, Script, call, json_answer, result};
 use super::stage::Plan;
 
 /// A call by alice that was sent upstream.
@@ -225,5 +225,80 @@ fn an_error_with_the_id_of_another_call_is_not_this_calls_answer() {
         .upstream(bad_request(&error("\"id\":7,")))
         .expect_error(400, -32000)
         .expect_drop(true)
+        .end();
+}
+
+// Nobody could tell a redirect from a crash, nor which rule of framing a server breaks.
+#[test]
+fn the_record_says_which_rule_a_server_breaks_and_where() {
+    let chunked = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n";
+    let plain = json_answer("", &result(7, "x"));
+    let rule = |reason: &str, rule: &str, source: &str, at: u64| {
+        [
+            format!("\"reason\":\"{reason}\""),
+            format!("\"rule\":\"{rule}\",\"rule_source\":\"{source}\",\"at\":{at}"),
+        ]
+    };
+    let status = |status: u16| {
+        ["\"reason\":\"upstream-status\"".to_owned(), format!("\"upstream_status\":{status}")]
+    };
+    for (told, answer) in [
+        (status(500), plain.replace("200 OK", "500 No")),
+        (status(302), plain.replace("200 OK", "302 Found")),
+        (
+            rule("upstream-head", "head-bare-lf", "RFC 9112 §2.2", 15),
+            "HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n".to_owned(),
+        ),
+        (
+            rule("upstream-framing", "body-chunk-size", "RFC 9112 §7.1", 6),
+            format!("{chunked}1\r\n{{\r\nzz\r\n"),
+        ),
+        (
+            rule("upstream-message", "json-duplicate-key", "RFC 8259 §4", 24),
+            json_answer("", "{\"jsonrpc\":\"2.0\",\"id\":7,\"id\":7}"),
+        ),
+    ] {
+        let told = told.each_ref().map(String::as_str);
+        sent(Plan::default())
+            .upstream(&answer)
+            .expect_error(502, -31004)
+            .expect_drop(false)
+            .expect_recorded(Kind::Request, &[])
+            .expect_recorded(Kind::Refusal, &told)
+            .end();
+    }
+    let told = rule("upstream-events", "sse-not-utf8", "WHATWG HTML §9.2.5", 9);
+    sent(Plan::default())
+        .upstream(STREAM_HEAD)
+        .upstream(b"d\r\n:\n\ndata: \xff\n\n\n\r\n")
+        .expect_to_client(&["\"code\":-31004"])
+        .expect_drop(false)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::StreamOpen, &[])
+        .expect_recorded(Kind::Event, &[])
+        .expect_recorded(Kind::Refusal, &told.each_ref().map(String::as_str))
+        .end();
+}
+
+// Neither the caller nor the record was told the rule of chunks that is broken, nor where.
+#[test]
+fn a_caller_is_told_which_rule_of_framing_it_breaks_and_where() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut script = script.client(format!(
+        "POST /codegen HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2;x=y\r\n{{}}\r\n0\r\n\r\n"
+    ));
+    let answer = super::script::read_answer(&mut script.rig.client_out);
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("body-chunk-extension at byte 1 (RFC 9112 §7.1.1)"), "{message}");
+    script
+        .expect_recorded(
+            Kind::Refusal,
+            &["\"reason\":\"body-framing\"", "\"rule\":\"body-chunk-extension\"", "\"at\":1"],
+        )
+        .expect_closed()
         .end();
 }

@@ -96,6 +96,7 @@ impl Connection {
             Fault::Upstream(_)
             | Fault::AnswerBlocked
             | Fault::AnswerTooLarge { .. }
+            | Fault::EventTooLarge { .. }
             | Fault::EntryTooLarge { answer: true, .. }
             | Fault::StreamTooLarge { .. }
             | Fault::StreamTooOld => Direction::Response,
@@ -108,9 +109,8 @@ impl Connection {
             hide_words(exchange, turn);
         }
         let mut verdict = exchange.verdict(direction, decision, &self.source_text);
-        verdict.reason = Some(disposition.label);
+        verdict.refused_for(fault);
         verdict.code = with_body.then_some(disposition.code);
-        verdict.at = fault.at();
         verdict.findings = &findings;
         verdict.only = !known && fresh;
         let verdict = verdict.part();

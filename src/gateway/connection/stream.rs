@@ -145,7 +145,8 @@ impl Connection {
                 let (used, item) = match events.read(&payload[..within], limits) {
                     Ok(read) => read,
                     Err(fault) if fault.rule.is_bound() => {
-                        return Err(Fault::AnswerTooLarge { allowed: limits.event_bytes_max });
+                        let allowed = limits.event_bytes_max;
+                        return Err(Fault::EventTooLarge { fault, allowed });
                     }
                     Err(fault) => {
                         // The event up to the line that breaks the rule, and what came behind it.
@@ -370,7 +371,7 @@ impl Connection {
             &findings,
         );
         verdict.policy = Some(&exchange.settings.policy_id);
-        verdict.reason = Some(disposition.label);
+        verdict.refused_for(fault);
         let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
         let verdict = verdict.part();
@@ -421,7 +422,7 @@ impl Connection {
         if fault == Fault::AccessEnded {
             verdict.decision = Decision::Denied;
         }
-        verdict.reason = Some(disposition.label);
+        verdict.refused_for(fault);
         verdict.code = owed.then_some(disposition.code);
         let verdict = verdict.part();
         let entry = exchange.entry(Kind::Refusal, turn.now).part(PartKind::Verdict, verdict);
