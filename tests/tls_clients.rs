@@ -123,7 +123,8 @@ const PAPERS: [Papers; 7] = [
 fn each_case(objects: bool, client: impl Fn(&House, (&str, &str, &str), Papers) -> (bool, String)) {
     for demand in ["required", "optional"] {
         for version in VERSIONS {
-            // One of its own: of lines of one rule a gateway writes the first and counts those behind it.
+            // One of its own: of lines of one rule about one source a gateway writes the first and counts
+            // those behind it.
             let house = house(demand);
             for papers in PAPERS {
                 let refused =
@@ -250,6 +251,36 @@ fn curl() {
         let said = text(&output.stdout) + &text(&output.stderr);
         (said.contains("\"by a client\""), said)
     });
+}
+
+// The second caller's refusal was counted behind the first one's line.
+#[test]
+fn a_second_caller_with_a_wrong_certificate_has_its_own_line() {
+    let house = house("required");
+    let port = house.gateway.address.port();
+    let resolve = format!("{NAME}:{port}:127.0.0.1");
+    let url = format!("https://{NAME}:{port}/tools");
+    for source in ["127.0.0.2", "127.0.0.3"] {
+        let arguments = [
+            "--silent",
+            "--max-time",
+            "20",
+            "--interface",
+            source,
+            "--cacert",
+            "servers.pem",
+            "--resolve",
+            &resolve,
+            "--cert",
+            "old.pem",
+            "--key",
+            "old.key",
+            &url,
+        ];
+        let output = run("curl", &arguments, house.directory.path(), b"");
+        assert!(!output.status.success());
+        house.gateway.wait_for_log(&format!("tls-certificate-expired: {source}:"));
+    }
 }
 
 /// Port, name, token, version and papers as the scripts take them.

@@ -2,8 +2,9 @@
 //! terminal, else words.
 //!
 //! A line is written with one call, so that lines of several threads do not mix. A line that cannot be
-//! written is dropped: nobody is left to be told. Nothing that came over the wire is put into a
-//! line but names that the configuration knows; in words, control and bidirectional characters are
+//! written is dropped: nobody is left to be told. Of what came over the wire a line holds
+//! names that the configuration knows and what a fault is about (the words of a TLS fault, a Host or an
+//! Origin that is not served): bounded, secrets filled, nothing that cannot be seen; in words, control and bidirectional characters are
 //! escaped all the same.
 //!
 //! JSON fields of every line: `time` (RFC 3339, nanoseconds, UTC), `level`, `event` (a fixed word for

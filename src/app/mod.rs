@@ -14,6 +14,7 @@ pub mod kernelclock;
 pub mod keyfetch;
 pub mod keygen;
 pub mod log;
+pub mod notices;
 pub mod reading;
 pub mod rules;
 pub mod scan;

@@ -9,7 +9,6 @@
 //! |---|---|
 //! | grants, upstreams, origins, certificates, rules, known secrets, masks, release levels | listeners, workers, issuers, record directory and keys, admin address, limits |
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +21,7 @@ use crate::app::certificates::{self, Certificates};
 use crate::app::cli::Exit;
 use crate::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use crate::app::evidence::{self, Evidence, PolicyText};
+use crate::app::notices::Notices;
 use crate::app::witness::asking::{Asking, Witnessing};
 use crate::app::witness::watch::Watch;
 use crate::app::{config, denyfile, kernelclock, keyfetch, log};
@@ -29,8 +29,8 @@ use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::metadata;
-use crate::gateway::env::{Notice, Route, Seals, Settings, Snapshot, Terms};
-use crate::gateway::fault::{self, Loud};
+use crate::gateway::env::{Route, Seals, Settings, Snapshot, Terms};
+use crate::gateway::fault;
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
 use crate::guard::{Mask, RuleSet};
@@ -521,7 +521,7 @@ impl Gateway {
                     handle.want(usize::from(issuer));
                 }
             }),
-            Box::new(notices()),
+            Box::new(Notices::default().into_teller()),
         ));
         shared.set_acceptors(certificates.acceptors());
 
@@ -794,35 +794,6 @@ impl Drop for Bell {
         if std::thread::panicking() {
             self.0.store(true, Ordering::Release);
         }
-    }
-}
-
-/// Pause between two lines about the same kind of fault.
-const NOTICE_PAUSE: Duration = Duration::from_secs(10);
-
-/// Logs faults that somebody should read about: one line for each kind, then the count of those that
-/// came in the pause. The record has every one of them.
-fn notices() -> impl Fn(Notice) + Send + Sync {
-    let told: Mutex<HashMap<&'static str, (Instant, u64)>> = Mutex::default();
-    move |notice| {
-        let mut told = told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let now = Instant::now();
-        let (last, more) = told.entry(notice.label).or_insert((now, 0));
-        if *last != now && now.duration_since(*last) < NOTICE_PAUSE {
-            *more += 1;
-            return;
-        }
-        let why = notice.why.map_or_else(String::new, |why| format!(": {why}"));
-        let text = format!("{}{why} (fault of the {})", notice.label, notice.blame.as_str());
-        let line = match notice.loud {
-            Loud::Alarm => log::error("fault", text),
-            Loud::Quiet | Loud::Notice => log::warn("fault", text),
-        };
-        line.field("exchange", notice.exchange.map(|id| id.to_string()))
-            .field("more", *more)
-            .write();
-        *last = now;
-        *more = 0;
     }
 }
 

@@ -47,6 +47,22 @@ impl Fault {
         }
     }
 
+    /// What the log says beside the label.
+    pub fn why(self) -> Option<String> {
+        match self {
+            Fault::Upstream(UpstreamFault::Unreachable(kind)) => Some(kind.to_string()),
+            Fault::Upstream(UpstreamFault::Status(status)) => Some(format!("status {status}")),
+            Fault::HeaderMismatch(field) => Some(field.to_owned()),
+            Fault::AnswerTooLarge { allowed } | Fault::StreamTooLarge { allowed } => {
+                Some(format!("more than {allowed} bytes"))
+            }
+            Fault::EntryTooLarge { seen, allowed, .. } => {
+                Some(format!("{seen} bytes, allowed are {allowed}"))
+            }
+            _ => self.broken().map(|broken| broken.to_string()),
+        }
+    }
+
     /// The status of an upstream that cannot be passed on.
     pub fn upstream_status(self) -> Option<u16> {
         match self {

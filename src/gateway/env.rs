@@ -4,13 +4,13 @@
 //! tells machines that hold something derived from an older one to judge again.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::fault::{Blame, Disposition, Loud};
+use super::fault::Fault;
 use super::metrics::{Counters, Metrics};
 use super::refusals::Refusals;
 use super::session::{SessionSlot, SessionTable};
@@ -229,16 +229,25 @@ impl Pseudonyms {
 /// A fault that somebody should read about; the worker passes it on to the log.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// Label of the fault.
-    pub label: &'static str,
-    /// How loud.
-    pub loud: Loud,
-    /// Whose fault.
-    pub blame: Blame,
+    /// The fault.
+    pub fault: Fault,
+    /// Whose it is.
+    pub whose: Whose,
     /// Where the record has the rest, when there was an exchange.
     pub exchange: Option<ExchangeId>,
     /// Why, where more is known than the label says.
     pub why: Option<String>,
+}
+
+/// Whose fault it is, as far as names and addresses tell.
+#[derive(Debug, Clone)]
+pub enum Whose {
+    /// Of whoever sits at this address.
+    Source(IpAddr),
+    /// Of the upstream of this name.
+    Upstream(Arc<str>),
+    /// Of this host.
+    Own,
 }
 
 /// Bound: notices of one turn; what comes beyond is counted and recorded all the same.
@@ -279,12 +288,10 @@ pub struct Env {
 }
 
 impl Env {
-    /// Leaves a notice about a fault, when it is loud enough for one.
-    pub fn notice(&mut self, disposition: &Disposition, exchange: ExchangeId) {
-        if disposition.loud != Loud::Quiet && self.notices.len() < NOTICES_MAX {
-            let Disposition { label, loud, blame, .. } = *disposition;
-            let exchange = Some(exchange);
-            self.notices.push(Notice { label, loud, blame, exchange, why: None });
+    /// Leaves a notice for the log.
+    pub fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push(notice);
         }
     }
 

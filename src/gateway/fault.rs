@@ -67,8 +67,8 @@ impl Blame {
 /// How the upstream server failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamFault {
-    /// No connection could be made.
-    Unreachable,
+    /// No connection could be made, for what the system says.
+    Unreachable(std::io::ErrorKind),
     /// Connecting took longer than `connect_ms_max`.
     ConnectTimeout,
     /// The answer took longer than `answer_ms_max`.
@@ -332,7 +332,7 @@ impl Fault {
                 UpstreamFault::StreamTimeout => {
                     d(Server, 504, CODE_UPSTREAM, false, Quiet, "upstream-silent")
                 }
-                UpstreamFault::Unreachable => {
+                UpstreamFault::Unreachable(_) => {
                     d(Server, 502, CODE_UPSTREAM, false, Notice, "upstream-unreachable")
                 }
                 UpstreamFault::Closed => {
@@ -472,7 +472,7 @@ impl Fault {
             }
             Fault::StreamTooOld => "the stream has lasted as long as one may; open a new one".into(),
             Fault::Upstream(fault) => match fault {
-                UpstreamFault::Unreachable => "the MCP server cannot be reached".into(),
+                UpstreamFault::Unreachable(_) => "the MCP server cannot be reached".into(),
                 UpstreamFault::ConnectTimeout => "the MCP server did not accept in time".into(),
                 UpstreamFault::AnswerTimeout => {
                     "the MCP server did not answer in time; the call may have run".into()

@@ -22,7 +22,7 @@ use super::{client, handshake, socket};
 use crate::auth::cache::Cache;
 use crate::gateway::connection::Action;
 use crate::gateway::entries;
-use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, Settings, WorkerCounters};
+use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, Settings, Whose, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::gateway::metrics::Counters;
 use crate::gateway::refusals::Refusals;
@@ -185,7 +185,7 @@ impl Worker {
             let fault = Fault::Upstream(UpstreamFault::Tls(refused.fault));
             let words = refused.why.as_deref().unwrap_or(refused.fault.as_str());
             let why = format!("upstream {}: {}", found.name, bounded(words));
-            notice(&shared, fault, why);
+            notice(&shared, fault, Whose::Upstream(found.name.clone()), why);
             Err(fault)
         }
     }
@@ -242,7 +242,7 @@ impl Worker {
                 self.pass_on(env);
             }
         }
-        notice(&self.shared, fault, format!("{source}: {why}"));
+        notice(&self.shared, fault, Whose::Source(source.ip()), format!("{source}: {why}"));
     }
 
     /// An upstream connection broke; where TLS says why, so does the log.
@@ -251,7 +251,7 @@ impl Worker {
         if let Some(error) = inner {
             let fault = Fault::Upstream(UpstreamFault::Tls(super::tls::why::fault(error)));
             let why = format!("upstream {upstream}: {}", bounded(&error.to_string()));
-            notice(&self.shared, fault, why);
+            notice(&self.shared, fault, Whose::Upstream(upstream.into()), why);
         }
     }
 
@@ -291,10 +291,8 @@ fn bounded(why: &str) -> String {
     why[..end.unwrap_or(0)].to_owned()
 }
 
-fn notice(shared: &Shared, fault: Fault, why: String) {
-    let disposition = fault.disposition();
-    let (label, loud, blame) = (disposition.label, disposition.loud, disposition.blame);
-    (shared.notice)(Notice { label, loud, blame, exchange: None, why: Some(why) });
+fn notice(shared: &Shared, fault: Fault, whose: Whose, why: String) {
+    (shared.notice)(Notice { fault, whose, exchange: None, why: Some(why) });
 }
 
 /// Runs a worker until the drain is over. Blocks the thread.

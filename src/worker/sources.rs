@@ -45,7 +45,8 @@ impl Drop for Place {
     }
 }
 
-fn source_of(address: IpAddr) -> IpAddr {
+/// The source that `address` belongs to, by its first address.
+pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -311,7 +311,8 @@ async fn connect(
     route: &Route,
     limits: &Limits,
 ) -> Result<(Rc<Pipe>, Option<Arc<Secured>>), NoLink> {
-    let unreachable = |_| Fault::Upstream(UpstreamFault::Unreachable);
+    let unreachable =
+        |error: std::io::Error| Fault::Upstream(UpstreamFault::Unreachable(error.kind()));
     let opening = Opening::begin(route.address).map_err(unreachable)?;
     let mut made = writable(opening.stream());
     let bound = Duration::from_millis(limits.connect_ms_max);

@@ -5,7 +5,7 @@ use stenograph::limits::Limits;
 use stenograph::record::Kind;
 
 use super::script::{STREAM_HEAD, Script, call, json_answer, result};
-use super::stage::Plan;
+use super::stage::{PLANTED, Plan};
 
 /// A call by alice that was sent upstream.
 fn sent(plan: Plan) -> Script {
@@ -123,7 +123,7 @@ fn interim_answers_are_passed_over() {
 #[test]
 fn an_upstream_that_cannot_be_reached_is_502_and_a_busy_one_503() {
     let faults = [
-        (Fault::Upstream(UpstreamFault::Unreachable), 502),
+        (Fault::Upstream(UpstreamFault::Unreachable(std::io::ErrorKind::ConnectionRefused)), 502),
         (Fault::Upstream(UpstreamFault::ConnectTimeout), 504),
         (Fault::UpstreamBusy, 503),
     ];
@@ -301,4 +301,58 @@ fn a_caller_is_told_which_rule_of_framing_it_breaks_and_where() {
         )
         .expect_closed()
         .end();
+}
+
+// An operator read "upstream-status (fault of the server)" and "host (fault of the client)". Checked against
+// the mutant "nothing is filled in what was seen".
+#[test]
+fn the_log_says_which_upstream_failed_how_and_which_host_was_asked_for() {
+    let why = |script: &mut Script| {
+        let notice = script.stage.env.notices.pop().expect("a notice");
+        assert!(script.stage.env.notices.is_empty());
+        notice.why.unwrap_or_default()
+    };
+    let plain = json_answer("", &result(7, "x"));
+    for (answer, told) in [
+        (plain.replace("200 OK", "302 Found"), "upstream codegen: status 302"),
+        (plain.replace("200 OK", "200 OK\nx: y"), "upstream codegen: head-bare-lf at byte 15"),
+        (json_answer("", &result(8, "x")), "upstream codegen"),
+    ] {
+        let mut script = sent(Plan::default()).upstream(&answer);
+        let why = why(&mut script);
+        assert!(why.starts_with(told), "{why}");
+        script.expect_error(502, -31004).expect_drop(false).end();
+    }
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut script = script
+        .client(call(&token, 7, "echo", "x"))
+        .expect_open_upstream("codegen")
+        .upstream_refused(Fault::Upstream(UpstreamFault::Unreachable(
+            std::io::ErrorKind::ConnectionRefused,
+        )));
+    assert_eq!(why(&mut script), "upstream codegen: connection refused");
+    script.expect_error(502, -31004).end();
+
+    let long = format!("{}.example", "h".repeat(60));
+    for (host, told) in [
+        ("evil.example:80", "192.0.2.7:40000: Host evil.example:80".to_owned()),
+        (&*format!("{PLANTED}.example"), "192.0.2.7:40000: Host [planted]*".to_owned()),
+        (&*format!("{token}.example"), "192.0.2.7:40000: Host *".to_owned()),
+        (&long, format!("192.0.2.7:40000: Host {long}")),
+    ] {
+        let script = Script::new(Plan::default());
+        let request = call(&token, 7, "echo", "x");
+        let mut script =
+            script.client(request.replace("Host: g\r\n", &format!("Host: {host}\r\n")));
+        let Some(notice) = script.stage.env.notices.pop() else {
+            // A name that is none breaks a rule of heads.
+            script.expect_answer(400, |_| {}).end();
+            continue;
+        };
+        let why = notice.why.unwrap_or_default();
+        assert!(why.starts_with(&told), "{why}");
+        assert!(!why.contains(PLANTED) && !why.contains(&token), "{why}");
+        script.expect_answer(421, |_| {}).end();
+    }
 }

@@ -515,8 +515,10 @@ impl World {
             if !stream {
                 self.give_back(worker);
             }
-            let fault =
-                *self.dice.pick(&[UpstreamFault::Unreachable, UpstreamFault::ConnectTimeout]);
+            let fault = *self.dice.pick(&[
+                UpstreamFault::Unreachable(std::io::ErrorKind::ConnectionRefused),
+                UpstreamFault::ConnectTimeout,
+            ]);
             return self.event(line, Event::UpstreamRefused(Fault::Upstream(fault)));
         }
         let mut kept = None;

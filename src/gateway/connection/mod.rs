@@ -45,6 +45,7 @@ mod receive;
 mod request;
 mod routing;
 mod stream;
+mod told;
 mod upstream_head;
 
 use std::collections::VecDeque;

@@ -10,6 +10,7 @@ use super::answer::answer_head_record;
 use super::exchange::Exchange;
 use super::outbox::Emission;
 use super::stream::own_piece;
+use super::told::tell;
 use super::upstream_head::{count_findings, hide_words, record_head};
 use super::{Connection, Phase, Turn};
 use crate::auth::{metadata, token};
@@ -33,8 +34,8 @@ impl Connection {
     ) {
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
-        if let Some(exchange) = &self.exchange {
-            turn.env.notice(&disposition, exchange.id);
+        if let Some(exchange) = &mut self.exchange {
+            tell(exchange, &self.fields, (self.source, &self.source_text), fault, turn);
         }
         // Why not of what is too large: a copy of it would be too large as well.
         if !matches!(

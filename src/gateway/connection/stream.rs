@@ -9,6 +9,7 @@ use super::answer::{Whose, answer_head, answer_head_record, whose};
 use super::exchange::Exchange;
 use super::judge::FromServer;
 use super::outbox::Emission;
+use super::told::tell;
 use super::upstream_head::count_findings;
 use super::{Action, Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Purpose};
@@ -352,10 +353,8 @@ impl Connection {
         let fault = Fault::AnswerBlocked;
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
-        if let Some(exchange) = &self.exchange {
-            turn.env.notice(&disposition, exchange.id);
-        }
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
+        tell(exchange, &self.fields, (self.source, &self.source_text), fault, turn);
         exchange.answered |= answers_call;
         // Why: an id and a method are never masked, so they may be what the rule blocks. An answer that
         // is not the call's own is dropped then: there is no id to answer with.
@@ -412,7 +411,7 @@ impl Connection {
         };
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
-        turn.env.notice(&disposition, exchange.id);
+        tell(exchange, &self.fields, (self.source, &self.source_text), fault, turn);
         exchange.outcome = disposition.label;
         exchange.counted = metrics::Outcome::Failed;
         exchange.close |= disposition.close;
