@@ -534,6 +534,62 @@ fn certificates_are_renewed_under_open_connections_and_bad_ones_change_nothing()
     assert_eq!(shown("a.second.example.test").unwrap(), other);
 }
 
+// Mutant tried: demands are never compared.
+#[test]
+fn connections_of_before_end_when_the_listener_demands_more_and_not_when_certificates_are_renewed()
+{
+    let (upstream, _) = start_server(None);
+    let tls = r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#;
+    let plan = Plan { tls, ..Plan::default() };
+    let others = Authority::new("others");
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let token = house.token();
+    let own = house.callers.issue(&[], "agent", For::Client);
+    let connect = || {
+        let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], Some(&own)));
+        assert_eq!(client.call(&token, 1, "first").unwrap().0, 200);
+        client
+    };
+    let mut again = 0;
+    let mut read_again = |change: &dyn Fn()| {
+        change();
+        again += 1;
+        let begun = Instant::now();
+        while house.gateway.log().matches("read again").count() < again {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", house.gateway.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut open = connect();
+    let renewed = house.servers.issue(&[NAME], "the gateway, renewed", For::Server);
+    read_again(&|| drop(renewed.write(house.directory.path(), "gateway")));
+    assert_eq!(open.call(&token, 2, "renewed").unwrap().0, 200);
+    let authorities = |all: String| std::fs::write(house.directory.path().join("callers.pem"), all);
+    read_again(&|| authorities(house.callers.pem() + &others.pem()).unwrap());
+    assert_eq!(open.call(&token, 3, "one more").unwrap().0, 200);
+    read_again(&|| authorities(others.pem()).unwrap());
+    assert!(open.call(&token, 4, "nobody vouches for it").is_err());
+
+    let plain = || {
+        let mut stream = TcpStream::connect(house.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(&call("/tools", &token, 1, "x")).unwrap();
+        let answer = support::read_answer(&mut stream, &mut Vec::new(), &mut Vec::new());
+        (answer.unwrap().0, stream)
+    };
+    let with = format!("tls = {tls}");
+    let reload = |old: &str, new: &str| {
+        house.gateway.configure(old, new);
+        house.gateway.reload();
+    };
+    read_again(&|| reload(&with, "# no tls"));
+    let (status, mut stream) = plain();
+    assert_eq!(status, 200);
+    read_again(&|| reload("# no tls", &with));
+    assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "it is not under TLS");
+    assert!(house.record().contains("listener-changed"));
+}
+
 // Mutant tried: a handshake that failed is followed by a plain connection.
 #[test]
 fn an_upstream_that_is_not_the_right_one_is_502_and_gets_nothing() {

@@ -22,10 +22,11 @@ use zeroize::Zeroizing;
 use crate::app::config::{
     Config, ListenTls, PairFiles, Problem, SECRET_FILE_BYTES_MAX, Upstream, read_private,
 };
+use crate::gateway::demands::CallerDemands;
 use crate::gateway::env::RouteTls;
 use crate::limits::CA_FILE_BYTES_MAX;
 use crate::worker::tls::accept::{Acceptor, Callers, Pair};
-use crate::worker::tls::{open, peer};
+use crate::worker::tls::{accept, open, peer};
 
 /// A certificate that ends sooner than this is worth a word. Those that live 90 days are renewed 30
 /// days before their end; two weeks later somebody should look.
@@ -222,18 +223,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 
 /// What tells one set of the system's authorities from another, whatever their order.
 fn trusted(system: &RootCertStore) -> [u8; 32] {
-    let mut each: Vec<[u8; 32]> = system
-        .roots
-        .iter()
-        .map(|root| {
-            let mut all = Sha256::new();
-            for part in [&root.subject, &root.subject_public_key_info] {
-                all.update((part.len() as u64).to_be_bytes());
-                all.update(part);
-            }
-            all.finalize().into()
-        })
-        .collect();
+    let mut each: Vec<[u8; 32]> = system.roots.iter().map(accept::told).collect();
     each.sort_unstable();
     Sha256::digest(each.concat()).into()
 }
@@ -348,6 +338,11 @@ impl Certificates {
     /// For each listener what it shows and demands; `None` where it speaks plain HTTP.
     pub fn acceptors(&self) -> Vec<Option<Arc<Acceptor>>> {
         self.listeners.iter().map(|held| held.as_ref().map(|held| held.value.clone())).collect()
+    }
+
+    /// For each listener what it demands of callers' certificates; `None` where it asks for none.
+    pub fn caller_demands(&self, listener: usize) -> Option<CallerDemands> {
+        self.listeners.get(listener)?.as_ref()?.value.demands().cloned()
     }
 
     /// How the connections to this upstream are made; `None` where they are plain.

@@ -29,6 +29,7 @@ use crate::auth::deny::DenyList;
 use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::metadata;
+use crate::gateway::demands::Demands;
 use crate::gateway::env::{Route, Seals, Settings, Snapshot, Terms};
 use crate::gateway::fault;
 use crate::gateway::metrics::Metrics;
@@ -238,6 +239,16 @@ fn credential(upstream: &config::Upstream) -> Result<Credential, Problem> {
     Ok(Some((credential.header.clone(), value.to_vec())))
 }
 
+/// What each listener demands of whoever connects.
+fn demands(config: &Config, certificates: &Certificates) -> Vec<Arc<Demands>> {
+    let each = config.listens.iter().enumerate().map(|(number, listen)| Demands {
+        tls: listen.tls.is_some(),
+        callers: certificates.caller_demands(number),
+        proxies: listen.proxies.clone(),
+    });
+    each.map(Arc::new).collect()
+}
+
 /// Turns the configuration into what the machines use.
 fn settings(
     config: &Config,
@@ -321,6 +332,7 @@ fn settings(
         policy: Policy::new(grants),
         grant_terms,
         proxies: config.listens.iter().map(|listen| listen.proxies.clone()).collect(),
+        demands: demands(config, certificates),
         origins: config.listens.iter().map(|listen| listen.origins.clone()).collect(),
         hosts: config.listens.iter().map(|listen| hosts(config, listen)).collect(),
         level: level(config.record.release),
@@ -692,12 +704,12 @@ impl Gateway {
             let seen = "the policy cannot be recorded now";
             return Err(vec![problem("record", seen, "a record that can be written")]);
         }
+        self.shared.set_acceptors(loaded.acceptors());
         self.shared.change(|snapshot| Snapshot {
             settings: settings.clone(),
             rules: rules.clone(),
             ..copy(snapshot)
         });
-        self.shared.set_acceptors(loaded.acceptors());
         *certificates = loaded;
         self.certificates_watch
             .lock()
@@ -741,8 +753,8 @@ impl Gateway {
             }
         };
         watch.loaded();
-        self.shared.change(|snapshot| Snapshot { settings: settings.clone(), ..copy(snapshot) });
         self.shared.set_acceptors(loaded.acceptors());
+        self.shared.change(|snapshot| Snapshot { settings: settings.clone(), ..copy(snapshot) });
         *certificates = loaded;
         for warning in certificates::warnings(&current) {
             log::warn("certificates", warning).write();

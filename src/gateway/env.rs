@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::demands::Demands;
 use super::fault::Fault;
 use super::metrics::{Counters, Metrics};
 use super::refusals::Refusals;
@@ -98,6 +99,8 @@ pub struct Settings {
     pub grant_terms: Vec<Terms>,
     /// Proxies whose header begins every connection, per listener; `None` where there is no header.
     pub proxies: Vec<Option<Vec<Network>>>,
+    /// What each listener demands of whoever connects.
+    pub demands: Vec<Arc<Demands>>,
     /// Browser origins let in, per listener.
     pub origins: Vec<Vec<String>>,
     /// Names that a request may be sent to, per listener, in lower case without port.

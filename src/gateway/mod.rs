@@ -5,6 +5,7 @@
 //! | [`fault`] | every fault and its answer |
 //! | [`broken`] | the rule that a fault is about, its source and its place |
 //! | [`connection`] | one client connection: the machine |
+//! | [`demands`] | what listeners demand, and which connections began under other demands |
 //! | [`mod@env`] | what the machines of one worker share |
 //! | [`entries`] | what the record says of an exchange |
 //! | [`heads`] | heads that the gateway writes itself |
@@ -18,6 +19,7 @@
 pub mod broken;
 pub mod budget;
 pub mod connection;
+pub mod demands;
 pub mod entries;
 pub mod env;
 pub mod fault;

@@ -29,7 +29,6 @@ use crate::gateway::fault::Fault;
 use crate::gateway::metrics::Leg;
 use crate::guard::Payload;
 use crate::record::SubmitFault;
-use crate::types::Now;
 
 /// An operation that only an exchange has under way. Boxed, so that a connection that waits does not
 /// keep room for it; that costs 20 ns for each.
@@ -152,52 +151,56 @@ pub(super) fn serve(
     let _ = stream.set_nodelay(true);
     let stream = Rc::new(stream);
     let opened = worker.now();
+    // Why in this order: acceptors are changed first, so that this one asks at least what the snapshot says.
+    let snapshot = worker.snapshot();
     let acceptor = worker.acceptor(listener);
-    let settings = worker.settings();
-    let proxied = matches!(settings.proxies.get(usize::from(listener)), Some(Some(_)));
+    let place = usize::from(listener);
+    let demands = snapshot.settings.demands.get(place).cloned();
+    let proxied = matches!(snapshot.settings.proxies.get(place), Some(Some(_)));
     if !proxied && !open.is_of(source) {
         return;
     }
+    let local = socket::local_address(&*stream);
+    let generation = snapshot.generation;
+    let connection = move |source| {
+        Connection::new(source, listener, opened).on(local).under(demands, generation)
+    };
     if !proxied && acceptor.is_none() {
-        let local = socket::local_address(&*stream);
-        let connection = Connection::new(source, listener, opened).on(local);
-        tokio_uring::spawn(exchanges(worker, Rc::new(Pipe::plain(stream)), connection, open));
+        let pipe = Rc::new(Pipe::plain(stream));
+        tokio_uring::spawn(exchanges(worker, pipe, connection(source), open));
         return;
     }
     // Why a task of its own: what stands before the first request takes much room, and is soon over.
     tokio_uring::spawn(async move {
-        let entered = enter(&worker, stream, source, listener, opened, acceptor, &mut open).await;
-        if let Some((pipe, connection)) = entered {
+        let proxies = snapshot.settings.proxies.get(place).and_then(Option::as_deref);
+        let (source, proxy) = match proxies {
+            Some(proxies) => match proxied::take(&worker, &stream, source, proxies).await {
+                Some(taken) => (taken.source, taken.proxy),
+                None => return,
+            },
+            None => (source, None),
+        };
+        // A proxy's own connections are not bounded: it may look whether the port is open as often as it
+        // likes.
+        if proxy.is_some() && !open.is_of(source) {
+            return;
+        }
+        let connection = connection(source).through(proxy);
+        if let Some((pipe, connection)) = enter(&worker, stream, source, acceptor, connection).await
+        {
             tokio_uring::spawn(exchanges(worker, Rc::new(pipe), connection, open));
         }
     });
 }
 
-/// What stands before the first request: the header of a proxy, the handshake. `None` when the
-/// connection is over.
+/// The handshake, where the listener has one. `None` when the connection is over.
 async fn enter(
     worker: &Worker,
     stream: Rc<TcpStream>,
     source: SocketAddr,
-    listener: u16,
-    opened: Now,
     acceptor: Option<Arc<Acceptor>>,
-    open: &mut Open,
+    connection: Connection,
 ) -> Option<(Pipe, Connection)> {
-    let local = socket::local_address(&*stream);
-    let settings = worker.settings();
-    let (source, proxy) = match settings.proxies.get(usize::from(listener)) {
-        Some(Some(proxies)) => {
-            let taken = proxied::take(worker, &stream, source, proxies).await?;
-            (taken.source, taken.proxy)
-        }
-        _ => (source, None),
-    };
-    // A proxy's own connections are not bounded: it may look whether the port is open as often as it likes.
-    if proxy.is_some() && !open.is_of(source) {
-        return None;
-    }
-    let connection = Connection::new(source, listener, opened).on(local).through(proxy);
     match acceptor {
         None => Some((Pipe::plain(stream), connection)),
         Some(acceptor) => {

@@ -22,7 +22,7 @@ use super::{client, handshake, socket};
 use crate::auth::cache::Cache;
 use crate::gateway::connection::Action;
 use crate::gateway::entries;
-use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, Settings, Whose, WorkerCounters};
+use crate::gateway::env::{Env, Ids, Notice, Pseudonyms, Snapshot, Whose, WorkerCounters};
 use crate::gateway::fault::{Fault, UpstreamFault};
 use crate::gateway::metrics::Counters;
 use crate::gateway::refusals::Refusals;
@@ -195,10 +195,10 @@ impl Worker {
         self.shared.acceptor(listener)
     }
 
-    /// The configuration in force. Why not that of the turn before: the first thing a connection does may
+    /// What is in force. Why not that of the turn before: the first thing a connection does may
     /// be to ask who is believed.
-    pub fn settings(&self) -> Arc<Settings> {
-        self.shared.snapshot().settings.clone()
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot()
     }
 
     /// The bounds in force.
@@ -444,7 +444,7 @@ impl Open {
     /// Counts it among the connections of `source`. False when that has as many as it may; beyond the bound
     /// a connection costs nothing but its begin.
     pub(super) fn is_of(&mut self, source: std::net::SocketAddr) -> bool {
-        let each_max = self.worker.settings().limits.connections_each_max;
+        let each_max = self.worker.snapshot().settings.limits.connections_each_max;
         self.place = self.shared.sources.enter(source.ip(), each_max);
         if self.place.is_none() {
             self.worker.count(source, "source-over-bound");

@@ -108,8 +108,10 @@ impl Shared {
         self.wake();
     }
 
-    /// What each listener shows and demands of callers from now on; connections that are open stay as
-    /// they are. `None` is plain HTTP, and so is a listener that is not in the list.
+    /// What each listener shows and demands of callers from now on; connections that are open look at the
+    /// snapshot, which has the demands, too. Why it is changed behind this: whoever connects between the
+    /// two takes the older demands for its own, and not more for granted than it has met. `None` is plain
+    /// HTTP, and so is a listener that is not in the list.
     pub fn set_acceptors(&self, acceptors: Vec<Option<Arc<Acceptor>>>) {
         self.acceptors.store(Arc::new(acceptors));
     }

@@ -6,7 +6,7 @@ use stenograph::record::Kind;
 use super::script::{
     STREAM_HEAD, Script, call, call_body, event, json_answer, post, progress, result,
 };
-use super::stage::Plan;
+use super::stage::{Plan, Stage};
 
 #[test]
 fn without_a_good_token_there_is_a_challenge_and_no_upstream() {
@@ -129,6 +129,105 @@ fn cut(script: Script, reason: &str) {
         .expect_recorded(Kind::Cut, &["alice", "\"denied\"", reason])
         .expect_recorded(Kind::Refusal, &["access-ended"])
         .expect_recorded(Kind::End, &[reason])
+        .expect_closed()
+        .end();
+}
+
+fn demand_tls(stage: &mut Stage) {
+    stage.change(|plan| plan.demands.tls = true);
+}
+
+// Checked against the mutant "demands are never compared" (`look` returns at once) and, for the second part,
+// "the exchange that is under way keeps the connection".
+#[test]
+fn a_connection_of_a_listener_that_demands_more_now_carries_no_further_call() {
+    // It waits: nothing more comes of it.
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let answered = |script: Script| {
+        script
+            .client(call(&token, 1, "echo", "x"))
+            .expect_open_upstream("codegen")
+            .upstream_ready()
+            .expect_to_upstream(&["echo"])
+    };
+    answered(script)
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |answer| assert_eq!(answer.field("Connection"), None))
+        .expect_drop(true)
+        .set(|stage| stage.change(|plan| plan.policy = "two"))
+        .expect_open()
+        .set(demand_tls)
+        .expect_closed()
+        .end();
+    // A call is under way: its answer is the last, and what stands behind it is not answered.
+    answered(Script::new(Plan::default()))
+        .client(call(&token, 2, "echo", "behind"))
+        .set(demand_tls)
+        .expect_nothing()
+        .upstream(json_answer("", &result(1, "ok")))
+        .expect_answer(200, |answer| assert_eq!(answer.field("Connection"), Some("close")))
+        .expect_drop(true)
+        .expect_nothing()
+        .client_ends()
+        .expect_closed()
+        .end();
+    // A head is half there: the same.
+    let (front, back) = {
+        let call = call(&token, 3, "echo", "x");
+        let (front, back) = call.split_at(40);
+        (front.to_owned(), back.to_owned())
+    };
+    Script::new(Plan::default())
+        .client(front)
+        .set(demand_tls)
+        .expect_open()
+        .client(back)
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(json_answer("", &result(3, "ok")))
+        .expect_answer(200, |answer| assert_eq!(answer.field("Connection"), Some("close")))
+        .expect_drop(true)
+        .client_ends()
+        .expect_closed()
+        .end();
+}
+
+// Checked against the mutant "streams go on": nothing is cut in `watch_demands`.
+#[test]
+fn streams_without_an_end_are_cut_when_the_listener_demands_more() {
+    let get = |script: Script| {
+        let token = script.stage.token("alice", 600);
+        script
+            .client(format!(
+                "GET /codegen HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n\
+                 Accept: text/event-stream\r\n\r\n"
+            ))
+            .expect_stream_upstream()
+            .upstream_ready()
+            .expect_to_upstream(&["GET /mcp"])
+            .upstream(STREAM_HEAD.to_owned() + &event(&progress(1)))
+            .expect_to_client(&["200 OK", "\"progress\":1"])
+    };
+    get(Script::new(Plan::default()))
+        .set(demand_tls)
+        .expect_to_client(&["0\r\n\r\n"])
+        .expect_drop(false)
+        .expect_recorded(Kind::Request, &[])
+        .expect_recorded(Kind::StreamOpen, &[])
+        .expect_recorded(Kind::Event, &[])
+        .expect_recorded(Kind::Cut, &["alice", "\"denied\"", "listener-changed"])
+        .client_ends()
+        .expect_closed()
+        .end();
+    // The stream of a call ends with its answer.
+    streaming(600)
+        .set(demand_tls)
+        .expect_nothing()
+        .upstream(event(&result(7, "still")) + "0\r\n\r\n")
+        .expect_to_client(&["still", "0\r\n\r\n"])
+        .client_ends()
         .expect_closed()
         .end();
 }

@@ -91,8 +91,11 @@ pub struct Rig {
 impl Rig {
     pub fn new(stage: &mut Stage) -> Rig {
         let source = "192.0.2.7:40000".parse().unwrap();
+        let snapshot = &stage.env.snapshot;
+        let demands = snapshot.settings.demands.first().cloned();
+        let generation = snapshot.generation;
         let mut rig = Rig {
-            connection: Connection::new(source, 0, stage.now),
+            connection: Connection::new(source, 0, stage.now).under(demands, generation),
             client: Inlet::default(),
             upstream: Inlet::default(),
             client_reads: true,

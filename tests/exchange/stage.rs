@@ -13,6 +13,7 @@ use stenograph::auth::keys::{Algorithm, IssuerKeys, KeySet, KeySets};
 use stenograph::auth::metadata;
 use stenograph::auth::token::Issuer;
 use stenograph::gateway::budget::Budget;
+use stenograph::gateway::demands::Demands;
 use stenograph::gateway::env::{
     Env, Ids, Pseudonyms, Route, Seals, Settings, Snapshot, Terms, WorkerCounters,
 };
@@ -109,6 +110,8 @@ pub struct Plan {
     pub address: &'static str,
     /// How the gateway shows itself to the upstream.
     pub credential: &'static str,
+    /// What the listener demands.
+    pub demands: Demands,
 }
 
 impl Default for Plan {
@@ -131,6 +134,7 @@ impl Default for Plan {
             path: "/codegen",
             address: "127.0.0.1:1",
             credential: "Bearer gateways-own",
+            demands: Demands::default(),
         }
     }
 }
@@ -367,6 +371,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         policy: Policy::new(vec![grant]),
         grant_terms: vec![plan.terms],
         proxies: vec![None],
+        demands: vec![Arc::new(plan.demands.clone())],
         origins: vec![plan.origins.clone()],
         // What the requests of these tests are sent to.
         hosts: vec![vec!["g".to_owned(), "mcp.example.com".to_owned()]],

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::demands::{Demands, LetIn};
 use super::super::entries::{self, Connected, Over, time};
 use super::super::env::Env;
 use super::super::secure::Secured;
@@ -16,6 +17,7 @@ use super::outbox::Emission;
 use super::{Connection, Phase, Turn};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::Now;
+use crate::wire::head::Method;
 
 /// Why a connection ended: the word of its entry, and that of the count of those without a caller.
 type Why = (&'static str, &'static str);
@@ -26,6 +28,7 @@ const ENDED: Why = ("client-ended", "connection-client-ended");
 const ANSWERED: Why = ("closed-after-answer", "connection-closed-after-answer");
 const DRAINING: Why = ("draining", "connection-draining");
 const IDLE: Why = ("idle", "connection-idle");
+const DEMANDS: Why = ("listener-changed", "connection-listener-changed");
 const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable");
 
 /// What is known of the connection.
@@ -36,6 +39,8 @@ pub(super) struct Life {
     proxy: Option<Box<SocketAddr>>,
     /// What protects it.
     secured: Option<Box<Protection>>,
+    /// What its listener demanded. Boxed: looked at only when something changes.
+    let_in: Option<Box<LetIn>>,
     truncated: bool,
     /// Its connect entry was emitted.
     told: bool,
@@ -64,6 +69,7 @@ impl Life {
             local: None,
             proxy: None,
             secured: None,
+            let_in: None,
             truncated: false,
             told: false,
             shut: false,
@@ -73,6 +79,11 @@ impl Life {
             discarded_bytes: 0,
             why: &OPEN,
         }
+    }
+
+    /// Its listener demands now what it did not when the connection began.
+    pub(super) fn is_over(&self) -> bool {
+        self.let_in.as_ref().is_some_and(|let_in| let_in.is_over())
     }
 
     /// Version and suite of TLS, where there is any.
@@ -112,6 +123,32 @@ impl Connection {
     pub fn through(mut self, proxy: Option<SocketAddr>) -> Connection {
         self.life.proxy = proxy.map(Box::new);
         self
+    }
+
+    /// The same connection, let in under these demands of its listener, which the snapshot of this
+    /// generation has.
+    pub fn under(mut self, demands: Option<Arc<Demands>>, generation: u64) -> Connection {
+        self.life.let_in = demands.map(|demands| Box::new(LetIn::new(demands, generation)));
+        self
+    }
+
+    /// Looks at what the listener demands now. Where the connection would not be let in any more, it ends
+    /// behind the exchange that is under way; what has no end of its own is cut.
+    pub(super) fn watch_demands(&mut self, turn: &mut Turn<'_>) {
+        let Some(let_in) = &mut self.life.let_in else { return };
+        let snapshot = &turn.env.snapshot;
+        let now = snapshot.settings.demands.get(usize::from(self.listener));
+        let_in.look(snapshot.generation, now);
+        if !let_in.is_over() {
+            return;
+        }
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.close = true;
+        let endless = exchange.http == Method::Get
+            || exchange.rpc_method.as_deref() == Some("subscriptions/listen");
+        if endless && matches!(self.phase, Phase::Stream { .. }) {
+            self.cut(DEMANDS.0, turn);
+        }
     }
 
     /// The same connection, protected by TLS: its handshake is over.
@@ -165,6 +202,7 @@ impl Connection {
             Phase::Linger { .. } => &ANSWERED,
             _ if self.client_ended => &ENDED,
             _ if turn.env.draining => &DRAINING,
+            _ if self.life.is_over() => &DEMANDS,
             _ => &IDLE,
         };
     }

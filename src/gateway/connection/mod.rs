@@ -538,6 +538,7 @@ impl Connection {
             self.emit(emission, turn);
         }
         self.watch_access(turn);
+        self.watch_demands(turn);
         if turn.env.drained
             && self.exchange.is_some()
             && !matches!(self.phase, Phase::Finish | Phase::Linger { .. } | Phase::Closed)
@@ -587,6 +588,7 @@ impl Connection {
                 } else if now_ns
                     >= self.idle_since_ns.saturating_add(limits.idle_ms_max * 1_000_000)
                     || turn.env.draining
+                    || self.life.is_over()
                 {
                     self.close(turn);
                 }

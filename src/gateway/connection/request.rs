@@ -50,7 +50,7 @@ impl Connection {
             settings,
             started: turn.now,
             http: request.method,
-            close: !request.keep_alive,
+            close: !request.keep_alive || self.life.is_over(),
             client_bytes: head.len() as u64,
             request,
             head,

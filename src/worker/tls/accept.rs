@@ -5,16 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 
 use super::peer;
 use super::session::Session;
+use crate::gateway::demands::CallerDemands;
 use crate::limits::TLS_SESSIONS_MAX;
 
 /// The one application protocol (RFC 7301).
@@ -104,6 +106,7 @@ impl ResolvesServerCert for ByName {
 pub struct Acceptor {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    demands: Option<CallerDemands>,
 }
 
 impl Acceptor {
@@ -119,10 +122,13 @@ impl Acceptor {
             by_name.pairs.push((names, Arc::new(pair.certify()?)));
         }
         let provider = provider();
+        let mut demands = None;
         let verifier = match callers {
             None => None,
             Some(callers) => {
                 let roots = Arc::new(roots(&callers.authorities)?);
+                let authorities = roots.roots.iter().map(told).collect();
+                demands = Some(CallerDemands { authorities, required: callers.required });
                 let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
                 let builder = match callers.required {
                     true => builder,
@@ -143,7 +149,12 @@ impl Acceptor {
         // Why new ones with each acceptor: what was verified by other authorities is not resumed.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
-        Ok(Acceptor { config: Arc::new(config), verifier })
+        Ok(Acceptor { config: Arc::new(config), verifier, demands })
+    }
+
+    /// What is demanded of callers' certificates.
+    pub fn demands(&self) -> Option<&CallerDemands> {
+        self.demands.as_ref()
     }
 
     /// The accepting end of one connection.
@@ -171,6 +182,17 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// What tells one authority from another, whenever its certificate was issued.
+pub fn told(authority: &TrustAnchor<'_>) -> [u8; 32] {
+    let mut all = Sha256::new();
+    let constraints = authority.name_constraints.as_deref().unwrap_or_default();
+    for part in [&authority.subject[..], &authority.subject_public_key_info, constraints] {
+        all.update((part.len() as u64).to_be_bytes());
+        all.update(part);
+    }
+    all.finalize().into()
 }
 
 /// The trust anchors of these certificates.
