@@ -147,10 +147,49 @@ pub(super) struct Scratch {
 /// Appends the windows of `text` to `out`, in no order.
 pub(super) fn find(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
     simd::text_ends(text, &mut scratch.ends);
-    // What is folded may hide text around each fold.
-    if scratch.ends.iter().all(|&ends| ends == 0) && memchr::memchr(b'\n', text).is_none() {
-        return;
+    match may_be_folded(text) {
+        true => folded(text, scratch, out),
+        false => unfolded(text, &scratch.ends, out),
     }
+}
+
+/// Whether a line ends with as many letters as a run has.
+fn may_be_folded(text: &[u8]) -> bool {
+    let is_letter = |byte: &&u8| BASE64[**byte as usize] != NONE;
+    memchr::memchr_iter(b'\n', text).any(|end| {
+        let line = text[..end].iter().rev().skip_while(|byte| is_blank(**byte));
+        line.take(LETTERS_MIN).take_while(is_letter).count() == LETTERS_MIN
+    })
+}
+
+/// Windows of a text without folded runs: only runs in which text may end are looked for.
+fn unfolded(text: &[u8], ends: &[u64], out: &mut Vec<Window>) {
+    let is_letter = |byte: &&u8| BASE64[**byte as usize] != NONE;
+    let mut over = 0;
+    for (number, &word) in ends.iter().enumerate() {
+        let mut word = word;
+        while word != 0 {
+            let at = number * 64 + word.trailing_zeros() as usize;
+            word &= word - 1;
+            if at < over {
+                continue;
+            }
+            let start = at - text[over..at].iter().rev().take_while(is_letter).count();
+            over = at + text[at..].iter().take_while(is_letter).count();
+            if over - start >= LETTERS_MIN {
+                in_letters(&text[start..over], |window| {
+                    out.push(Window {
+                        at: start + window.at.start..start + window.at.end,
+                        code: window.code,
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// Windows of any text.
+fn folded(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
     simd::runs(text, &mut scratch.runs);
     let mut at = 0;
     while at < scratch.runs.len() {
@@ -472,6 +511,25 @@ mod tests {
                 let all = texts(&shown);
                 prop_assert!(all.iter().any(|seen| seen.contains(&text)), "{shown} {all:?}");
             }
+        }
+
+        // Mutants: the rest of a run looked at again; `may_be_folded` without a look behind blanks.
+        #[test]
+        fn what_is_not_folded_is_found_without_looking_at_every_run(
+            pieces in proptest::collection::vec(
+                ("[ -~]{0,30}", 0usize..3, proptest::sample::select(vec![" ", "\"", "\n", " \r\n ", "==", "x"])), 0..8
+            )
+        ) {
+            let text: String = pieces.iter().map(|(text, code, end)| match code {
+                0 => format!("{text}{end}"),
+                1 => format!("{}{end}", PADDED.encode(text)),
+                _ => format!("{}{end}", text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>()),
+            }).collect();
+            let mut scratch = Scratch::default();
+            let (mut found, mut all) = (vec![], vec![]);
+            find(text.as_bytes(), &mut scratch, &mut found);
+            super::folded(text.as_bytes(), &mut scratch, &mut all);
+            prop_assert_eq!(found, all);
         }
 
         // Mutant: `byte * 8 + 7` for the end of a byte in `write`.
