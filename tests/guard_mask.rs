@@ -328,3 +328,65 @@ fn detectors_are_for_people_only() {
         }
     }
 }
+
+fn gzip(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+// Mutants: letters that go on behind a line end are not read; the second member is not read; the window as the
+// span, with the words behind it; nothing said of a member that breaks off.
+#[test]
+fn what_holds_a_secret_and_is_compressed_is_masked_whole() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let mut guard = Judge::builtin();
+    let filler = "an ordinary line of a log, number 1234\n".repeat(20);
+    for rule in builtin().rules() {
+        if rule.actions.response != Some(RuleAction::Mask) {
+            continue;
+        }
+        let text = &rule.tests_match[0];
+        let member = gzip(&format!("{filler}\n{text}\n\n{filler}"));
+        let two = [gzip(&filler), member.clone()].concat();
+        let cut = &member[..member.len() - 9];
+        let coded = [STANDARD.encode(&member), URL_SAFE_NO_PAD.encode(&two), STANDARD.encode(cut)];
+        let lines: Vec<_> = coded[0].as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+        for coded in coded.iter().cloned().chain([lines.join("\r\n")]) {
+            for hiding in [Hiding::Plain, Hiding::Nested(1), Hiding::Coded(hiding::Coding::Percent)]
+            {
+                let original = answer(&format!("the log: {coded}. Words behind it"), hiding);
+                let outcome = judge(&mut guard, &original, Direction::Response, Mask::Fill);
+                let (bytes, findings, edited) = passed(outcome);
+                assert!(edited && bytes.len() == original.len(), "{} {hiding:?}", rule.id);
+                let seen = reveal(&bytes, hiding);
+                assert!(seen.starts_with("the log: [") && !seen.contains("H4sI"), "{seen}");
+                assert!(seen.ends_with(". Words behind it"), "{seen}");
+                assert!(findings.iter().any(|finding| finding.rule == rule.id), "{}", rule.id);
+            }
+        }
+    }
+    // The words behind a whole member are no part of it.
+    let coded = URL_SAFE_NO_PAD.encode(gzip("key AKIAIOSFODNN7EXAMPLE of x"));
+    let (bytes, ..) = passed(judge(
+        &mut guard,
+        &answer(&format!("{coded}\nand these words"), Hiding::Plain),
+        Direction::Response,
+        Mask::Fill,
+    ));
+    assert!(reveal(&bytes, Hiding::Plain).ends_with("*\nand these words"), "{bytes}");
+    // Nothing to find: as it came. More than the bound of all views: refused.
+    let clean = answer(&STANDARD.encode(gzip(&filler)), Hiding::Plain);
+    let (bytes, _, edited) = passed(judge(&mut guard, &clean, Direction::Response, Mask::Fill));
+    assert!(!edited && bytes == clean);
+    let bomb = gzip(&"0123456789abcdef".repeat(5 << 20));
+    let outcome = judge(
+        &mut guard,
+        &answer(&STANDARD.encode(bomb), Hiding::Plain),
+        Direction::Response,
+        Mask::Fill,
+    );
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+}

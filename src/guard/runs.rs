@@ -10,6 +10,8 @@
 //! | base64 | `A-Za-z0-9`, `+/` or `-_` | 4 letters, 3 bytes | RFC 4648 §4, §5 |
 //! | hexadecimal | `0-9A-Fa-f` | 2 letters, 1 byte | RFC 4648 §8 |
 //!
+//! Base64 text of a gzip member (RFC 1952) is told by its first bytes and read as the text that was compressed.
+//!
 //! A run goes on over a line end (RFC 2045 §6.8 folds lines) when the lines are long. Padding ends it. A window
 //! begins and ends with whole groups, or with the run.
 
@@ -33,6 +35,8 @@ pub(super) enum Code {
     Base64,
     /// Both cases.
     Hex,
+    /// Base64 of gzip members (RFC 1952).
+    Gzip,
 }
 
 /// A piece of text that decodes to text.
@@ -87,7 +91,7 @@ impl Code {
     /// Letters of a group.
     fn letters(self) -> usize {
         match self {
-            Code::Base64 => 4,
+            Code::Base64 | Code::Gzip => 4,
             Code::Hex => 2,
         }
     }
@@ -95,14 +99,14 @@ impl Code {
     /// Bytes of a group.
     fn bytes(self) -> usize {
         match self {
-            Code::Base64 => 3,
+            Code::Base64 | Code::Gzip => 3,
             Code::Hex => 1,
         }
     }
 
     fn value(self, letter: u8) -> u8 {
         match self {
-            Code::Base64 => BASE64[letter as usize],
+            Code::Base64 | Code::Gzip => BASE64[letter as usize],
             Code::Hex => HEX[letter as usize],
         }
     }
@@ -110,7 +114,7 @@ impl Code {
     /// Whether all bytes of the group at the front of `letters` are printable.
     fn is_text(self, letters: &[u8]) -> bool {
         match (self, letters) {
-            (Code::Base64, &[a, b, c, d, ..]) => {
+            (Code::Base64 | Code::Gzip, &[a, b, c, d, ..]) => {
                 let [a, b, c, d] = [a, b, c, d].map(|letter| u32::from(BASE64[letter as usize]));
                 let group = a << 18 | b << 12 | c << 6 | d;
                 [group >> 16, group >> 8, group].iter().all(|byte| is_printable(*byte as u8))
@@ -151,6 +155,58 @@ pub(super) fn find(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
         true => folded(text, scratch, out),
         false => unfolded(text, &scratch.ends, out),
     }
+    compressed(text, out);
+}
+
+/// What base64 text begins with when the bytes begin with 1f 8b 08 (RFC 1952 §2.3.1: gzip, deflate).
+const GZIP: &[u8] = b"H4sI";
+
+/// Windows of letters that decode to a gzip member. They go on over line ends of any length, for what is behind the
+/// last member is left out when they are read.
+fn compressed(text: &[u8], out: &mut Vec<Window>) {
+    let mut over = 0;
+    for at in memchr::memmem::find_iter(text, GZIP) {
+        if at < over {
+            continue;
+        }
+        let is_part = |byte: &&u8| BASE64[**byte as usize] != NONE || is_blank(**byte);
+        let all = text[at..].iter().take_while(is_part).count();
+        let blanks = text[at..at + all].iter().rev().take_while(|byte| is_blank(**byte)).count();
+        over = at + all;
+        if all - blanks >= LETTERS_MIN {
+            out.push(Window { at: at..at + all - blanks, code: Code::Gzip });
+        }
+    }
+}
+
+/// Reads the gzip members that the letters of a window's text decode to, gives the bytes to `out` in pieces of
+/// at most 16 KiB, and tells the place behind the last letter of the last member. One that breaks off is read as
+/// far as it goes, and all that stands behind its beginning belongs to it.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn inflate<E>(
+    text: &[u8],
+    mut out: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<usize, E> {
+    use std::io::Read as _;
+    let mut members = vec![0; text.len()];
+    let length = decode(text, Code::Gzip, &mut members);
+    let mut rest = &members[..length];
+    let mut piece = [0; 16 << 10];
+    while rest.starts_with(&[0x1f, 0x8b]) {
+        let mut member = flate2::bufread::GzDecoder::new(rest);
+        loop {
+            match member.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => out(&piece[..length])?,
+                Err(_) => return Ok(text.len()),
+            }
+        }
+        rest = member.into_inner();
+    }
+    let letters = Letters::new(text, Code::Gzip);
+    Ok(letters.of(&(0..length - rest.len())).end)
 }
 
 /// Whether a line ends with as many letters as a run has.
@@ -340,7 +396,7 @@ fn window(open: &Range<usize>, groups: usize, letters: usize, phase: usize, code
 /// Decodes the letters of a window's text into `out`, which has room for them; how many bytes.
 pub(super) fn decode(text: &[u8], code: Code, out: &mut [u8]) -> usize {
     let (mut bits, mut count, mut written) = (0u32, 0, 0);
-    let each = if code == Code::Base64 { 6 } else { 4 };
+    let each = if code == Code::Hex { 4 } else { 6 };
     for &letter in text.iter().filter(|byte| !is_blank(**byte)) {
         bits = bits << each | u32::from(code.value(letter)) & ((1 << each) - 1);
         count += each;
@@ -380,7 +436,7 @@ impl<'a> Letters<'a> {
     }
 
     fn bits(&self) -> usize {
-        if self.code == Code::Base64 { 6 } else { 4 }
+        if self.code == Code::Hex { 4 } else { 6 }
     }
 
     /// The numbers of the letters that hold any bit of `bytes`.
@@ -420,9 +476,9 @@ impl<'a> Letters<'a> {
             }
         }
         let letter = |old: u8, bits: u8| match self.code {
-            Code::Base64 if url && bits == 62 => b'-',
-            Code::Base64 if url && bits == 63 => b'_',
-            Code::Base64 => STANDARD[bits as usize],
+            Code::Base64 | Code::Gzip if url && bits == 62 => b'-',
+            Code::Base64 | Code::Gzip if url && bits == 63 => b'_',
+            Code::Base64 | Code::Gzip => STANDARD[bits as usize],
             Code::Hex if old.is_ascii_uppercase() => b"0123456789ABCDEF"[bits as usize],
             Code::Hex => b"0123456789abcdef"[bits as usize],
         };
@@ -440,6 +496,10 @@ pub(super) fn hides_something(text: &[u8], scratch: &mut Scratch) -> bool {
     let mut windows = vec![];
     find(text, scratch, &mut windows);
     windows.iter().any(|window| {
+        if window.code == Code::Gzip {
+            // A member that yields anything.
+            return inflate(&text[window.at.clone()], |_| Err(())).is_err();
+        }
         let size = window.code.letters();
         let groups = SURELY_MIN.div_ceil(window.code.bytes());
         let letters: Vec<u8> =

@@ -106,16 +106,43 @@ impl Buffer {
     }
 
     /// Appends the text of a run.
-    fn decode_run(&mut self, from: &[u8], code: runs::Code) {
+    fn decode_run(
+        &mut self,
+        from: &[u8],
+        code: runs::Code,
+        bytes_max: u64,
+    ) -> Result<(), ViewFault> {
+        if code == runs::Code::Gzip {
+            return runs::inflate(from, |piece| self.append(piece, bytes_max)).map(|_| ());
+        }
         self.reserve(from.len());
         self.used += runs::decode(from, code, &mut self.memory[self.used..]);
+        Ok(())
     }
 
     /// The same from the buffer's own text.
-    fn decode_run_within(&mut self, below: Range<usize>, code: runs::Code) {
+    fn decode_run_within(
+        &mut self,
+        below: Range<usize>,
+        code: runs::Code,
+        bytes_max: u64,
+    ) -> Result<(), ViewFault> {
+        if code == runs::Code::Gzip {
+            let from = self.memory[below].to_vec();
+            return runs::inflate(&from, |piece| self.append(piece, bytes_max)).map(|_| ());
+        }
         self.reserve(below.len());
         let (from, to) = self.memory.split_at_mut(self.used);
         self.used += runs::decode(&from[below], code, to);
+        Ok(())
+    }
+
+    fn append(&mut self, text: &[u8], bytes_max: u64) -> Result<(), ViewFault> {
+        fits(self, &(0..text.len()), bytes_max)?;
+        self.reserve(text.len());
+        self.memory[self.used..self.used + text.len()].copy_from_slice(text);
+        self.used += text.len();
+        Ok(())
     }
 
     fn separate(&mut self) {
@@ -198,7 +225,7 @@ impl Views {
         for Window { at, code } in windows.drain(..) {
             fits(around, &at, *bytes_max)?;
             let start = around.used;
-            around.decode_run(&text[at], code);
+            around.decode_run(&text[at], code, *bytes_max)?;
             pieces.push((level + 1, start..around.used));
             around.separate();
         }
@@ -230,7 +257,8 @@ impl Views {
             for Window { at, code } in windows.drain(..) {
                 fits(around, &at, *bytes_max)?;
                 let start = around.used;
-                around.decode_run_within(below.start + at.start..below.start + at.end, code);
+                let at = below.start + at.start..below.start + at.end;
+                around.decode_run_within(at, code, *bytes_max)?;
                 pieces.push((level + 1, start..around.used));
                 around.separate();
             }
@@ -274,9 +302,9 @@ impl Views {
                 match &below {
                     Some(below) => {
                         let at = below.start + window.at.start..below.start + window.at.end;
-                        buffer.decode_run_within(at, window.code);
+                        buffer.decode_run_within(at, window.code, *bytes_max)?;
                     }
-                    None => buffer.decode_run(&raw[window.at.clone()], window.code),
+                    None => buffer.decode_run(&raw[window.at.clone()], window.code, *bytes_max)?,
                 }
                 let at = Some(start..buffer.used);
                 views.push(View {
@@ -331,8 +359,13 @@ impl Views {
                 Made::Run { below, window } => {
                     let text = &self.text(raw, *below)[window.at.clone()];
                     let letters = Letters::new(text, window.code);
+                    // No byte of what was compressed has letters of its own.
+                    let members = (window.code == runs::Code::Gzip).then(|| {
+                        let read = runs::inflate(text, |_| Ok::<_, std::convert::Infallible>(()));
+                        0..read.unwrap_or(text.len())
+                    });
                     for span in spans.iter_mut() {
-                        let at = letters.of(span);
+                        let at = members.clone().unwrap_or_else(|| letters.of(span));
                         *span = window.at.start + at.start..window.at.start + at.end;
                     }
                     number = *below;
@@ -354,7 +387,7 @@ impl Views {
 impl Views {
     /// What must stand where in the raw bytes for `span` of view `number` to become other text of the same length,
     /// when it stands in a run: `text` makes it from the span in the run's own text. `None` outside of runs, and `Some(None)`
-    /// where a letter of the run is written in a way that cannot take another one.
+    /// where a letter of the run is written in a way that cannot take another one, or the text is compressed.
     pub fn rewrite(
         &self,
         raw: &[u8],
@@ -370,6 +403,7 @@ impl Views {
                     step_down(self.text(raw, *below), Units::Any, &mut span);
                     number = *below;
                 }
+                Made::Run { window, .. } if window.code == runs::Code::Gzip => return Some(None),
                 Made::Run { .. } => break,
             }
         }
@@ -387,6 +421,7 @@ impl Views {
                     }
                     number = *below;
                 }
+                Made::Run { window, .. } if window.code == runs::Code::Gzip => return Some(None),
                 Made::Run { below, window } => {
                     let text = &self.text(raw, *below)[window.at.clone()];
                     edits = Letters::new(text, window.code).write(&edits);
