@@ -28,6 +28,8 @@ pub fn sse_twin(stream: &str) -> Vec<sse::Item> {
                 }
             }
             "" => items.push(sse::Item::Comment),
+            // Nothing behind it is told.
+            "event" if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => return items,
             "event" => event.name = (!value.is_empty()).then(|| value.as_bytes().to_vec()),
             "id" => event.id = Some(value.as_bytes().to_vec()),
             "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
