@@ -308,6 +308,11 @@ fn an_address_that_came_over_ipv6_is_the_ipv4_address() {
     house.gateway.start();
     let call = house.call();
     assert!(house.send(&[LINE, &call]).starts_with(b"HTTP/1.1 200 "), "the proxy is known");
+    // The caller, too: the same source as in its IPv4 form.
+    let mapped = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 40000 443\r\n";
+    let foreign = String::from_utf8(call.clone()).unwrap().replacen("Host: ", "Host: foreign.", 1);
+    assert!(house.send(&[mapped, foreign.as_bytes()]).starts_with(b"HTTP/1.1 421 "));
+    house.gateway.wait_for_log("host: 192.0.2.7:40000: Host foreign.");
     assert!(house.gateway.stop());
     // Networks of IPv6 hold no address of IPv4, not even the one that holds all of IPv6.
     house.gateway.configure("[\"127.0.0.1\"]", "[\"::/0\"]");

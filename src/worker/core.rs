@@ -409,6 +409,8 @@ async fn accept(worker: Rc<Worker>, socket: StdListener, listener: u16) {
         accepting.set(None);
         match accepted {
             Ok((stream, source)) => {
+                // A listener of both families sees callers over IPv4 in the form of IPv6.
+                let source = std::net::SocketAddr::new(source.ip().to_canonical(), source.port());
                 let shared = &worker.shared;
                 let open = shared.connections.fetch_add(1, Ordering::AcqRel);
                 let guard = Open { shared: shared.clone(), worker: worker.clone(), place: None };

@@ -308,6 +308,9 @@ fn judge_field(bytes: &[u8], slot: &Slot, fields: &Fields) -> Result<(), HeadFau
         Times::Routing if fields.slot(known).is_some() && twice(bytes, name, fields) => {
             return fault(HeadRule::DuplicateRouting, at);
         }
+        Times::Routing if known == Name::McpParam && looks_like_another(bytes, name, fields) => {
+            return fault(HeadRule::LookAlikeField, at);
+        }
         Times::One | Times::Routing => {}
     }
     // Why not every field: names of people and products stand in User-Agent and the like.
@@ -318,6 +321,20 @@ fn judge_field(bytes: &[u8], slot: &Slot, fields: &Fields) -> Result<(), HeadFau
         return fault(HeadRule::FieldBytes, slot.value.start as usize + bad);
     }
     Ok(())
+}
+
+/// Whether a mirrored argument of another name becomes this one where names are variables: servers behind
+/// CGI, WSGI and the like take `_` for `-`, some for every byte that is no letter or digit.
+fn looks_like_another(bytes: &[u8], name: &[u8], fields: &Fields) -> bool {
+    let variable = |byte: &u8| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'_',
+    };
+    fields
+        .slots()
+        .iter()
+        .filter(|other| other.known == Some(Name::McpParam))
+        .any(|other| other.name.of(bytes).iter().map(variable).eq(name.iter().map(variable)))
 }
 
 fn twice(bytes: &[u8], name: &[u8], fields: &Fields) -> bool {

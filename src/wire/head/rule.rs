@@ -75,7 +75,8 @@ rules! {
     DuplicateField = "head-duplicate-field", "RFC 9110 §5.3";
     /// An `Mcp-` field twice: what routes must be one value.
     DuplicateRouting = "head-duplicate-routing", "MCP 2026-07-28 streamable-http";
-    /// A name that becomes a known one when `_` is read as `-`, as CGI-like servers do.
+    /// A name that becomes a known one when `_` is read as `-`, as CGI-like servers do, or a mirrored
+    /// argument (`Mcp-Param-`) that becomes another of the same head so.
     LookAlikeField = "head-look-alike-field", "RFC 3875 §4.1.18";
     /// A Content-Length that is not only digits.
     LengthForm = "head-length-form", "RFC 9112 §6.3";

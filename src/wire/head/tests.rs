@@ -186,3 +186,24 @@ fn rules_have_distinct_names() {
     names.dedup();
     assert_eq!(names.len(), HeadRule::ALL.len());
 }
+
+#[test]
+fn a_mirrored_argument_that_becomes_another_is_refused() {
+    let judge = |one: &str, other: &str| {
+        let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{one}: 1\r\n{other}: 2\r\n\r\n");
+        let mut fields = Fields::new();
+        match read_request(head.as_bytes(), &Limits::default(), &mut fields) {
+            Read::Done { .. } => None,
+            Read::Broken(fault) => Some((fault.rule, fault.at as usize - 26 - one.len() - 5)),
+            Read::More => panic!("it is whole"),
+        }
+    };
+    let refused = Some((HeadRule::LookAlikeField, 0));
+    assert_eq!(judge("Mcp-Param-a-b", "Mcp-Param-a_b"), refused);
+    assert_eq!(judge("mcp-param-A_B", "Mcp-Param-a-b"), refused);
+    assert_eq!(judge("Mcp-Param-a.b", "Mcp-Param-a-b"), refused);
+    assert_eq!(judge("Mcp-Param-ab", "Mcp-Param-a-b"), None);
+    assert_eq!(judge("Mcp-Param-a_b", "Mcp-Param-a_c"), None);
+    let same = judge("Mcp-Param-a_b", "MCP-PARAM-A_B");
+    assert_eq!(same, Some((HeadRule::DuplicateRouting, 0)));
+}

@@ -204,10 +204,16 @@ fn read_line(input: &[u8]) -> Reading {
     at += from_port.len() + 1;
     let destination_port = plain_port(to_port).ok_or(fault(ProxyRule::Port, at))?;
     let value = Proxied::Caller {
-        source: SocketAddr::new(source, source_port),
-        destination: SocketAddr::new(destination, destination_port),
+        source: canonical(source, source_port),
+        destination: canonical(destination, destination_port),
     };
     Ok(Read::Done { value, used })
+}
+
+/// An IPv4 address in the form of IPv6 (RFC 4291 §2.5.5.2) is the IPv4 address: bounds, lists and whoever
+/// searches the record know one of the two.
+fn canonical(address: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address.to_canonical(), port)
 }
 
 fn plain_v4(word: &[u8]) -> Option<Ipv4Addr> {
@@ -272,8 +278,8 @@ fn read_block(input: &[u8]) -> Reading {
                 Ipv6Addr::from(bytes)
             };
             Proxied::Caller {
-                source: SocketAddr::new(address(0).into(), port(32)),
-                destination: SocketAddr::new(address(16).into(), port(34)),
+                source: canonical(address(0).into(), port(32)),
+                destination: canonical(address(16).into(), port(34)),
             }
         }
         _ => Proxied::Own,

@@ -97,6 +97,13 @@ fn blocks_of_version_2_are_read() {
     v6[33] = 9;
     assert_eq!(done(&block(0x21, 0x21, &v6)).0, caller("[::7]:9", "[::1]:0"));
 
+    // 192.0.2.7 and 198.51.100.1 as addresses of IPv6 are what they are as addresses of IPv4.
+    v6[..16].copy_from_slice(&"::ffff:192.0.2.7".parse::<Ipv6Addr>().unwrap().octets());
+    v6[16..32].copy_from_slice(&"::ffff:198.51.100.1".parse::<Ipv6Addr>().unwrap().octets());
+    assert_eq!(done(&block(0x21, 0x21, &v6)).0, caller("192.0.2.7:9", "198.51.100.1:0"));
+    let line = b"PROXY TCP6 ::ffff:192.0.2.7 ::FFFF:c633:6401 40000 443\r\n";
+    assert_eq!(done(line).0, caller("192.0.2.7:40000", "198.51.100.1:443"));
+
     assert_eq!(done(&block(0x20, 0x00, b"")), (Proxied::Own, 16));
     assert_eq!(done(&block(0x20, 0x11, &V4)), (Proxied::Own, 28));
     assert_eq!(done(&block(0x20, 0x31, b"anything")), (Proxied::Own, 24));
