@@ -705,6 +705,11 @@ fn attacks_on_the_names() -> Vec<Attack> {
     for cnf in [
         json!({ "jkt": "AAAA" }),
         json!({ "x5t#S256": "AAAA" }),
+        json!({ "x5t#S256": "A".repeat(42) + "B" }),
+        json!({ "x5t#S256": "A".repeat(44) }),
+        json!({ "x5t#S256": "A".repeat(43), "jkt": "AAAA" }),
+        json!({ "x5t": "A".repeat(43) }),
+        json!(["x5t#S256"]),
         json!({ "new": 1 }),
         json!({}),
         Value::Null,

@@ -14,6 +14,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
 use support::{Gateway, IdentityProvider, RESOURCE, binary, call};
 use tls_ends::{NAME, start_server};
 use tls_support::{Authority, For};
@@ -21,6 +24,7 @@ use tls_support::{Authority, For};
 struct House {
     directory: tempfile::TempDir,
     gateway: Gateway,
+    provider: IdentityProvider,
     token: String,
 }
 
@@ -38,6 +42,7 @@ fn house(client_certificate: &str) -> House {
     servers.issue(&[NAME], "the gateway", For::Server).write(here, "gateway");
     callers.issue(&["agent.example.test"], "agent", For::Client).write(here, "own");
     other.issue(&[], "foreign", For::Client).write(here, "foreign");
+    callers.issue(&[], "other agent", For::Client).write(here, "second");
     callers.expired(&[], "old", For::Client).write(here, "old");
     callers.early(&[], "early", For::Client).write(here, "early");
     callers.issue(&[NAME], "server", For::Server).write(here, "server");
@@ -53,7 +58,7 @@ fn house(client_certificate: &str) -> House {
     gateway.configure(&address, &format!("{address}\n{hosts}\n{tls}"));
     gateway.start();
     let token = provider.token("erin", &["engineering"], RESOURCE);
-    House { directory, gateway, token }
+    House { directory, gateway, provider, token }
 }
 
 /// A program, where the files lie. Its word for what happened is on stdout.
@@ -281,6 +286,67 @@ fn a_second_caller_with_a_wrong_certificate_has_its_own_line() {
         assert!(!output.status.success());
         house.gateway.wait_for_log(&format!("tls-certificate-expired: {source}:"));
     }
+}
+
+/// RFC 8705 §3. Checked against the mutants: the certificate is not compared; it is compared when the token
+/// is seen first only.
+#[test]
+fn a_token_bound_to_a_certificate_is_good_with_that_one_only() {
+    let house = house("optional");
+    let port = house.gateway.address.port();
+    let resolve = format!("{NAME}:{port}:127.0.0.1");
+    let url = format!("https://{NAME}:{port}/tools");
+    let pem = std::fs::read_to_string(house.directory.path().join("own.pem")).unwrap();
+    let der = pem.split("-----").nth(2).unwrap().replace('\n', "");
+    let der = STANDARD.decode(der).unwrap();
+    let claim =
+        format!(",\"cnf\":{{\"x5t#S256\":\"{}\"}}", URL_SAFE_NO_PAD.encode(Sha256::digest(der)));
+    let bound = house.provider.token_with("erin", &["engineering"], RESOURCE, &claim);
+    // By turns: a worker knows the token from the call before.
+    for (own, status) in [
+        (None, "401"),
+        (Some("second"), "401"),
+        (Some("own"), "200"),
+        (None, "401"),
+        (Some("second"), "401"),
+        (Some("own"), "200"),
+    ] {
+        let bearer = format!("Authorization: Bearer {bound}");
+        let mut arguments = vec![
+            "--silent",
+            "--max-time",
+            "20",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            "--cacert",
+            "servers.pem",
+            "--resolve",
+            &resolve,
+            "-H",
+            &bearer,
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            "Accept: application/json, text/event-stream",
+            "-H",
+            "MCP-Protocol-Version: 2025-11-25",
+            "--data-binary",
+            BODY,
+            &url,
+        ];
+        let files = own.map(|own| (format!("{own}.pem"), format!("{own}.key")));
+        if let Some((certificate, key)) = &files {
+            arguments.extend(["--cert", certificate, "--key", key]);
+        }
+        let output = run("curl", &arguments, house.directory.path(), b"");
+        assert_eq!(text(&output.stdout), status, "{own:?}");
+    }
+    let mut house = house;
+    assert!(house.gateway.stop());
+    let record = recorded(&house);
+    assert_eq!(record.matches("\"reason\":\"token-other-certificate\"").count(), 4);
 }
 
 /// Port, name, token, version and papers as the scripts take them.

@@ -121,6 +121,11 @@ impl<T> Cache<T> {
         }
     }
 
+    /// Forgets a good token, as if it had not been seen.
+    pub fn forget(&mut self, token: &[u8], upstream: u16) {
+        self.good.remove(&(digest(token), upstream));
+    }
+
     /// Good tokens remembered.
     pub fn len(&self) -> usize {
         self.good.len()

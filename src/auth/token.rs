@@ -130,7 +130,10 @@ pub enum TokenFault {
     IssuedLater,
     /// `exp` is not after `iat`, or by more than `token_life_ms_max`.
     Lifetime,
-    /// `cnf`: the token is bound to a key whose possession nobody has shown.
+    /// The token is bound to another certificate than the caller showed (`cnf`, RFC 8705 §3), or the caller
+    /// showed none.
+    OtherCertificate,
+    /// `cnf`: the token is bound to a key whose possession cannot be shown here.
     Bound,
 }
 
@@ -159,6 +162,7 @@ impl TokenFault {
             TokenFault::NotYetValid => "token-not-yet-valid",
             TokenFault::IssuedLater => "token-issued-later",
             TokenFault::Lifetime => "token-lifetime",
+            TokenFault::OtherCertificate => "token-other-certificate",
             TokenFault::Bound => "token-bound",
         }
     }
@@ -208,9 +212,27 @@ impl fmt::Display for TokenFault {
             TokenFault::NotYetValid => f.write_str("token is not valid yet"),
             TokenFault::IssuedLater => f.write_str("token was issued in the future"),
             TokenFault::Lifetime => f.write_str("token lifetime is over token_life_ms_max"),
-            TokenFault::Bound => f.write_str("token is bound to a key (cnf)"),
+            TokenFault::OtherCertificate => {
+                f.write_str("token is bound to another client certificate (cnf)")
+            }
+            TokenFault::Bound => {
+                f.write_str("token is bound to a key that is no client certificate (cnf)")
+            }
         }
     }
+}
+
+/// SHA-256 of the DER form of the client certificate that the token of `identity` is bound to (RFC 8705
+/// §3.1): over a connection without it, the token is nobody's. `None` for a token that is bound to nothing.
+pub fn certificate_of(identity: &Identity) -> Option<[u8; 32]> {
+    confirmed(&identity.claims)
+}
+
+/// `cnf`, where it is that one certificate and nothing else.
+fn confirmed(claims: &Map<String, Value>) -> Option<[u8; 32]> {
+    let members = claims.get("cnf")?.as_object().filter(|members| members.len() == 1)?;
+    let digest = members.get("x5t#S256")?.as_str()?;
+    URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()
 }
 
 /// The token in the value of `Authorization` (RFC 6750 §2.1, RFC 9110 §11.4): the scheme without regard
@@ -351,8 +373,9 @@ fn check_claims(
     now: Now,
     limits: &Limits,
 ) -> Result<Checked, TokenFault> {
-    // RFC 7800 §3.1, RFC 9449, RFC 8705: the sender must show the key; a bearer token shows none.
-    if claims.contains_key("cnf") {
+    // RFC 7800 §3.1, RFC 9449: the sender must show the key, which a bearer token does not. A certificate is
+    // shown by the connection (RFC 8705 §3), which whoever has the identity compares.
+    if claims.contains_key("cnf") && confirmed(claims).is_none() {
         return Err(TokenFault::Bound);
     }
     let subject = name(claims, Claim::Subject)?.ok_or(TokenFault::ClaimMissing(Claim::Subject))?;

@@ -101,10 +101,15 @@ impl IdentityProvider {
 
     /// A signed access token (RFC 9068) for one audience, valid for an hour.
     pub fn token(&self, subject: &str, groups: &[&str], audience: &str) -> String {
+        self.token_with(subject, groups, audience, "")
+    }
+
+    /// The same with further claims, each with a comma in front.
+    pub fn token_with(&self, subject: &str, groups: &[&str], audience: &str, more: &str) -> String {
         let head = r#"{"alg":"EdDSA","typ":"at+jwt","kid":"test-1"}"#;
         let now = epoch_s();
         let claims = format!(
-            r#"{{"iss":"{}","sub":"{subject}","client_id":"{subject}","aud":"{audience}","iat":{now},"nbf":{now},"exp":{},"jti":"{subject}-{now}","groups":{groups:?}}}"#,
+            r#"{{"iss":"{}","sub":"{subject}","client_id":"{subject}","aud":"{audience}","iat":{now},"nbf":{now},"exp":{},"jti":"{subject}-{now}","groups":{groups:?}{more}}}"#,
             self.issuer,
             now + 3600,
         );

@@ -16,7 +16,7 @@ use super::super::secure::Secured;
 use super::outbox::Emission;
 use super::{Connection, Phase, Turn};
 use crate::record::{Entry, Kind, PartKind};
-use crate::types::Now;
+use crate::types::{Now, hex};
 use crate::wire::head::Method;
 
 /// Why a connection ended: the word of its entry, and that of the count of those without a caller.
@@ -89,6 +89,12 @@ impl Life {
     /// Version and suite of TLS, where there is any.
     pub(super) fn tls_brief(&self) -> Option<Arc<str>> {
         self.secured.as_ref().map(|protection| protection.brief.clone())
+    }
+
+    /// The caller has shown the certificate of this SHA-256.
+    pub(super) fn shows(&self, certificate: &[u8; 32]) -> bool {
+        let shown = self.secured.as_ref().and_then(|it| it.secured.certificate.as_ref());
+        shown.is_some_and(|shown| shown.sha256 == hex(certificate))
     }
 
     /// The subject part of a caller's entries, with the certificate of this connection.

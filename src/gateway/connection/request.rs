@@ -216,6 +216,15 @@ impl Connection {
         exchange.token = first_use;
         match checked {
             Ok((identity, caller)) => {
+                if let Some(certificate) = token::certificate_of(identity)
+                    && !self.life.shows(&certificate)
+                {
+                    // Why: its first use is that of whoever has the certificate.
+                    if exchange.token.take().is_some() {
+                        turn.env.tokens.forget(token, upstream);
+                    }
+                    return Err(Fault::Token(token::TokenFault::OtherCertificate));
+                }
                 // Keys may have been waited for, but nothing of the body was read.
                 exchange.request_memory.belongs_to(caller.slot.share());
                 exchange.answer_memory.belongs_to(caller.slot.share());
