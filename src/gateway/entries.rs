@@ -10,7 +10,7 @@ use super::broken::Broken;
 use super::fault::Fault;
 use super::secure::{Certificate, Secured};
 use super::session::SessionRule;
-use crate::types::{Direction, Era, Finding, Identity};
+use crate::types::{Direction, Era, ExchangeId, Finding, Identity};
 use crate::wire::body::Chunks;
 
 /// The decision an entry records.
@@ -84,6 +84,27 @@ struct FindingText<'a> {
     fingerprint: Hex,
 }
 
+/// An id as text, written without an allocation.
+struct IdText(ExchangeId);
+
+impl Serialize for IdText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.text();
+        serializer.serialize_str(std::str::from_utf8(&text).expect("base 32 is ASCII"))
+    }
+}
+
+fn id_text<S: serde::Serializer>(id: &ExchangeId, serializer: S) -> Result<S::Ok, S::Error> {
+    IdText(*id).serialize(serializer)
+}
+
+fn id_text_of<S: serde::Serializer>(
+    id: &Option<ExchangeId>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    id.map(IdText).serialize(serializer)
+}
+
 struct Hex([u8; 16]);
 
 impl Serialize for Hex {
@@ -142,6 +163,8 @@ pub struct Verdict<'a> {
     pub upstream: Option<&'a str>,
     /// Where the connection came from.
     pub source: Option<&'a str>,
+    /// The connection: the same in its connect and disconnect entries, and in no other's.
+    pub connection: Option<ExchangeId>,
     /// Version and suite of TLS on it, where there is any.
     pub tls: Option<&'a str>,
     /// What stitched the exchange to its session.
@@ -184,6 +207,7 @@ impl<'a> Verdict<'a> {
             policy: None,
             upstream: None,
             source: None,
+            connection: None,
             tls: None,
             session_rule: None,
             resumes: false,
@@ -243,6 +267,8 @@ impl<'a> Verdict<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             source: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            connection: Option<IdText>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             tls: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             session_rule: Option<&'static str>,
@@ -287,6 +313,7 @@ impl<'a> Verdict<'a> {
             policy: self.policy,
             upstream: self.upstream,
             source: self.source,
+            connection: self.connection.map(IdText),
             tls: self.tls,
             session_rule: self.session_rule.map(SessionRule::as_str),
             resumes: self.resumes,
@@ -335,6 +362,9 @@ impl<'a> ChunksText<'a> {
 /// How an exchange ended.
 #[derive(Debug, Serialize)]
 pub struct End<'a> {
+    /// The connection, where this is the only entry of the exchange.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "id_text_of")]
+    pub connection: Option<ExchangeId>,
     /// HTTP status sent to the client, if any.
     pub status: Option<u16>,
     /// `complete`, or why it ended before it was whole.
@@ -408,6 +438,9 @@ pub fn delivery(started_mono_ns: u64, handed: &[Handed], chunks: &Chunks) -> Byt
 /// A client connection, in its connect and disconnect entries.
 #[derive(Debug, Serialize)]
 pub struct Connected<'a> {
+    /// Its name in the record; the first entry of each exchange on it has it.
+    #[serde(serialize_with = "id_text")]
+    pub connection: ExchangeId,
     /// Where it came from.
     pub source: &'a str,
     /// The proxy that it came through, and that said where it came from.

@@ -445,15 +445,17 @@
 //! | keys | `issuer`; `keys`: `kid`, `alg`, `thumbprint` (RFC 7638, SHA-256), `jwk` (the members that RFC 7638 §3.2 requires: enough to check a signature); `ignored` |
 //! | deny | `entries` (count in force), `added`, `removed`; or `kept`: why the file is not used |
 //! | clock | `step_ns`, `before`, `after`, `mono_ns`, `boot_id`; or `stated`: `synchronized`, `error_us_max`, `error_us`, `status` of adjtimex(2), null where the kernel does not say |
-//! | connect | `source`, `proxy` (that the connection came through and that said the source; absent without one), `local`, `opened`, `opened_mono_ns`; under TLS `tls`: `version`, `suite`, `server_name` (that was asked for), `resumed`, `exporter` (32 bytes of `tls-exporter`, RFC 9266, in hexadecimal), `certificate` of the client: `sha256` of its DER form, `subject`, `names`, `ends` |
+//! | connect | `connection` (its name: the id of its first exchange), `source`, `proxy` (that the connection came through and that said the source; absent without one), `local`, `opened`, `opened_mono_ns`; under TLS `tls`: `version`, `suite`, `server_name` (that was asked for), `resumed`, `exporter` (32 bytes of `tls-exporter`, RFC 9266, in hexadecimal), `certificate` of the client: `sha256` of its DER form, `subject`, `names`, `ends` |
 //! | disconnect | the same without `tls`, and `why`, `exchanges`, `received_bytes`, `sent_bytes`, `unacknowledged_bytes`, `discarded_bytes`, `duration_ns`; `truncated`: the client's end came without `close_notify`. Under TLS bytes are those of the plaintext, but the unacknowledged ones are of its records |
 //! | delivery | `started_mono_ns` (the head of the request was whole); `handed`: `[first ordinal, last ordinal, ns since then]…`; `chunks` |
 //! | end | `status`, `outcome`, `sent_bytes`, `client_bytes`, `upstream_bytes`, `entries`, `duration_ns` since the head of the request was whole; from that moment on `forwarded_ns`, `begun_ns`, `sent_ns`; `head_ns` before it the first byte had come; `handed` and `chunks` that no delivery entry told; `unacknowledged_bytes`, `late_bytes`, `kept_back_bytes`; `upstream_tls`: the connection to the upstream, as `tls` of connect |
 //! | refusals | `source`, `reason`, `count`, `first`, `last`; of one refused TLS handshake (`tls-…`) also `port` and `why` |
 //!
 //! A verdict names the policy it was given under (`policy`); the policy entry with that id stands before
-//! it. An answer does not repeat what the request entry of its exchange says. Exchanges belong to the
-//! connection with their `source` that was open at the time.
+//! it. An answer does not repeat what the request entry of its exchange says. The first entry of an
+//! exchange names the connection (`connection`, of the verdict; of the detail where that is the end
+//! entry), which connect and disconnect entries name too; where no verdict has it, exchanges belong to
+//! the connection with their `source` that was open at the time.
 //!
 //! ## Fingerprints
 //! A finding's fingerprint is the first 16 bytes of HMAC-SHA-256(fingerprint key, value), see

@@ -181,10 +181,46 @@ fn a_connection_is_told_with_its_first_caller_and_when_it_is_over() {
     for name in ["source", "opened", "opened_mono_ns"] {
         assert!(!over[name].is_null() && over[name] == connects[0][name], "{name} in {over}");
     }
+    // Each of its exchanges names it, the refusal before anybody was known too.
+    let name = over["connection"].as_str().unwrap();
+    assert_eq!(connects[0]["connection"], name);
+    let named =
+        |kind| all.iter().filter(|entry| entry.kind == kind).map(connection_of).collect::<Vec<_>>();
+    assert_eq!(named(Kind::Refusal), [Some(name.to_owned())]);
+    assert_eq!(named(Kind::Request), [Some(name.to_owned()), Some(name.to_owned())]);
+    assert_eq!(named(Kind::Answer), [None, None], "an answer does not repeat it");
     let place = |kind| all.iter().position(|entry| entry.kind == kind).unwrap();
     assert!(
         place(Kind::Refusal) < place(Kind::Connect) && place(Kind::Connect) < place(Kind::Request)
     );
+    script.end();
+}
+
+/// The connection that the verdict of an entry names.
+fn connection_of(entry: &Recorded) -> Option<String> {
+    let verdict: Value = serde_json::from_slice(entry.part(PartKind::Verdict)?).unwrap();
+    Some(verdict["connection"].as_str()?.to_owned())
+}
+
+// Mutant: an exchange whose end is all there is does not name it.
+#[test]
+fn two_connections_of_one_source_are_told_apart() {
+    let mut script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        // Given up before its body was whole: nothing but the end tells it.
+        let ask = call(&token, 7, "echo", "x");
+        script = script.client(&ask[..ask.len() - 1]).client_ends();
+        let over = farewell(&mut script, Some(0)).unwrap();
+        script.stage.settle();
+        let all = script.stage.all();
+        let end = details(&all, Kind::End).pop().unwrap();
+        assert_eq!(end["connection"], over["connection"]);
+        names.push((over["source"].clone(), over["connection"].clone()));
+        script = script.reconnect();
+    }
+    assert!(names[0].0 == names[1].0 && names[0].1 != names[1].1, "{names:?}");
     script.end();
 }
 

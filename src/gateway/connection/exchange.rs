@@ -49,6 +49,8 @@ const HANDED_NS: u64 = 1_000_000_000;
 /// One HTTP request and its answer.
 pub(super) struct Exchange {
     pub(super) id: ExchangeId,
+    /// The connection, as the record names it.
+    pub(super) connection: ExchangeId,
     pub(super) settings: Arc<Settings>,
     pub(super) started: Now,
     pub(super) http: Method,
@@ -226,6 +228,7 @@ impl Exchange {
         verdict.id = self.rpc_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
         verdict.upstream = self.route.map(|route| &*self.settings.routes[route].name);
         verdict.source = Some(source);
+        verdict.connection = Some(self.connection);
         verdict.tls = self.tls.as_deref();
         verdict.session_rule = self.session.map(|(_, rule)| rule);
         verdict
@@ -244,6 +247,8 @@ impl Exchange {
             entry = self.with_subject(entry);
         }
         let end = End {
+            // Why only then: the first entry of an exchange names it.
+            connection: alone.then_some(self.connection),
             status: self.status,
             outcome: self.outcome,
             sent_bytes: self.sent_bytes,

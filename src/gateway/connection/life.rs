@@ -2,7 +2,7 @@
 //!
 //! Anybody can open connections, so one on which nobody was authenticated leaves no entry: it is
 //! counted by source and by how it ended, like refusals beyond their rate. One that has a caller is
-//! told before its first exchange, and again when it is over; exchanges belong to it by their source.
+//! told before its first exchange, and again when it is over; the first entry of each exchange names it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::super::secure::Secured;
 use super::outbox::Emission;
 use super::{Connection, Phase, Turn};
 use crate::record::{Entry, Kind, PartKind};
-use crate::types::{Now, hex};
+use crate::types::{ExchangeId, Now, hex};
 use crate::wire::head::Method;
 
 /// Why a connection ended: the word of its entry, and that of the count of those without a caller.
@@ -42,6 +42,9 @@ pub(super) struct Life {
     /// What its listener demanded. Boxed: looked at only when something changes.
     let_in: Option<Box<LetIn>>,
     truncated: bool,
+    /// Its name in the record, once it has one. Why that of its first exchange: it is made anyway, and nothing
+    /// else in the record has it.
+    id: ExchangeId,
     /// Its connect entry was emitted.
     told: bool,
     /// We have sent our FIN.
@@ -71,6 +74,7 @@ impl Life {
             secured: None,
             let_in: None,
             truncated: false,
+            id: ExchangeId::default(),
             told: false,
             shut: false,
             receiving_from: 0,
@@ -84,6 +88,14 @@ impl Life {
     /// Its listener demands now what it did not when the connection began.
     pub(super) fn is_over(&self) -> bool {
         self.let_in.as_ref().is_some_and(|let_in| let_in.is_over())
+    }
+
+    /// The connection's name in the record, now that `exchange` begins on it.
+    pub(super) fn id(&mut self, exchange: ExchangeId) -> ExchangeId {
+        if self.id == ExchangeId::default() {
+            self.id = exchange;
+        }
+        self.id
     }
 
     /// Version and suite of TLS, where there is any.
@@ -172,6 +184,7 @@ impl Connection {
     fn connected(&self, over: Option<Over>) -> bytes::Bytes {
         let Life { opened, local, .. } = self.life;
         let connected = Connected {
+            connection: self.life.id,
             source: &self.source_text,
             proxy: self.life.proxy.as_deref().copied(),
             local,

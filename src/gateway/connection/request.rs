@@ -43,8 +43,10 @@ impl Connection {
         let accept = self.fields.get(&head, Name::Accept);
         let accepts = head::accepts(accept.unwrap_or(b"*/*"));
         self.generation = turn.env.snapshot.generation;
+        let id = turn.env.ids.exchange(turn.now);
         self.exchange = Some(Box::new(Exchange {
-            id: turn.env.ids.exchange(turn.now),
+            id,
+            connection: self.life.id(id),
             level: settings.level,
             keep: Keep::Full,
             settings,
