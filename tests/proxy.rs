@@ -155,6 +155,82 @@ fn the_recorded_source_is_the_callers_and_the_proxy_stands_beside_it() {
     }
 }
 
+// Mutant: every connection has one name.
+#[test]
+fn two_open_connections_with_one_source_are_told_apart() {
+    let house = House::behind("[\"127.0.0.1\"]", "");
+    let connect = || {
+        let mut stream = TcpStream::connect(house.gateway.address).expect("it connects");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.write_all(BLOCK).expect("sent");
+        stream
+    };
+    let mut both = [connect(), connect()];
+    let mut names = Vec::new();
+    for at in [0, 1, 0] {
+        both[at].write_all(&house.call()).expect("sent");
+        let mut all = Vec::new();
+        read_answer(&mut both[at], &mut Vec::new(), &mut all).expect("an answer");
+        let id = field(&all, "stenograph-exchange").expect("an id").to_owned();
+        let (code, out, why) = house.gateway.command(&["show", &id, "--json"]);
+        assert_eq!(code, 0, "{why}");
+        let entries: Vec<serde_json::Value> =
+            out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let told = |kind: &str| {
+            let mut of_kind = entries.iter().filter(|entry| entry["kind"] == kind);
+            let parts = of_kind.next().expect("an entry")["parts"].as_array().expect("parts");
+            let told = parts.iter().find(|part| !part["json"]["connection"].is_null());
+            let told = told.unwrap_or_else(|| panic!("no {kind} with a connection in {out}"));
+            (told["json"]["source"].clone(), told["json"]["connection"].clone())
+        };
+        assert_eq!(told("request"), told("connect"));
+        assert_eq!(told("connect").0, "203.0.113.10:40000");
+        names.push(told("connect").1);
+    }
+    assert!(names[0] == names[2] && names[0] != names[1], "{names:?}");
+}
+
+// Mutants: only what stands one by one is listed; only what is counted.
+#[test]
+fn refusals_before_authentication_are_listed_by_source_and_reason() {
+    let mut house = House::behind("[\"127.0.0.1\"]", "[limits]\nrefusals_each_max = 2\n");
+    let nobody = b"POST /tools HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    for _ in 0..5 {
+        assert!(house.send(&[LINE, nobody]).starts_with(b"HTTP/1.1 401 "));
+    }
+    assert!(house.send(&[BLOCK, nobody]).starts_with(b"HTTP/1.1 401 "));
+    let asked = |words: &[&str]| {
+        let (code, out, why) =
+            house.gateway.command(&[&["search", "--refusals"][..], words].concat());
+        assert!(code == 0 && why.is_empty(), "{why}");
+        out
+    };
+    // Two of the five stand one by one; what is counted is written when its minute, or the gateway, is over.
+    let early = asked(&[]);
+    assert!(early.contains("       2  203.0.113.9  token-missing\n"), "{early}");
+    assert!(house.gateway.stop());
+    let asked = |words: &[&str]| house.gateway.command(&[&["search"][..], words].concat());
+    let (code, out, _) = asked(&["--refusals", "--json"]);
+    assert_eq!(code, 0);
+    let rows: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let row = |source: &str| {
+        let mut of_source = rows.iter().filter(|row| row["source"] == source);
+        of_source.find(|row| row["reason"] == "token-missing").expect("a row").clone()
+    };
+    assert_eq!(
+        (&row("203.0.113.9")["count"], &row("203.0.113.10")["count"]),
+        (&5.into(), &1.into())
+    );
+    let times = row("203.0.113.9");
+    assert!(times["first"].as_str() < times["last"].as_str(), "{times}");
+    // Connections on which nobody ever was stand beside them.
+    let over = rows.iter().find(|row| row["reason"] == "connection-client-ended");
+    assert_eq!(over.expect("a row")["count"].as_u64().map(|count| count > 0), Some(true));
+    assert_eq!(asked(&["--refusals", "--until", "2020-01-01"]).0, 1, "none then");
+    assert_eq!(asked(&["--refusals", "--tool", "x"]).0, 2, "they name no tool");
+}
+
 /// Checked against the mutant that believes a header from anybody.
 #[test]
 fn nobody_but_the_named_proxies_is_let_in() {

@@ -624,6 +624,64 @@ fn a_cosignature_over_a_checkpoint_in_what_is_left_out_is_no_damage() {
     }
 }
 
+/// A connect or disconnect entry of the connection that is named by exchange `number`.
+fn connection(kind: Kind, number: u32, utc_ns: u64) -> Entry {
+    let detail = json!({ "connection": exchange(number).to_string(), "source": "192.0.2.1:4000" });
+    Entry::new(kind, Now { utc_ns, mono_ns: 5 }).part(PartKind::Detail, detail.to_string())
+}
+
+// Mutants: `Connections::window` that gives none; that looks at one time only.
+#[test]
+fn an_exchange_is_shown_with_its_connection_wherever_the_ends_of_that_lie() {
+    const HOUR: u64 = 3_600 * SECOND;
+    let over = |number: u32, connection: u32, at: u64| {
+        let mut begun = request(number, "alice", "make", at);
+        let verdict = json!({
+            "direction": "request", "decision": "allowed",
+            "connection": exchange(connection).to_string(),
+        });
+        begun.parts.retain(|part| part.kind != PartKind::Verdict);
+        let begun = begun.part(PartKind::Verdict, verdict.to_string());
+        vec![begun, end(number, 1, at)]
+    };
+    let start = |at: u64| Entry::new(Kind::Start, Now { utc_ns: at, mono_ns: 5 });
+    let mut maker = Maker::default();
+    let first = vec![start(T0), connection(Kind::Connect, 1, T0), connection(Kind::Connect, 3, T0)];
+    for entries in [
+        first,
+        over(7, 3, T0 + HOUR / 2),
+        over(2, 1, T0 + 2 * HOUR),
+        over(8, 3, T0 + 5 * HOUR),
+        vec![connection(Kind::Disconnect, 1, T0 + 300 * HOUR)],
+        over(9, 3, T0 + 400 * HOUR),
+    ] {
+        maker.segment(vec![Step::Flush(entries), Step::Seal]);
+    }
+    maker.segment(vec![Step::Flush(over(10, 3, T0 + 500 * HOUR))]);
+    let record = write(&maker.files);
+    let told = |id: Shown, indexes: &Indexes| {
+        let ran = show(record.path(), id, indexes);
+        assert_eq!(ran.exit, Exit::Done, "{ran:?}");
+        let lines = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut told: Vec<_> = lines
+            .map(|line| (line["sequence"].as_u64(), line["kind"].as_str().unwrap().to_owned()))
+            .collect();
+        told.sort();
+        (told, ran.left)
+    };
+    let kinds = |told: &[(Option<u64>, String)]| {
+        told.iter().map(|(_, kind)| kind.clone()).collect::<Vec<_>>().join(" ")
+    };
+    for (number, expected) in [(2, "connect request end disconnect"), (9, "connect request end")] {
+        let id = Shown::Exchange(exchange(number));
+        let (all, left) = told(id, &none());
+        assert_eq!((kinds(&all).as_str(), left), (expected, 0));
+        let (same, left) = told(id, &signed());
+        assert!(left >= 4, "{left} segments were left out at first");
+        assert_eq!(same, all, "exchange {number}");
+    }
+}
+
 // Mutant: `SealedEnd::read` without the key.
 #[test]
 fn an_index_that_another_key_signed_is_not_believed() {

@@ -14,6 +14,7 @@ use crate::app::config::Config;
 use crate::audit::echoed::{self, EchoedOptions};
 use crate::audit::filter::{Filter, parse_time};
 use crate::audit::originals::Opener;
+use crate::audit::refusals::{self, RefusalsOptions};
 use crate::audit::search::{self, SearchOptions};
 use crate::audit::sessions::{self, SessionsOptions};
 use crate::audit::show::{self, ShowOptions, Shown};
@@ -220,7 +221,8 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  stenograph search --config stenograph.toml --tool 'generate_*' --since 7d\n  \
-    stenograph search --rule github-token --verdict masked --json"
+    stenograph search --rule github-token --verdict masked --json\n  \
+    stenograph search --refusals --since 1h   # before anybody was authenticated"
 )]
 pub struct SearchArgs {
     #[command(flatten)]
@@ -232,6 +234,12 @@ pub struct SearchArgs {
     /// Look for --text in what is sealed too, with this auditor's identity
     #[arg(long, value_name = "FILE", requires = "text")]
     identity: Option<PathBuf>,
+    /// Instead of exchanges, who was refused before anybody was authenticated, and connections on which
+    /// nobody ever was: for each source and reason first, last, how often. Of the filters only --since and
+    /// --until
+    #[arg(long, conflicts_with_all = ["subject", "issuer", "upstream", "tool", "method", "rule",
+        "verdict", "session", "text"])]
+    refusals: bool,
 }
 
 /// Was this secret ever seen? Read from stdin
@@ -314,6 +322,20 @@ pub fn sessions(args: SessionsArgs, out: &mut dyn Write, err: &mut dyn Write) ->
 
 /// `search`.
 pub fn search(args: SearchArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    if args.refusals {
+        let (record, index) = (&args.record, &args.index);
+        return with_filter(
+            record,
+            index,
+            args.filter,
+            err,
+            |directory, filter, json, indexes, err| {
+                let Filter { since_ns, until_ns, .. } = filter;
+                let options = RefusalsOptions { directory, since_ns, until_ns, json, indexes };
+                refusals::run(&options, out, err)
+            },
+        );
+    }
     let identity = args.identity;
     let (record, index) = (&args.record, &args.index);
     with_filter(record, index, args.filter, err, |directory, filter, json, indexes, err| {

@@ -11,6 +11,8 @@
 //! | [`verify`] | every byte against the signed tree |
 //! | [`weakened`] | where less was recorded, or less durably |
 //! | [`withheld`] | parts that are not here |
+//! | `connections` | the connections that exchanges came over |
+//! | [`refusals`] | who was refused before anybody was authenticated |
 //! | [`rows`] | the entries of one exchange put together |
 //! | [`sessions`], [`show`], [`search`] | who, when, what |
 //! | [`echoed`] | was this secret ever seen |
@@ -33,11 +35,13 @@ use crate::record::scan::Sink;
 use crate::record::skip::{Asked, Skips};
 
 pub mod bar;
+mod connections;
 pub mod echoed;
 pub mod filter;
 pub mod find;
 pub mod originals;
 pub mod parts;
+pub mod refusals;
 pub mod rows;
 pub mod search;
 pub mod sessions;

@@ -111,6 +111,8 @@ pub struct Verdict {
     pub upstream: Option<String>,
     /// Where the connection came from.
     pub source: Option<String>,
+    /// The connection, as its connect and disconnect entries name it.
+    pub connection: Option<String>,
     /// Version and suite of TLS on it.
     pub tls: Option<String>,
     /// What stitched the exchange to its session.

@@ -1,7 +1,8 @@
 //! `show`: the entries of one exchange, or of all exchanges of one session, in order.
 //!
 //! For people: who, when, what was decided, heads and bodies, with JSON set in lines and every unsafe
-//! character escaped. With JSON Lines: one object for each entry with all its parts.
+//! character escaped. With JSON Lines: one object for each entry with all its parts. The connections that
+//! the exchanges came over are shown with them: see [`super::connections`].
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,14 +12,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::connections::{Connections, Later};
 use super::originals::{Closed, Opener};
 use super::parts::{self, Subject, Verdict};
 use super::text::{escape, json_line, lines, pretty};
-use super::{Exit, Indexes, exit, read};
+use super::{Exit, Indexes, complain, exit, read};
 use crate::record::PartKind;
 use crate::record::entry::{EntryView, PartView};
 use crate::record::note::time_text;
-use crate::record::scan::{Place, Sink};
+use crate::record::scan::{Left, Place, Sink};
 use crate::record::seal::{Restored, key_of};
 use crate::record::skip::{Asked, Question};
 use crate::types::{ExchangeId, NotAnId, SessionId};
@@ -113,6 +115,7 @@ struct Show<'a> {
     opener: Option<Opener>,
     opened: Opened,
     found: u64,
+    connections: Connections,
     exchange: Option<ExchangeId>,
     subject: Option<Subject>,
     out: &'a mut dyn Write,
@@ -125,10 +128,19 @@ impl Sink for Show<'_> {
             Shown::Exchange(id) => entry.exchange == Some(id),
             Shown::Session(id) => entry.session == Some(id),
         };
+        if self.written.is_err() {
+            return;
+        }
+        if let Some(text) = self.connections.add(place, entry) {
+            self.written = self.out.write_all(text.as_bytes());
+        }
         if !wanted || self.written.is_err() {
             return;
         }
         self.found += 1;
+        if let Some(text) = self.connections.ask(entry) {
+            self.written = self.out.write_all(text.as_bytes());
+        }
         let opened = self.opener.as_mut().and_then(|opener| opener.open(entry));
         match &opened {
             Some(Ok(restored)) => self.opened.restored += restored.len() as u64,
@@ -142,6 +154,12 @@ impl Sink for Show<'_> {
             }
             false => self.print(place, entry, opened.as_ref()),
         };
+    }
+
+    fn left(&mut self, left: &Left) {
+        if left.starts {
+            self.connections.forget();
+        }
     }
 }
 
@@ -176,6 +194,7 @@ fn show(
         opener,
         opened: Opened::default(),
         found: 0,
+        connections: Connections::new(options.json),
         exchange: None,
         subject: None,
         out,
@@ -187,6 +206,30 @@ fn show(
         return Ok(Exit::Incomplete);
     };
     show.written?;
+    // An end of a connection may lie in a segment that has nothing else of what is shown.
+    let mut reading = reading;
+    let consistent = reading.is_consistent();
+    while reading.left_segments > 0
+        && let Some((from, to)) = show.connections.window()
+    {
+        let asked = Asked {
+            questions: vec![Box::new(move |index| {
+                index.times_ns.is_some_and(|(first, last)| first <= to && from <= last)
+            })],
+            exchanges: false,
+        };
+        let mut later = Later::new(&mut show.connections, &mut *show.out);
+        let quiet = &mut io::sink();
+        let Some(more) = read(directory, indexes, &asked, &mut later, quiet)? else {
+            return Ok(Exit::Incomplete);
+        };
+        later.end()?;
+        if consistent && !more.is_consistent() {
+            complain(&more, err)?;
+            reading = more;
+            break;
+        }
+    }
     if show.found == 0 {
         let id = match options.id {
             Shown::Exchange(id) => format!("exchange {id}"),
@@ -289,19 +332,7 @@ impl Show<'_> {
             let session = entry.session.map_or("-".into(), |id| id.to_string());
             writeln!(self.out, "exchange {exchange}  session {session}")?;
         }
-        let status = match entry.status {
-            0 => String::new(),
-            status => format!("  status {status}"),
-        };
-        let sound = if place.sound { "" } else { "  (in damaged bytes)" };
-        writeln!(
-            self.out,
-            "\n{}  {}{status}  (entry {}, segment {:08}){sound}",
-            time_text(entry.now.utc_ns),
-            kind_text(entry),
-            entry.sequence,
-            place.segment,
-        )?;
+        writeln!(self.out, "{}", heading(place, entry))?;
         if let Some(subject) = parts::subject(entry)
             && self.subject.as_ref() != Some(&subject)
         {
@@ -332,7 +363,7 @@ impl Show<'_> {
                         writeln!(self.out, "    {}", escape(&closed.to_string()))?;
                     }
                 }
-                _ => self.part(title, part, restored_of(opened, row))?,
+                _ => print_part(self.out, title, part, restored_of(opened, row))?,
             }
         }
         Ok(())
@@ -388,6 +419,7 @@ impl Show<'_> {
         }
         self.field("id", verdict.id.as_deref())?;
         self.field("from", verdict.source.as_deref())?;
+        self.field("connection", verdict.connection.as_deref())?;
         self.field("tls", verdict.tls.as_deref())?;
         let kept_back = verdict.kept_back_bytes.map(|bytes| format!("{bytes} bytes that came"));
         self.field("kept back", kept_back.as_deref())?;
@@ -400,25 +432,51 @@ impl Show<'_> {
         }
         Ok(())
     }
+}
 
-    fn part(
-        &mut self,
-        title: &str,
-        part: &PartView<'_>,
-        restored: Option<&[u8]>,
-    ) -> io::Result<()> {
-        let Some(bytes) = part.bytes.or(restored) else {
-            return writeln!(self.out, "  {title}: {} bytes, withheld", part.length);
-        };
-        let proven = match restored {
-            Some(_) => ", restored and proven against its commitment",
-            None => "",
-        };
-        writeln!(self.out, "  {title}: {} bytes{proven}", part.length)?;
-        let set = pretty(bytes);
-        for line in lines(set.as_ref().map_or(bytes, |text| text.as_bytes())) {
-            writeln!(self.out, "    {line}")?;
-        }
-        Ok(())
+/// The line in front of what is shown of an entry.
+fn heading(place: &Place, entry: &EntryView<'_>) -> String {
+    let status = match entry.status {
+        0 => String::new(),
+        status => format!("  status {status}"),
+    };
+    let sound = if place.sound { "" } else { "  (in damaged bytes)" };
+    format!(
+        "\n{}  {}{status}  (entry {}, segment {:08}){sound}",
+        time_text(entry.now.utc_ns),
+        kind_text(entry),
+        entry.sequence,
+        place.segment,
+    )
+}
+
+/// A connect or disconnect entry as text: its heading, and its detail.
+pub(super) fn connection_text(place: &Place, entry: &EntryView<'_>) -> String {
+    let mut text = Vec::new();
+    let written = writeln!(text, "{}", heading(place, entry)).and_then(|()| {
+        entry.parts.iter().try_for_each(|part| print_part(&mut text, "connection", part, None))
+    });
+    written.expect("writing to memory does not fail");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn print_part(
+    out: &mut dyn Write,
+    title: &str,
+    part: &PartView<'_>,
+    restored: Option<&[u8]>,
+) -> io::Result<()> {
+    let Some(bytes) = part.bytes.or(restored) else {
+        return writeln!(out, "  {title}: {} bytes, withheld", part.length);
+    };
+    let proven = match restored {
+        Some(_) => ", restored and proven against its commitment",
+        None => "",
+    };
+    writeln!(out, "  {title}: {} bytes{proven}", part.length)?;
+    let set = pretty(bytes);
+    for line in lines(set.as_ref().map_or(bytes, |text| text.as_bytes())) {
+        writeln!(out, "    {line}")?;
     }
+    Ok(())
 }
