@@ -155,7 +155,7 @@ pub enum Fault {
     Message(McpFault),
     /// A routing field and the body disagree, or one is missing.
     HeaderMismatch(&'static str),
-    /// `MCP-Protocol-Version` is no version, or one that is not known here and lacks a routing field.
+    /// `MCP-Protocol-Version` is no date or one that is not known here, and a routing field is missing.
     Version {
         /// The date that it is; `None` for what is no date.
         seen: Option<[u8; 10]>,

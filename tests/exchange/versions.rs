@@ -93,7 +93,7 @@ fn a_version_that_is_none_is_named_and_not_another_field() {
     for version in
         ["junk", "2026-07-28x", "2026-13-01", "2026-07-00", "9", "2026/07/28", "+026-07-28"]
     {
-        for more in ["", routing] {
+        for more in ["", "Mcp-Method: tools/call\r\n"] {
             let fields = format!("MCP-Protocol-Version: {version}\r\n{more}");
             let (status, error) = refused(&fields, &call_body(1, "echo", "x"));
             assert_eq!((status, error["code"].as_i64()), (400, Some(-32022)), "{version}: {error}");
@@ -102,6 +102,12 @@ fn a_version_that_is_none_is_named_and_not_another_field() {
             assert!(message.contains("2026-07-28") && !message.contains("junk"), "{message}");
             assert_eq!(error["data"]["supported"][4], "2026-07-28");
         }
+        // With the routing fields it is the server that says which versions it speaks.
+        let fields = format!("MCP-Protocol-Version: {version}\r\n{routing}");
+        let (sent, answer) =
+            exchanged(&fields, &call_body(1, "echo", "x"), &json_answer("", &result(1, "ok")));
+        assert!(sent.contains(&format!("MCP-Protocol-Version: {version}\r\n")), "{sent}");
+        assert_eq!(answer.status, 200);
     }
     let script = Script::new(Plan { methods: vec!["**"], ..Plan::default() });
     let alice = script.stage.token("alice", 600);

@@ -13,14 +13,20 @@ pub(in super::super) const VERSIONS: [&str; 5] =
 /// First version of the modern era (MCP 2026-07-28, basic/versioning).
 const MODERN: &str = VERSIONS[4];
 
-/// The era of the version in `MCP-Protocol-Version`. Versions are dates, so they compare as text; what is
-/// no date compares with nothing.
-///
+/// The era of the version in `MCP-Protocol-Version`. Versions are dates, so they compare as text. What is no
+/// date is of the era whose rules are the stricter ones; where it keeps them, the server says which versions
+/// it speaks, and we cannot.
+pub(super) fn era(version: &[u8]) -> Era {
+    match date(version) {
+        Some(date) if date.as_slice() < MODERN.as_bytes() => Era::Handshake,
+        _ => Era::Modern,
+    }
+}
+
 /// # Errors
-/// It is no date.
-pub(super) fn era(version: &[u8]) -> Result<Era, Fault> {
-    let date = date(version).ok_or(Fault::Version { seen: None })?;
-    Ok(if date.as_slice() >= MODERN.as_bytes() { Era::Modern } else { Era::Handshake })
+/// The version is no date.
+pub(super) fn is_date(version: &[u8]) -> Result<(), Fault> {
+    date(version).map(|_| ()).ok_or(Fault::Version { seen: None })
 }
 
 /// `YYYY-MM-DD`, the month and the day in their ranges.
@@ -45,7 +51,7 @@ pub(super) fn agree(
     let head = &exchange.head;
     let in_body = message.protocol_version.as_ref().map(|text| text.decode(body));
     let in_head = fields.get(head, Name::McpProtocolVersion);
-    let modern = in_head.map(era).transpose()? == Some(Era::Modern);
+    let modern = in_head.map(era) == Some(Era::Modern);
     if let Some(in_body) = &in_body
         && in_head != Some(in_body.as_bytes())
     {
@@ -53,8 +59,9 @@ pub(super) fn agree(
     }
     // What a version that is not known here asks for cannot be told; one known field too few says that it
     // is not spoken here, and not which field it is.
-    let missing = |field| match in_head.and_then(date) {
-        Some(seen) if !VERSIONS.iter().any(|known| known.as_bytes() == seen) => {
+    let missing = |field| match in_head.map(date) {
+        Some(None) => Fault::Version { seen: None },
+        Some(Some(seen)) if !VERSIONS.iter().any(|known| known.as_bytes() == seen) => {
             Fault::Version { seen: Some(seen) }
         }
         _ => Fault::HeaderMismatch(field),

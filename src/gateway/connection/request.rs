@@ -8,7 +8,7 @@ use super::super::env::Caller;
 use super::super::fault::Fault;
 use super::super::metrics;
 use super::super::session::{SessionRule, new_session};
-use super::agreement::{agree, era};
+use super::agreement::{agree, era, is_date};
 use super::exchange::{Call, Exchange, Measure};
 use super::handles::{self, Opened};
 use super::hosts::{host_is_ours, origin_is_let_in};
@@ -292,9 +292,7 @@ impl Connection {
         let caller = exchange.caller.as_ref().expect("the caller was just judged");
 
         let version = self.fields.get(head, Name::McpProtocolVersion);
-        // What is no version is refused where the call can be answered by its id.
-        let spoken = version.map(era).transpose();
-        exchange.era = spoken.unwrap_or_default();
+        exchange.era = version.map(era);
 
         let owner = Owner {
             issuer: &caller.identity.issuer,
@@ -328,7 +326,7 @@ impl Connection {
         }
         match exchange.http {
             Method::Get | Method::Delete => {
-                spoken?;
+                version.map_or(Ok(()), is_date)?;
                 if !is_empty(exchange.request.framing) {
                     return Err(Fault::MethodUnfit);
                 }
