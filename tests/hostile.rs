@@ -237,12 +237,12 @@ fn a_servers_cookie_stood_in_the_recorded_head() {
 #[test]
 fn a_burst_of_small_events_was_more_than_one_vectored_send_takes() {
     let (url, _) = server(|id| {
-        let comments = ": c\n\n".repeat(5000);
-        http("", "text/event-stream", &format!("{comments}data: {}\n\n", result(id)))
+        let times = "retry: 1000\n\n".repeat(5000);
+        http("", "text/event-stream", &format!("{times}data: {}\n\n", result(id)))
     });
     let (_directory, world) = world(url, "");
     let answer = post(&world, "/codegen", "", &call(json!(7), "echo"));
-    assert_eq!(answer.text().matches(":\n\n").count(), 5000);
+    assert_eq!(answer.text().matches("retry: 1000\n\n").count(), 5000);
     assert_eq!(answer.json()["id"], 7);
     world.gateway.stop().unwrap();
 }
