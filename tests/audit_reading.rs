@@ -88,7 +88,8 @@ fn record() -> Image {
     let refusal = json!({
         "direction": "request", "decision": "denied", "reason": "no-grant", "status": 200,
         "code": -31001, "method": "tools/call", "targets": [{ "kind": "tool", "name": "rm\u{202e}" }],
-        "upstream": "codegen",
+        "upstream": "codegen", "rule": "json-duplicate-key", "rule_source": "RFC 8259 §4", "at": 24,
+        "upstream_status": 302,
     });
     maker.segment(vec![
         Step::Flush(vec![Entry::new(Kind::Start, Now::default())]),
@@ -226,6 +227,8 @@ fn show_is_readable_and_safe() {
     assert!(shown.contains("\n      \"result\": {\n"), "{shown}");
     let (_, shown, _) = show(directory.path(), &exchange(3).to_string(), false);
     assert!(shown.contains("rm\\u{202e}") && shown.contains("denied (no-grant)"), "{shown}");
+    assert!(shown.contains("json-duplicate-key at byte 24 (RFC 8259 §4)"), "{shown}");
+    assert!(shown.contains("status 302 of the upstream"), "{shown}");
 
     let (_, lines, _) = show(directory.path(), &exchange(2).to_string(), true);
     assert!(!lines.chars().any(|c| c != '\n' && text::is_unsafe(c)));
