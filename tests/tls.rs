@@ -932,6 +932,47 @@ fn a_connection_that_waits_under_tls_costs_at_most_24_kibibytes() {
     }
 }
 
+// Mutants tried: what has come of a record is taken and put together by rustls (36 KiB each); it is taken
+// and held as it is (32 KiB).
+#[test]
+fn a_connection_that_stops_inside_a_record_costs_at_most_24_kibibytes() {
+    let (upstream, _) = start_server(None);
+    let plan = Plan {
+        tls: r#"{ certificate = "gateway.pem", key = "gateway.key", client_ca = "callers.pem" }"#,
+        ..Plan::default()
+    };
+    // Why: the allocator takes memory by 2 MiB where it may, which so few connections cannot tell from
+    // their own.
+    rustix::thread::disable_transparent_huge_pages(true).unwrap();
+    let house = House::build(upstream, &plan, |_, _, _| {});
+    let own = house.callers.issue(&["agent.example.test"], "agent", For::Client);
+    let open = |count: usize| -> Vec<(Client, Vec<u8>)> {
+        let each = (0..count).map(|at| {
+            let config = house.client(VERSIONS[at % 2], Some(&own));
+            let mut client = Client::connect(house.address(), &config);
+            client.shake().unwrap();
+            let record = client.record(&[b'a'; 16 * 1024]).unwrap();
+            (client, record)
+        });
+        each.collect()
+    };
+    let warm = open(300);
+    let before = own_bytes(&house);
+    let mut waiting = open(300);
+    let mut sent = 0;
+    for length in [0, 1, 4, 5, 1_000, 4_200, 8_400, 12_600, 16_405] {
+        for (client, record) in &mut waiting {
+            client.tls.sock.stream.write_all(&record[sent..length]).unwrap();
+        }
+        sent = length;
+        std::thread::sleep(Duration::from_millis(200));
+        let each = own_bytes(&house).saturating_sub(before) / waiting.len();
+        println!("{each} bytes for each connection that stops {length} bytes into a record");
+        assert!(each <= 24 * 1024, "{each} bytes for each, {length} bytes into a record");
+    }
+    drop(warm);
+}
+
 #[test]
 fn check_tells_what_is_wrong_with_certificates() {
     let (upstream, _) = start_server(None);

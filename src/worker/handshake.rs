@@ -55,13 +55,12 @@ impl Refused {
     }
 }
 
-/// Exchanges handshake messages until the handshake is over; gives what the peer sent behind it.
+/// Exchanges handshake messages until the handshake is over. What the peer sent behind it is not taken.
 async fn shake(
     stream: &Rc<TcpStream>,
     session: &mut Session,
     limits: &Limits,
-) -> Result<BytesMut, Refused> {
-    let mut early = BytesMut::new();
+) -> Result<(), Refused> {
     let mut received = 0u64;
     loop {
         let mut out = BytesMut::new();
@@ -70,36 +69,31 @@ async fn shake(
             result.map_err(|_| Refused::new(TlsFault::Ended))?;
         }
         if !session.is_handshaking() {
-            return Ok(early);
+            return Ok(());
         }
         readable(stream).await.map_err(|_| Refused::ended(received))?;
         let taken = with_ciphertext(stream, |ciphertext| {
             let first = received == 0;
-            let mut rest = ciphertext;
-            while !rest.is_empty() {
-                // Why record by record: what stands behind the handshake in the same read is not counted.
-                let next = match session.is_handshaking() {
-                    true => session.of_this_record(rest),
-                    false => rest.len(),
-                };
-                if session.is_handshaking() {
-                    received += next as u64;
-                }
+            let mut used = 0;
+            // Why record by record: what stands behind the handshake is not of it, and stays where it is.
+            while used < ciphertext.len() && session.is_handshaking() {
+                let rest = &ciphertext[used..];
+                let next = session.of_this_record(rest);
+                used += next;
+                received += next as u64;
                 if received > limits.tls_handshake_bytes_max {
-                    return Err(Refused::new(TlsFault::TooLong));
+                    return (used, Err(Refused::new(TlsFault::TooLong)));
                 }
-                let (piece, behind) = rest.split_at(next);
-                rest = behind;
-                session.input(piece, |piece| early.extend_from_slice(piece)).map_err(|error| {
+                if let Err(error) = session.input(&rest[..next], |_| {}) {
                     let mut refused = Refused::because(&error);
                     if first && refused.fault == TlsFault::NotTls && why::is_plain_http(ciphertext)
                     {
                         refused.fault = TlsFault::PlainHttp;
                     }
-                    refused
-                })?;
+                    return (ciphertext.len(), Err(refused));
+                }
             }
-            Ok(())
+            (used, Ok(()))
         });
         match taken {
             Ok(Some(result)) => result?,
@@ -120,7 +114,7 @@ async fn linger(stream: &Rc<TcpStream>, limits: &Limits) {
             Ok(Ok(())) => {}
             _ => break,
         }
-        match with_ciphertext(stream, <[u8]>::len) {
+        match with_ciphertext(stream, |bytes| (bytes.len(), bytes.len())) {
             Ok(Some(bytes)) => discarded += bytes as u64,
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(None) | Err(_) => break,
@@ -141,9 +135,8 @@ pub async fn accept(
     let result = async {
         let mut session = acceptor.session().map_err(|error| Some(Refused::because(&error)))?;
         let shaken = async {
-            let early = shake(stream, &mut session, &limits).await?;
-            acceptor.verify_resumed(&session).map_err(|error| Refused::because(&error))?;
-            Ok(early)
+            shake(stream, &mut session, &limits).await?;
+            acceptor.verify_resumed(&session).map_err(|error| Refused::because(&error))
         };
         let result = tokio::select! {
             result = timeout_at(until, shaken) => {
@@ -153,10 +146,10 @@ pub async fn accept(
             () = worker.until_drain() => return Err(None),
         };
         match result {
-            Ok(early) => {
+            Ok(()) => {
                 let secured = session.secured();
                 let secured = secured.map_err(|error| Some(Refused::because(&error)))?;
-                Ok((Pipe::secured(stream.clone(), session, early), secured))
+                Ok((Pipe::secured(stream.clone(), session), secured))
             }
             Err(refused) => {
                 let mut out = BytesMut::new();
@@ -200,8 +193,8 @@ pub async fn open(
     let result = match timeout_at(until, shake(stream, &mut session, limits)).await {
         Err(_) => Err(Refused::new(TlsFault::Timeout)),
         Ok(Err(refused)) => Err(refused),
-        Ok(Ok(early)) => match session.secured() {
-            Ok(secured) => return Ok((Pipe::secured(stream.clone(), session, early), secured)),
+        Ok(Ok(())) => match session.secured() {
+            Ok(secured) => return Ok((Pipe::secured(stream.clone(), session), secured)),
             Err(error) => Err(Refused::because(&error)),
         },
     };

@@ -2,7 +2,7 @@
 //!
 //! Under TLS the bytes on the socket are ciphertext. Received ciphertext goes through one buffer of the
 //! thread, because taking it from the socket does not wait; so a connection on which nothing happens
-//! holds no buffer for it. What is sent is encrypted record by record in the order in which it is
+//! holds no buffer for it. Of a record that has not come whole nothing is taken: it stays with the kernel. What is sent is encrypted record by record in the order in which it is
 //! handed over: one task at a time has the right to send, and whatever TLS itself wants to say
 //! (tickets, key updates, alerts) goes out by the same hand.
 
@@ -22,13 +22,9 @@ use tokio_uring::net::TcpStream;
 use super::receive::{Received, Receiving, readable};
 use super::send::send;
 use super::socket;
-use super::tls::session::Session;
+use super::tls::session::{Session, Take};
 use crate::gateway::connection::Receive;
-use crate::limits::TLS_RECORD_BYTES;
-
-/// Ciphertext that is taken from a socket at once: a record of the greatest length (RFC 8446 §5.2, and
-/// 2048 bytes of expansion in TLS 1.2, RFC 5246 §6.2.3) with its header.
-const CIPHERTEXT_BYTES: usize = TLS_RECORD_BYTES + 2048 + 5;
+use crate::limits::{TLS_CIPHERTEXT_BYTES, TLS_RECORD_BYTES};
 
 /// Plaintext that is encrypted before any of it is sent. Bound: of a large answer that the peer does not
 /// read no more than a record is held a second time, as ciphertext.
@@ -38,20 +34,25 @@ const ENCRYPT_BYTES: usize = TLS_RECORD_BYTES;
 const OVERHEAD_BYTES: usize = 64;
 
 thread_local! {
-    static CIPHERTEXT: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(CIPHERTEXT_BYTES));
+    static CIPHERTEXT: RefCell<Vec<u8>> = RefCell::new(vec![0; TLS_CIPHERTEXT_BYTES]);
 }
 
-/// Takes what has arrived on `stream` and lends it to `work`; `Ok(None)` at the peer's end.
+/// Lends what has arrived on `stream` to `work`, which says how many of the bytes it has used: the others
+/// stay with the kernel. `Ok(None)` at the peer's end.
 pub(super) fn with_ciphertext<T>(
     stream: &TcpStream,
-    work: impl FnOnce(&[u8]) -> T,
+    work: impl FnOnce(&[u8]) -> (usize, T),
 ) -> Result<Option<T>, Errno> {
     CIPHERTEXT.with_borrow_mut(|buffer| {
-        buffer.clear();
-        match socket::receive(stream, buffer)? {
-            0 => Ok(None),
-            _ => Ok(Some(work(buffer))),
+        let seen = socket::peek(stream, buffer)?;
+        if seen == 0 {
+            return Ok(None);
         }
+        let (used, result) = work(&buffer[..seen]);
+        if used > 0 {
+            socket::take(stream, &mut buffer[..used])?;
+        }
+        Ok(Some(result))
     })
 }
 
@@ -61,8 +62,8 @@ const QUIET_LOOKS_MAX: usize = 4;
 
 struct Tls {
     session: RefCell<Session>,
-    /// Plaintext that came in one with the end of the handshake.
-    early: RefCell<BytesMut>,
+    /// Bytes with which the socket counts as readable.
+    readable_bytes: Cell<usize>,
     /// The right to send.
     sending: Mutex<()>,
     /// The peer's end came without its word for it.
@@ -104,11 +105,11 @@ impl Pipe {
         Pipe { stream, tls: None }
     }
 
-    /// Under TLS, the handshake being over; `early` is what the peer sent right behind it.
-    pub fn secured(stream: Rc<TcpStream>, session: Session, early: BytesMut) -> Pipe {
+    /// Under TLS, the handshake being over.
+    pub fn secured(stream: Rc<TcpStream>, session: Session) -> Pipe {
         let tls = Tls {
             session: RefCell::new(session),
-            early: RefCell::new(early),
+            readable_bytes: Cell::new(1),
             sending: Mutex::new(()),
             truncated: Cell::new(false),
         };
@@ -138,12 +139,8 @@ impl Pipe {
 
     async fn receive_secured(self: Rc<Pipe>, into: Receive) -> Received {
         let tls = self.tls.as_deref().expect("only called under TLS");
-        let early = std::mem::take(&mut *tls.early.borrow_mut());
-        if !early.is_empty() {
-            let mut buffer = into.room();
-            buffer.extend_from_slice(&early);
-            return (Ok(early.len()), buffer);
-        }
+        // Who waited before may have left in the middle of a record.
+        self.becomes_readable_with(tls, 1);
         loop {
             if tls.session.borrow().has_ended() {
                 return (Ok(0), into.into_held());
@@ -154,8 +151,26 @@ impl Pipe {
             let mut plaintext = BytesMut::new();
             let result = with_ciphertext(&self.stream, |ciphertext| {
                 let mut session = tls.session.borrow_mut();
-                session.input(ciphertext, |piece| plaintext.extend_from_slice(piece))
+                let used = match session.take(ciphertext) {
+                    // Why only once: short of memory the kernel wakes us all the same, and then what is there
+                    // has to be taken.
+                    Take::Wait { whole } if tls.readable_bytes.get() != whole => {
+                        self.becomes_readable_with(tls, whole);
+                        return (0, None);
+                    }
+                    Take::Wait { .. } => ciphertext.len(),
+                    Take::Now(bytes) => bytes,
+                };
+                self.becomes_readable_with(tls, 1);
+                let taken = &ciphertext[..used];
+                (used, Some(session.input(taken, |piece| plaintext.extend_from_slice(piece))))
             });
+            let result = match result {
+                Ok(Some(None)) => continue,
+                Ok(Some(Some(result))) => Ok(Some(result)),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
             // Woken for nothing, as poll(2) may.
             if matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
                 continue;
@@ -177,6 +192,14 @@ impl Pipe {
                     return (Ok(plaintext.len()), buffer);
                 }
             }
+        }
+    }
+
+    /// Sets with how many bytes a wait is over. Why: a record that has not come whole stays with the kernel,
+    /// so that who sends slowly makes nobody hold it here.
+    fn becomes_readable_with(&self, tls: &Tls, bytes: usize) {
+        if tls.readable_bytes.replace(bytes) != bytes {
+            socket::set_readable_bytes(&*self.stream, bytes);
         }
     }
 
@@ -252,10 +275,10 @@ impl Pipe {
     pub fn is_quiet(&self) -> bool {
         let Some(tls) = &self.tls else { return socket::is_quiet(&*self.stream) };
         let mut session = tls.session.borrow_mut();
-        let mut quiet = tls.early.borrow().is_empty();
+        let mut quiet = true;
         for _ in 0..QUIET_LOOKS_MAX {
             let taken = with_ciphertext(&self.stream, |ciphertext| {
-                session.input(ciphertext, |_| quiet = false).is_ok()
+                (ciphertext.len(), session.input(ciphertext, |_| quiet = false).is_ok())
             });
             match taken {
                 // Half a record may be half an answer that nobody asked for.

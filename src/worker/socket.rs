@@ -59,6 +59,23 @@ pub fn take<S: AsRawFd>(socket: &S, room: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(borrow(socket), room, RecvFlags::DONTWAIT).map(|(_, bytes)| bytes)
 }
 
+/// A poll finds `socket` readable only with so many bytes, or at its end, socket(7) `SO_RCVLOWAT`. Short of
+/// memory the kernel may say so before.
+pub fn set_readable_bytes<S: AsRawFd>(socket: &S, bytes: usize) {
+    let bytes = bytes as std::ffi::c_int;
+    // SAFETY: the option is read as one C int from a pointer that is good for this call, and the length
+    // says so; the descriptor is an open socket.
+    let _ = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+}
+
 /// The address that `socket` was accepted on.
 pub fn local_address<S: AsRawFd>(socket: &S) -> Option<SocketAddr> {
     rustix::net::getsockname(borrow(socket)).ok()?.try_into().ok()

@@ -118,6 +118,16 @@ impl Client {
         Ok(flight)
     }
 
+    /// The record with this text, which is not sent.
+    pub fn record(&mut self, text: &[u8]) -> io::Result<Vec<u8>> {
+        self.tls.conn.writer().write_all(text)?;
+        let mut record = Vec::new();
+        while self.tls.conn.wants_write() {
+            self.tls.conn.write_tls(&mut record)?;
+        }
+        Ok(record)
+    }
+
     /// The same as [`Client::call`], and the exchange id of the answer.
     pub fn call_for_id(&mut self, token: &str, id: u64, text: &str) -> (u16, String) {
         self.tls.write_all(&call("/tools", token, id, text)).expect("sent");

@@ -2,8 +2,9 @@
 //!
 //! Why the buffered interface of rustls and not the unbuffered one: in rustls 0.23 only the former
 //! exports keying material, and the record binds a connection to its channel by that. Its buffers are
-//! emptied at each call: ciphertext that is no whole record yet (16 KiB at most, in a handshake
-//! `tls_handshake_bytes_max`) is all that stays.
+//! emptied at each call. Of a record that is not whole nothing should come ([`Session::take`]); what
+//! comes all the same is kept in front of them, in a buffer as long as the record, because those of rustls
+//! double. Handshake messages in the clear go on as they come (`tls_handshake_bytes_max`).
 
 use std::io::{self, BufRead as _, Write as _};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use rustls::{
 
 use super::peer;
 use crate::gateway::secure::{Secured, exporter_text};
-use crate::limits::TLS_RECORD_BYTES;
+use crate::limits::{TLS_CIPHERTEXT_BYTES, TLS_RECORD_BYTES};
 
 /// Label of the exporter (RFC 9266 §4.2); its context is empty.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
@@ -31,11 +32,39 @@ impl io::Read for Nothing {
     }
 }
 
+/// What is to be done with ciphertext that has arrived.
+pub enum Take {
+    /// So many bytes of it can be taken.
+    Now(usize),
+    /// All of it is the begin of one record, which has so many bytes.
+    Wait {
+        /// Head included.
+        whole: usize,
+    },
+}
+
 /// One end of a TLS connection.
 pub struct Session {
     tls: Connection,
     ended: bool,
     edge: Edge,
+    /// What has come of a record of data that is not whole.
+    held: Vec<u8>,
+}
+
+/// Content type of encrypted records (RFC 8446 §5.1).
+const APPLICATION_DATA: u8 = 23;
+
+/// Bytes of a record behind its head.
+fn length(head: &[u8; 5]) -> usize {
+    usize::from(u16::from_be_bytes([head[3], head[4]]))
+}
+
+/// The head is one of encrypted data of a length that may be. Why not of others: what is wrong with them is
+/// told at their head, whether or not the rest ever comes.
+fn may_be_waited_for(head: &[u8; 5]) -> bool {
+    let longest = TLS_CIPHERTEXT_BYTES - head.len();
+    head[..3] == [APPLICATION_DATA, 3, 3] && (1..=longest).contains(&length(head))
 }
 
 /// Follows where records begin and end (RFC 8446 §5.1: type, version, length in five bytes).
@@ -49,6 +78,24 @@ struct Edge {
 }
 
 impl Edge {
+    /// Bytes of whole records with which `bytes` begin, where a record begins.
+    fn whole_within(&self, bytes: &[u8]) -> usize {
+        let mut whole = 0;
+        while self.have == 0
+            && let Some(head) = bytes[whole..].first_chunk::<5>()
+            && let end = whole + head.len() + length(head)
+            && end <= bytes.len()
+        {
+            whole = end;
+        }
+        whole
+    }
+
+    /// What has come is kept until the record is whole.
+    fn may_be_held(&self) -> bool {
+        self.have < self.head.len() || may_be_waited_for(&self.head)
+    }
+
     /// Bytes of `bytes` up to the end of the record that is under way, or that begins here.
     fn rest_within(&self, bytes: &[u8]) -> usize {
         let mut edge = Edge { head: self.head, have: self.have, left: self.left };
@@ -67,7 +114,9 @@ impl Edge {
                 self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
                 self.have += taken;
                 bytes = &bytes[taken..];
-                self.left = usize::from(u16::from_be_bytes([self.head[3], self.head[4]]));
+                if self.have == self.head.len() {
+                    self.left = length(&self.head);
+                }
             }
             if self.have == self.head.len() {
                 let taken = bytes.len().min(self.left);
@@ -101,7 +150,7 @@ impl Session {
     fn new(mut tls: Connection) -> Session {
         // Why: what is encrypted is taken out at once; a limit would cut a message in two.
         tls.set_buffer_limit(None);
-        Session { tls, ended: false, edge: Edge::default() }
+        Session { tls, ended: false, edge: Edge::default(), held: Vec::new() }
     }
 
     /// Takes what came from the peer, all of it; gives the plaintext in it to `plaintext`, piece by
@@ -114,7 +163,43 @@ impl Session {
         mut ciphertext: &[u8],
         mut plaintext: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
-        self.edge.follow(ciphertext);
+        while !ciphertext.is_empty() && !self.ended {
+            let whole = self.edge.whole_within(ciphertext);
+            if whole > 0 {
+                self.feed(&ciphertext[..whole], &mut plaintext)?;
+                ciphertext = &ciphertext[whole..];
+                continue;
+            }
+            let begun = self.edge.have == self.edge.head.len();
+            let (piece, behind) = ciphertext.split_at(self.edge.rest_within(ciphertext));
+            ciphertext = behind;
+            self.edge.follow(piece);
+            if begun && self.held.is_empty() {
+                // Of a record that goes on to rustls as it comes.
+                self.feed(piece, &mut plaintext)?;
+                continue;
+            }
+            self.held.reserve_exact(piece.len() + self.edge.left);
+            self.held.extend_from_slice(piece);
+            if self.edge.have == 0 || !self.edge.may_be_held() {
+                let held = std::mem::take(&mut self.held);
+                self.feed(&held, &mut plaintext)?;
+            }
+        }
+        // Why: rustls gives the memory of a long record back only when it is asked to read on; while it has
+        // a part of one, it would make more room instead.
+        if self.edge.have == 0 || !self.held.is_empty() {
+            let _ = self.tls.read_tls(&mut Nothing);
+        }
+        Ok(())
+    }
+
+    /// Hands over to rustls, and takes out the plaintext.
+    fn feed(
+        &mut self,
+        mut ciphertext: &[u8],
+        plaintext: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
         while !ciphertext.is_empty() && !self.ended {
             match self.tls.read_tls(&mut ciphertext) {
                 Ok(0) => break,
@@ -134,8 +219,6 @@ impl Session {
             }
             self.ended = state.peer_has_closed();
         }
-        // Why: rustls gives the memory of a long record back only when it is asked to read on.
-        let _ = self.tls.read_tls(&mut Nothing);
         Ok(())
     }
 
@@ -171,6 +254,21 @@ impl Session {
     pub fn close(&mut self, into: &mut BytesMut) {
         self.tls.send_close_notify();
         self.output(into);
+    }
+
+    /// How much of `bytes`, which come next, is worth taking: whole records, as long as none has begun.
+    pub fn take(&self, bytes: &[u8]) -> Take {
+        match self.edge.whole_within(bytes) {
+            0 if self.edge.have > 0 => Take::Now(bytes.len()),
+            0 => match bytes.first_chunk::<5>() {
+                None => Take::Wait { whole: self.edge.head.len() },
+                Some(head) if may_be_waited_for(head) => {
+                    Take::Wait { whole: head.len() + length(head) }
+                }
+                Some(_) => Take::Now(bytes.len()),
+            },
+            whole => Take::Now(whole),
+        }
     }
 
     /// How many of `bytes`, which come next, belong to the record that has begun or begins with them.
@@ -238,6 +336,21 @@ impl Session {
 mod tests {
     use super::*;
 
+    #[test]
+    fn only_encrypted_records_of_a_length_that_may_be_are_waited_for() {
+        for (head, waited) in [
+            ([23, 3, 3, 0x40, 0x11], true),
+            ([23, 3, 3, 0x48, 0], true),
+            ([23, 3, 3, 0x48, 1], false),
+            ([23, 3, 3, 0, 0], false),
+            ([22, 3, 3, 0x40, 0], false),
+            ([23, 3, 1, 0x40, 0], false),
+            (*b"GET /", false),
+        ] {
+            assert_eq!(may_be_waited_for(&head), waited, "{head:?}");
+        }
+    }
+
     // Mutant: the bytes of a head that came in pieces are counted anew.
     #[test]
     fn however_records_are_cut_their_ends_are_known() {
@@ -250,6 +363,9 @@ mod tests {
             for bytes in records.chunks(piece) {
                 let next = ends.iter().find(|end| **end > at).expect("a record is under way");
                 assert_eq!(edge.rest_within(bytes), bytes.len().min(next - at), "{at} of {piece}");
+                let whole = ends.iter().rfind(|end| **end <= at + bytes.len());
+                let whole = whole.filter(|_| edge.have == 0).map_or(0, |end| end - at);
+                assert_eq!(edge.whole_within(bytes), whole, "{at} of {piece}");
                 edge.follow(bytes);
                 at += bytes.len();
                 assert_eq!(edge.have == 0, ends.contains(&at), "{at} in pieces of {piece}");
