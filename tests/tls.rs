@@ -1157,6 +1157,9 @@ fn an_upstream_that_swallows_connects_keeps_no_descriptor() {
     let plan = Plan { more, ..Plan::default() };
     let house = House::build(nobody, &plan, |_, _, _| {});
     let token = house.token();
+    // Whatever the gateway opens once is open.
+    let mut nobody = Client::connect(house.address(), &house.client(VERSIONS[1], None));
+    assert_eq!(nobody.call("nobody", 1, "x").unwrap().0, 401);
     let before = descriptors(&house);
     for _ in 0..12 {
         let mut client = Client::connect(house.address(), &house.client(VERSIONS[1], None));
