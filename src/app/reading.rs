@@ -191,7 +191,8 @@ pub struct SessionsArgs {
 
 /// Show one exchange or session whole
 ///
-/// Everything that was recorded of it: who, what was asked, what went out, the verdicts, the ends.
+/// Everything that was recorded of it: who, what was asked, what went out, the verdicts, the ends, and the
+/// connections that it came over.
 /// Text is escaped so that nothing in it reaches the terminal as a command.
 #[derive(Debug, Args)]
 #[command(
