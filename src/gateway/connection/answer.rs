@@ -122,7 +122,7 @@ impl Connection {
         if let Some(session) = exchange.answer_fields.get(head, Name::McpSessionId)
             && exchange.era != Some(Era::Modern)
         {
-            exchange.upstream_session = Some(session.to_vec());
+            exchange.upstream_session = Some(session.into());
         }
         exchange.status = Some(status);
         let media = exchange.answer_fields.get(head, Name::ContentType).map(head::media);

@@ -34,7 +34,8 @@ const RECORDER: Why = ("recorder-unavailable", "connection-recorder-unavailable"
 /// What is known of the connection.
 pub(super) struct Life {
     opened: Now,
-    local: Option<SocketAddr>,
+    /// Boxed: told twice in the life of a connection, and every one that waits would keep room for it.
+    local: Option<Box<SocketAddr>>,
     /// Boxed: most have none.
     proxy: Option<Box<SocketAddr>>,
     /// What protects it.
@@ -44,7 +45,8 @@ pub(super) struct Life {
     truncated: bool,
     /// Its name in the record, once it has one. Why that of its first exchange: it is made anyway, and nothing
     /// else in the record has it.
-    id: ExchangeId,
+    /// In bytes, because that needs the least room.
+    id: [u8; ExchangeId::BYTES],
     /// Its connect entry was emitted.
     told: bool,
     /// We have sent our FIN.
@@ -74,7 +76,7 @@ impl Life {
             secured: None,
             let_in: None,
             truncated: false,
-            id: ExchangeId::default(),
+            id: [0; ExchangeId::BYTES],
             told: false,
             shut: false,
             receiving_from: 0,
@@ -92,10 +94,10 @@ impl Life {
 
     /// The connection's name in the record, now that `exchange` begins on it.
     pub(super) fn id(&mut self, exchange: ExchangeId) -> ExchangeId {
-        if self.id == ExchangeId::default() {
-            self.id = exchange;
+        if self.id == [0; ExchangeId::BYTES] {
+            self.id = exchange.to_bytes();
         }
-        self.id
+        ExchangeId::from_bytes(&self.id)
     }
 
     /// Version and suite of TLS, where there is any.
@@ -133,7 +135,7 @@ impl Life {
 impl Connection {
     /// The same connection, accepted on this address.
     pub fn on(mut self, local: Option<SocketAddr>) -> Connection {
-        self.life.local = local;
+        self.life.local = local.map(Box::new);
         self
     }
 
@@ -182,12 +184,12 @@ impl Connection {
     }
 
     fn connected(&self, over: Option<Over>) -> bytes::Bytes {
-        let Life { opened, local, .. } = self.life;
+        let Life { opened, .. } = self.life;
         let connected = Connected {
-            connection: self.life.id,
+            connection: ExchangeId::from_bytes(&self.life.id),
             source: &self.source_text,
             proxy: self.life.proxy.as_deref().copied(),
-            local,
+            local: self.life.local.as_deref().copied(),
             opened: time(opened.utc_ns),
             opened_mono_ns: opened.mono_ns,
             tls: match over {

@@ -306,7 +306,7 @@ impl Connection {
                     handle::unwrap(&settings.handle_key, owner, Purpose::Session, value)
                         .ok_or(Fault::HandleForeign(Purpose::Session))?;
                 exchange.session = Some((session, SessionRule::Handle));
-                exchange.upstream_session = Some(original);
+                exchange.upstream_session = Some(original.into());
             }
             // MCP 2025-11-25, transports: a stream is resumed by GET. Elsewhere the field says nothing, and
             // does not go on.
@@ -317,7 +317,7 @@ impl Connection {
                     handle::unwrap(&settings.handle_key, owner, Purpose::Event, value)
                         .ok_or(Fault::HandleForeign(Purpose::Event))?;
                 exchange.session.get_or_insert((session, SessionRule::Handle));
-                exchange.upstream_event = Some(original);
+                exchange.upstream_event = Some(original.into());
             }
         }
 
@@ -509,7 +509,7 @@ impl Connection {
         exchange.rpc_id = (message.class == Class::Request)
             .then(|| message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(&body))))
             .flatten();
-        exchange.rpc_method = message.method.as_ref().map(|text| text.decode(&body).into_owned());
+        exchange.rpc_method = message.method.as_ref().map(|text| text.decode(&body).into());
         exchange.targets = target_texts(&message, &body);
         exchange.initialize =
             message.class == Class::Request && exchange.rpc_method.as_deref() == Some("initialize");

@@ -332,7 +332,7 @@ pub(super) fn names_a_credential(name: &[u8]) -> bool {
 pub(super) fn hide_words(exchange: &mut Exchange, turn: &mut Turn<'_>) {
     let mut fill = |text: &[u8]| turn.env.scanner.fill_words(text, Direction::Request);
     exchange.rpc_id = exchange.rpc_id.take().map(|id| Bytes::from(fill(&id)));
-    exchange.rpc_method = exchange.rpc_method.take().map(|method| fill(method.as_bytes()));
+    exchange.rpc_method = exchange.rpc_method.take().map(|method| fill(method.as_bytes()).into());
     for target in &mut exchange.targets {
         target.name = fill(target.name.as_bytes());
     }
