@@ -238,13 +238,24 @@ fn played(play: &Play, cut: Option<&[usize]>) -> (String, Vec<String>, Vec<Strin
     };
     let entries = record.iter().filter(|entry| entry.kind != Kind::End).map(|entry| {
         let head = format!("{:?} {} {} ", entry.kind, entry.ordinal, entry.status);
-        head + &without_ids(entry.text().as_bytes())
+        head + &without_arrival(&without_ids(entry.text().as_bytes()))
     });
     let entries = entries.collect();
     let out = without_ids(&rig.client_out);
     let requests = rig.requests.iter().map(|request| without_ids(request)).collect();
     end(rig, &mut stage);
     (out, requests, entries)
+}
+
+/// How much of an upstream's broken answer is kept back depends on how much of it is there when it is found broken.
+fn without_arrival(text: &str) -> String {
+    const KEPT: &str = ",\"kept_back_bytes\":";
+    match text.split_once(KEPT) {
+        Some((before, behind)) if before.contains("\"reason\":\"upstream-") => {
+            before.to_owned() + behind.trim_start_matches(|digit: char| digit.is_ascii_digit())
+        }
+        _ => text.to_owned(),
+    }
 }
 
 fn whole_and_cut(play: &Play, sizes: &[usize]) {

@@ -35,7 +35,7 @@ fn by_words(header: &[u8]) -> Option<Proxied> {
     Some(match words[..] {
         ["UNKNOWN", ..] => Proxied::Own,
         ["TCP4" | "TCP6", source, destination, from, to] => {
-            let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+            let ip = |text: &str| text.parse::<IpAddr>().expect("an address").to_canonical();
             let port = |text: &str| text.parse::<u16>().expect("a port");
             Proxied::Caller {
                 source: SocketAddr::new(ip(source), port(from)),
@@ -66,7 +66,7 @@ fn by_places(header: &[u8]) -> Proxied {
         (0x21, 0x21) => {
             let ip = |at: usize| {
                 let all: [u8; 16] = header[at..at + 16].try_into().expect("sixteen bytes");
-                IpAddr::V6(Ipv6Addr::from(all))
+                IpAddr::V6(Ipv6Addr::from(all)).to_canonical()
             };
             Proxied::Caller {
                 source: SocketAddr::new(ip(16), port(48)),
