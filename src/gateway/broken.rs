@@ -53,6 +53,12 @@ impl Fault {
             Fault::Upstream(UpstreamFault::Unreachable(kind)) => Some(kind.to_string()),
             Fault::Upstream(UpstreamFault::Status(status)) => Some(format!("status {status}")),
             Fault::HeaderMismatch(field) => Some(field.to_owned()),
+            Fault::Version { seen } => Some(
+                seen.as_ref()
+                    .and_then(|date| std::str::from_utf8(date).ok())
+                    .unwrap_or("no date")
+                    .to_owned(),
+            ),
             Fault::AnswerTooLarge { allowed } | Fault::StreamTooLarge { allowed } => {
                 Some(format!("more than {allowed} bytes"))
             }

@@ -258,7 +258,40 @@ fn a_recorder_that_takes_too_long_is_503() {
         .client(call(&token, 7, "echo", "x"))
         .after_ms(9_000)
         .expect_nothing()
-        .after_ms(1_500)
+        .after_ms(1_050)
+        .expect_error(503, -31005)
+        .expect_nothing()
+        .expect_closed();
+    script.set(|stage| stage.stall(false)).end();
+}
+
+// The caller was told that the record cannot be written, and it was. Mutant: the deadline by itself.
+#[test]
+fn a_worker_that_had_no_time_looks_again_before_it_blames_the_recorder() {
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let script = script
+        .set(|stage| stage.stall(true))
+        .client(call(&token, 7, "echo", "x"))
+        .after_ms(12_000)
+        .expect_nothing();
+    // The record went on; or it did not.
+    let went_on = script.set(|stage| stage.stall(false)).after_ms(50);
+    went_on
+        .expect_open_upstream("codegen")
+        .upstream_ready()
+        .expect_to_upstream(&["echo"])
+        .upstream(json_answer("", &result(7, "ok")))
+        .expect_answer(200, |_| {})
+        .end();
+    let script = Script::new(Plan::default());
+    let token = script.stage.token("alice", 600);
+    let script = script
+        .set(|stage| stage.stall(true))
+        .client(call(&token, 7, "echo", "x"))
+        .after_ms(12_000)
+        .expect_nothing()
+        .after_ms(150)
         .expect_error(503, -31005)
         .expect_nothing()
         .expect_closed();

@@ -243,6 +243,10 @@ pub struct Connection {
     generation: u64,
 }
 
+/// Bound: how much later than its deadline a wait for the record is looked at, in milliseconds, for the record to
+/// be the one that is late. A worker looks within one of its turns.
+const RECORD_LATE_MS_MAX: u64 = 100;
+
 /// One turn of the machine: the worker's tools, the time and the list of actions.
 struct Turn<'a> {
     env: &'a mut Env,
@@ -518,12 +522,17 @@ impl Connection {
             }
             return;
         }
-        if self.waits_for_record()
-            && (turn.env.recorder.progress().failed()
-                || over(self.record_since_ns, limits.recorder_ms_max))
-        {
-            self.recorder_unavailable(turn);
-            return;
+        if self.waits_for_record() {
+            let failed = turn.env.recorder.progress().failed();
+            if !failed && over(self.record_since_ns, limits.recorder_ms_max + RECORD_LATE_MS_MAX) {
+                // Nobody looked for so long: it was the worker that had no time, and what the record
+                // has done meanwhile is not yet seen.
+                let wait_ms = limits.recorder_ms_max.saturating_sub(RECORD_LATE_MS_MAX);
+                self.record_since_ns = Some(now_ns.saturating_sub(wait_ms * 1_000_000));
+            } else if failed || over(self.record_since_ns, limits.recorder_ms_max) {
+                self.recorder_unavailable(turn);
+                return;
+            }
         }
         if let Some(exchange) = &mut self.exchange
             && let Phase::Stream { decoder, .. } = &mut self.phase
