@@ -274,7 +274,8 @@ impl Limits {
         self.inflight_bytes_max
             + self.recorder_queue_bytes_max
             + self.connections_max * connection
-            + workers * (self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
+            // Views, what stands around units and what was compressed each have their buffer.
+            + workers * (3 * self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
     }
 }
 
@@ -319,6 +320,6 @@ mod tests {
 
     #[test]
     fn the_memory_sum_is_what_tuning_says() {
-        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1628);
+        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1884);
     }
 }

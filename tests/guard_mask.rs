@@ -368,6 +368,24 @@ fn what_holds_a_secret_and_is_compressed_is_masked_whole() {
             }
         }
     }
+    // What begins like a member and is none hides nothing behind it.
+    let member = gzip("key AKIAIOSFODNN7EXAMPLE of x");
+    let coded = STANDARD.encode(&member);
+    let padded = STANDARD.encode([&gzip("x")[..], &[0; 3], &member].concat());
+    let begun = STANDARD.encode(&gzip(&filler)[..60]);
+    for text in [
+        format!("H4sI {coded}"),
+        format!("H4sIAAAA{coded}"),
+        format!("H4sIAAAAAAAAA{coded}"),
+        format!("{begun} {coded}"),
+        padded,
+    ] {
+        let original = answer(&text, Hiding::Plain);
+        let (bytes, findings, edited) =
+            passed(judge(&mut guard, &original, Direction::Response, Mask::Fill));
+        assert!(edited && &*findings[0].rule == "aws-access-key-id", "{text}");
+        assert!(!bytes.contains(&coded[8..]), "{bytes}");
+    }
     // The words behind a whole member are no part of it.
     let coded = URL_SAFE_NO_PAD.encode(gzip("key AKIAIOSFODNN7EXAMPLE of x"));
     let (bytes, ..) = passed(judge(

@@ -233,7 +233,7 @@ impl Scanner {
     ) -> Option<(Arc<str>, RuleAction)> {
         // A value that is no JSON needs neither bounds of JSON nor its memory.
         let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
-        if self.find(value, Kind::Text, direction, None, &mut scratch, &limits).is_err() {
+        if self.find(value, Kind::Field, direction, None, &mut scratch, &limits).is_err() {
             return Some(("unreadable".into(), RuleAction::Block));
         }
         let hit = self.hits.iter().max_by_key(|hit| hit.action)?;
@@ -244,7 +244,7 @@ impl Scanner {
     /// stands between line ends or separators, and none needs to be looked at by itself.
     pub fn is_clean(&mut self, text: &[u8], direction: Direction) -> bool {
         let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
-        self.find(text, Kind::Text, direction, None, &mut scratch, &limits).is_ok()
+        self.find(text, Kind::Field, direction, None, &mut scratch, &limits).is_ok()
             && self.hits.is_empty()
     }
 
@@ -253,7 +253,7 @@ impl Scanner {
     pub fn fill_text(&mut self, text: &mut [u8], direction: Direction) -> Vec<Finding> {
         let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
         let found = self
-            .find(text, Kind::Text, direction, None, &mut scratch, &limits)
+            .find(text, Kind::Field, direction, None, &mut scratch, &limits)
             .and_then(|()| self.bounded());
         if found.is_err() {
             text.iter_mut()
@@ -286,7 +286,7 @@ impl Scanner {
         let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
         let mut filled = value.to_vec();
         let found = self
-            .find(value, Kind::Text, direction, Some(pseudonym_key), &mut scratch, &limits)
+            .find(value, Kind::Field, direction, Some(pseudonym_key), &mut scratch, &limits)
             .and_then(|()| self.bounded());
         match found {
             Ok(()) => {

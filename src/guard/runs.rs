@@ -45,7 +45,24 @@ pub(super) struct Window {
     /// Its first letter, and one past its last.
     pub(super) at: Range<usize>,
     pub(super) code: Code,
+    /// Of [`Code::Gzip`], where the text lies in [`Scratch::inflated`] until the next search.
+    text: Range<usize>,
 }
+
+impl Window {
+    fn new(at: Range<usize>, code: Code) -> Window {
+        Window { at, code, text: 0..0 }
+    }
+
+    /// What was compressed; `None` for other codes.
+    pub(super) fn inflated<'a>(&self, scratch: &'a Scratch) -> Option<&'a [u8]> {
+        (self.code == Code::Gzip).then(|| &scratch.inflated[self.text.clone()])
+    }
+}
+
+/// The members of gzip in a text are longer than the bound, or broken members make their reading dear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
 
 const NONE: u8 = 0xff;
 
@@ -146,74 +163,205 @@ pub(super) struct Scratch {
     /// The letters of a folded run, and where each stands.
     letters: Vec<u8>,
     places: Vec<usize>,
+    /// What the members of gzip in the text hold.
+    inflated: Vec<u8>,
+}
+
+impl Scratch {
+    /// Forgets memory that only a long message needs.
+    pub(super) fn begin(&mut self) {
+        if self.inflated.capacity() > 4 << 20 {
+            self.inflated = vec![];
+        }
+    }
 }
 
 /// Appends the windows of `text` to `out`, in no order.
-pub(super) fn find(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
+///
+/// # Errors
+/// Its members of gzip hold more than `bytes_max` bytes.
+pub(super) fn find(
+    text: &[u8],
+    scratch: &mut Scratch,
+    bytes_max: u64,
+    out: &mut Vec<Window>,
+) -> Result<(), TooLong> {
     simd::text_ends(text, &mut scratch.ends);
     match may_be_folded(text) {
         true => folded(text, scratch, out),
         false => unfolded(text, &scratch.ends, out),
     }
-    compressed(text, out);
+    compressed(text, &mut scratch.inflated, bytes_max, out)
 }
 
 /// What base64 text begins with when the bytes begin with 1f 8b 08 (RFC 1952 §2.3.1: gzip, deflate).
 const GZIP: &[u8] = b"H4sI";
+/// Bound: letters that are read for members of gzip, for each letter of the text, and beside that. Each begins where the
+/// one before it is over, unless that one broke off.
+const MEMBER_LETTERS_MAX: (usize, usize) = (4, 64 << 10);
 
-/// Windows of letters that decode to a gzip member. They go on over line ends of any length, for what is behind the
-/// last member is left out when they are read.
-fn compressed(text: &[u8], out: &mut Vec<Window>) {
-    let mut over = 0;
-    for at in memchr::memmem::find_iter(text, GZIP) {
-        if at < over {
-            continue;
+/// Windows of letters that decode to members of gzip. They go on over line ends of any length.
+fn compressed(
+    text: &[u8],
+    inflated: &mut Vec<u8>,
+    bytes_max: u64,
+    out: &mut Vec<Window>,
+) -> Result<(), TooLong> {
+    inflated.clear();
+    let mut room = text.len() * MEMBER_LETTERS_MAX.0 + MEMBER_LETTERS_MAX.1;
+    let mut from = 0;
+    while let Some(on) = memchr::memmem::find(&text[from..], GZIP) {
+        let at = from + on;
+        let start = inflated.len();
+        let member = member(&text[at..], inflated, bytes_max)?;
+        room = room.checked_sub(member.letters).ok_or(TooLong)?;
+        if inflated.len() > start {
+            let end = at + member.letters;
+            out.push(Window { at: at..end, code: Code::Gzip, text: start..inflated.len() });
         }
-        let is_part = |byte: &&u8| BASE64[**byte as usize] != NONE || is_blank(**byte);
-        let all = text[at..].iter().take_while(is_part).count();
-        let blanks = text[at..at + all].iter().rev().take_while(|byte| is_blank(**byte)).count();
-        over = at + all;
-        if all - blanks >= LETTERS_MIN {
-            out.push(Window { at: at..at + all - blanks, code: Code::Gzip });
+        // Behind one that breaks off, what looks like a part of it may be the one that is meant.
+        from = at + if member.whole { member.letters.max(GZIP.len()) } else { GZIP.len() };
+    }
+    Ok(())
+}
+
+struct Member {
+    /// How much of the text was read, up to the last letter of what is whole.
+    letters: usize,
+    whole: bool,
+}
+
+/// Reads the members of gzip that begin with `text`, as far as they go. Zeros may stand between them, as readers of
+/// such files let them.
+fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooLong> {
+    use std::io::{BufRead as _, Read as _};
+    let mut reader = LettersReader::new(text);
+    let mut piece = [0; 4 << 10];
+    let mut read = Member { letters: 0, whole: false };
+    loop {
+        let before = out.len();
+        let mut one = flate2::bufread::GzDecoder::new(reader);
+        let whole = loop {
+            match one.read(&mut piece) {
+                Ok(0) => break true,
+                Ok(length) => out.extend_from_slice(&piece[..length]),
+                Err(_) => break false,
+            }
+            if out.len() as u64 > bytes_max {
+                return Err(TooLong);
+            }
+        };
+        reader = one.into_inner();
+        // What begins like a further member and holds nothing is none.
+        if read.letters == 0 || whole || out.len() > before {
+            read = Member { letters: reader.letters(), whole };
+        }
+        while whole && reader.fill_buf().is_ok_and(|held| held.first() == Some(&0)) {
+            reader.consume(1);
+        }
+        if !whole || !reader.fill_buf().is_ok_and(|held| held.first() == Some(&0x1f)) {
+            return Ok(read);
         }
     }
 }
 
-/// Reads the gzip members that the letters of a window's text decode to, gives the bytes to `out` in pieces of
-/// at most 16 KiB, and tells the place behind the last letter of the last member. One that breaks off is read as
-/// far as it goes, and all that stands behind its beginning belongs to it.
-///
-/// # Errors
-/// Those of `out`.
-pub(super) fn inflate<E>(
-    text: &[u8],
-    mut out: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<usize, E> {
-    use std::io::Read as _;
-    let mut members = vec![0; text.len()];
-    let length = decode(text, Code::Gzip, &mut members);
-    let mut rest = &members[..length];
-    let mut piece = [0; 16 << 10];
-    while rest.starts_with(&[0x1f, 0x8b]) {
-        let mut member = flate2::bufread::GzDecoder::new(rest);
-        loop {
-            match member.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => out(&piece[..length])?,
-                Err(_) => return Ok(text.len()),
+/// Reads the bytes of base64 letters, over blanks, until something else stands there.
+struct LettersReader<'a> {
+    text: &'a [u8],
+    /// Where the bytes that are not taken yet begin, and their ends in the text, one for each byte.
+    at: usize,
+    bytes: [u8; 768],
+    ends: [u32; 768],
+    taken: usize,
+    held: usize,
+}
+
+impl<'a> LettersReader<'a> {
+    fn new(text: &'a [u8]) -> LettersReader<'a> {
+        LettersReader { text, at: 0, bytes: [0; 768], ends: [0; 768], taken: 0, held: 0 }
+    }
+
+    /// One past the last letter of what was taken.
+    fn letters(&self) -> usize {
+        self.taken.checked_sub(1).map_or(0, |last| self.ends[last] as usize)
+    }
+
+    fn refill(&mut self) {
+        let last = self.taken.checked_sub(1).map(|last| (self.bytes[last], self.ends[last]));
+        (self.taken, self.held) = (0, 0);
+        // Kept for `letters`, when nothing follows.
+        if let Some((byte, end)) = last {
+            (self.bytes[0], self.ends[0]) = (byte, end);
+            (self.taken, self.held) = (1, 1);
+        }
+        let mut bits = 0u32;
+        let mut count = 0;
+        let mut at = self.at;
+        while self.held < self.bytes.len() {
+            let Some(&byte) = self.text.get(at) else { break };
+            at += 1;
+            if is_blank(byte) {
+                continue;
+            }
+            let value = BASE64[byte as usize];
+            if value == NONE {
+                break;
+            }
+            bits = bits << 6 | u32::from(value);
+            count += 6;
+            if count >= 8 {
+                count -= 8;
+                self.bytes[self.held] = (bits >> count) as u8;
+                self.ends[self.held] = at as u32;
+                self.held += 1;
+                if count == 0 {
+                    self.at = at;
+                    // Whole groups only: the next filling begins with one.
+                    if self.held + 3 > self.bytes.len() {
+                        break;
+                    }
+                }
             }
         }
-        rest = member.into_inner();
+        if self.held + 3 <= self.bytes.len() {
+            // Nothing more comes.
+            self.at = self.text.len();
+        }
     }
-    let letters = Letters::new(text, Code::Gzip);
-    Ok(letters.of(&(0..length - rest.len())).end)
+}
+
+impl std::io::BufRead for LettersReader<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if self.taken == self.held && self.at < self.text.len() {
+            self.refill();
+        }
+        Ok(&self.bytes[self.taken..self.held])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.taken += amount;
+    }
+}
+
+impl std::io::Read for LettersReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::BufRead as _;
+        let held = self.fill_buf()?;
+        let length = held.len().min(out.len());
+        out[..length].copy_from_slice(&held[..length]);
+        self.consume(length);
+        Ok(length)
+    }
 }
 
 /// Whether a line ends with as many letters as a run has.
 fn may_be_folded(text: &[u8]) -> bool {
     let is_letter = |byte: &&u8| BASE64[**byte as usize] != NONE;
+    let mut start = 0;
     memchr::memchr_iter(b'\n', text).any(|end| {
-        let line = text[..end].iter().rev().skip_while(|byte| is_blank(**byte));
+        // Behind blanks alone nothing ends that did not end before.
+        let line = text[start..end].iter().rev().skip_while(|byte| is_blank(**byte));
+        start = end + 1;
         line.take(LETTERS_MIN).take_while(is_letter).count() == LETTERS_MIN
     })
 }
@@ -234,10 +382,8 @@ fn unfolded(text: &[u8], ends: &[u64], out: &mut Vec<Window>) {
             over = at + text[at..].iter().take_while(is_letter).count();
             if over - start >= LETTERS_MIN {
                 in_letters(&text[start..over], |window| {
-                    out.push(Window {
-                        at: start + window.at.start..start + window.at.end,
-                        code: window.code,
-                    });
+                    let at = start + window.at.start..start + window.at.end;
+                    out.push(Window::new(at, window.code));
                 });
             }
         }
@@ -265,10 +411,8 @@ fn folded(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
             // Noise, nearly all runs: nothing to look at.
             if any_in(&scratch.ends, &first) {
                 in_letters(&text[first.clone()], |window| {
-                    out.push(Window {
-                        at: first.start + window.at.start..first.start + window.at.end,
-                        code: window.code,
-                    });
+                    let at = first.start + window.at.start..first.start + window.at.end;
+                    out.push(Window::new(at, window.code));
                 });
             }
         } else {
@@ -288,7 +432,7 @@ fn folded(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
             let places = &scratch.places;
             in_letters(&scratch.letters, |window| {
                 let at = places[window.at.start]..places[window.at.end - 1] + 1;
-                out.push(Window { at, code: window.code });
+                out.push(Window::new(at, window.code));
             });
         }
         at = last + 1;
@@ -336,10 +480,8 @@ fn in_letters(letters: &[u8], mut found: impl FnMut(Window)) {
             let run = from..from + length;
             for phase in 0..Code::Hex.letters() {
                 in_phase(&letters[run.clone()], phase, Code::Hex, &mut |window: Window| {
-                    found(Window {
-                        at: run.start + window.at.start..run.start + window.at.end,
-                        code: window.code,
-                    });
+                    let at = run.start + window.at.start..run.start + window.at.end;
+                    found(Window::new(at, window.code));
                 });
             }
         }
@@ -390,7 +532,7 @@ fn window(open: &Range<usize>, groups: usize, letters: usize, phase: usize, code
     let end = if open.end + 1 >= groups { letters } else { (open.end + 1) * size };
     // A single letter of base64 is no byte.
     let end = if end % size == 1 { end - 1 } else { end };
-    Window { at: phase + open.start.saturating_sub(1) * size..phase + end, code }
+    Window::new(phase + open.start.saturating_sub(1) * size..phase + end, code)
 }
 
 /// Decodes the letters of a window's text into `out`, which has room for them; how many bytes.
@@ -456,20 +598,20 @@ impl<'a> Letters<'a> {
 
     /// What must stand where in the text for each byte (its number in what the text decodes to) to have
     /// its new value. Bits of their neighbours stay.
-    pub(super) fn write(&self, bytes: &[(usize, u8)]) -> Vec<(usize, u8)> {
+    pub(super) fn write(&self, bytes: &[Edit]) -> Vec<Edit> {
         let url = self.text.iter().any(|letter| matches!(letter, b'-' | b'_'))
             && !self.text.iter().any(|letter| matches!(letter, b'+' | b'/'));
         let each = self.bits();
         let mut changed = std::collections::BTreeMap::new();
-        for &(byte, value) in bytes {
-            for number in self.numbers_of(&(byte..byte + 1)) {
+        for edit in bytes {
+            for number in self.numbers_of(&(edit.place..edit.place + 1)) {
                 let old = self.code.value(self.text[self.place(number)]);
                 let bits = changed.entry(number).or_insert(old);
                 for bit in 0..each {
                     let place = number * each + bit;
-                    if (byte * 8..byte * 8 + 8).contains(&place) {
+                    if (edit.place * 8..edit.place * 8 + 8).contains(&place) {
                         let mask = 1 << (each - 1 - bit);
-                        let wanted = value >> (7 - (place - byte * 8)) & 1;
+                        let wanted = edit.byte >> (7 - (place - edit.place * 8)) & 1;
                         *bits = if wanted == 1 { *bits | mask } else { *bits & !mask };
                     }
                 }
@@ -482,23 +624,40 @@ impl<'a> Letters<'a> {
             Code::Hex if old.is_ascii_uppercase() => b"0123456789ABCDEF"[bits as usize],
             Code::Hex => b"0123456789abcdef"[bits as usize],
         };
-        let place = |number: usize| self.place(number);
-        let differs = |(number, bits): (usize, u8)| {
-            let old = self.text[place(number)];
-            (self.code.value(old) != bits).then(|| (place(number), letter(old, bits)))
-        };
-        changed.into_iter().filter_map(differs).collect()
+        let mut out: Vec<Edit> = vec![];
+        for edit in bytes {
+            // A letter of two bytes that both change holds both, whoever changes them.
+            for number in self.numbers_of(&(edit.place..edit.place + 1)) {
+                let place = self.place(number);
+                let (old, bits) = (self.text[place], changed[&number]);
+                let new = Edit { place, byte: letter(old, bits), ..*edit };
+                if self.code.value(old) != bits && out.last() != Some(&new) {
+                    out.push(new);
+                }
+            }
+        }
+        out
     }
 }
 
-/// Whether `text` holds a run that surely decodes to text.
-pub(super) fn hides_something(text: &[u8], scratch: &mut Scratch) -> bool {
+/// A byte that must become another one, for one of several reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edit {
+    pub(super) place: usize,
+    pub(super) byte: u8,
+    /// The number of the hit that asks for it.
+    pub(super) hit: usize,
+}
+
+/// Whether `text` holds a run that surely decodes to text, or too much of what is compressed.
+pub(super) fn hides_something(text: &[u8], scratch: &mut Scratch, bytes_max: u64) -> bool {
     let mut windows = vec![];
-    find(text, scratch, &mut windows);
+    if find(text, scratch, bytes_max, &mut windows).is_err() {
+        return true;
+    }
     windows.iter().any(|window| {
         if window.code == Code::Gzip {
-            // A member that yields anything.
-            return inflate(&text[window.at.clone()], |_| Err(())).is_err();
+            return true;
         }
         let size = window.code.letters();
         let groups = SURELY_MIN.div_ceil(window.code.bytes());
@@ -521,7 +680,7 @@ mod tests {
 
     fn texts(text: &str) -> Vec<String> {
         let (mut scratch, mut windows) = (Scratch::default(), vec![]);
-        find(text.as_bytes(), &mut scratch, &mut windows);
+        find(text.as_bytes(), &mut scratch, 1 << 20, &mut windows).unwrap();
         windows
             .iter()
             .map(|window| {
@@ -587,7 +746,7 @@ mod tests {
             }).collect();
             let mut scratch = Scratch::default();
             let (mut found, mut all) = (vec![], vec![]);
-            find(text.as_bytes(), &mut scratch, &mut found);
+            find(text.as_bytes(), &mut scratch, 1 << 20, &mut found).unwrap();
             super::folded(text.as_bytes(), &mut scratch, &mut all);
             prop_assert_eq!(found, all);
         }
@@ -608,10 +767,10 @@ mod tests {
             let before = coded.clone();
             let (letters, edits) = {
                 let letters = Letters::new(&before, code);
-                (letters.of(&(at..at + 1)), letters.write(&[(at, value)]))
+                (letters.of(&(at..at + 1)), letters.write(&[Edit { place: at, byte: value, hit: 0 }]))
             };
-            for (place, letter) in edits {
-                coded[place] = letter;
+            for edit in edits {
+                coded[edit.place] = edit.byte;
             }
             let mut out = vec![0; coded.len()];
             let used = decode(&coded, code, &mut out);

@@ -59,7 +59,13 @@ pub(super) enum Kind {
     Json,
     /// Anything else.
     Text,
+    /// A head or a part of one, which may come from anybody.
+    Field,
 }
+
+/// Bound: bytes of the views of a [`Kind::Field`], for each byte of it, and beside that. What is encoded once or twice
+/// stays below; what is compressed to be long is refused before it costs anything.
+const FIELD_VIEWS_MAX: (u64, u64) = (8, 64 << 10);
 
 /// Scans texts for one worker.
 pub struct Scanner {
@@ -188,7 +194,14 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         self.hits.clear();
         (self.rejected, self.reread) = (0, 0);
-        self.views.build(raw, kind == Kind::Json, self.levels_max, self.view_bytes_max)?;
+        let bytes_max = match kind {
+            Kind::Json | Kind::Text => self.view_bytes_max,
+            Kind::Field => {
+                let (each, more) = FIELD_VIEWS_MAX;
+                self.view_bytes_max.min(each * raw.len() as u64 + more)
+            }
+        };
+        self.views.build(raw, kind == Kind::Json, self.levels_max, bytes_max)?;
         let rules = Arc::clone(&self.rules);
         self.presence.clear();
         // Why taken out: the views lend their text while the scanner's other memory changes.
@@ -443,24 +456,16 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         // Until here the span is the one in the view.
         self.hits.sort_by_key(|hit| (hit.view, hit.span.start));
-        let mut start = 0;
-        while start < self.hits.len() {
-            let view = self.hits[start].view;
-            let end = start + self.hits[start..].iter().take_while(|hit| hit.view == view).count();
-            let mut spans: Vec<Range<usize>> =
-                self.hits[start..end].iter().map(|hit| hit.span.clone()).collect();
-            self.views.to_raw(raw, view, &mut spans);
-            let level = self.views.views()[view].level;
-            let text = self.views.text(raw, view);
-            for (hit, span) in self.hits[start..end].iter_mut().zip(spans) {
-                hit.number = is_bare_number(text, hit.span.clone());
-                if hit.number {
-                    hit.action = settle(rules.rules(), hit, Place::Number);
-                }
-                hit.span = span;
-                hit.level = level;
+        let mut spans: Vec<(usize, Range<usize>)> =
+            self.hits.iter().map(|hit| (hit.view, hit.span.clone())).collect();
+        self.views.to_raw(raw, &mut spans);
+        for (hit, (view, span)) in self.hits.iter_mut().zip(spans) {
+            hit.number = is_bare_number(self.views.text(raw, view), hit.span.clone());
+            if hit.number {
+                hit.action = settle(rules.rules(), hit, Place::Number);
             }
-            start = end;
+            hit.span = span;
+            hit.level = self.views.views()[view].level;
         }
         self.hits.sort_by(|a, b| {
             (a.rule, a.span.start, a.span.end, a.level).cmp(&(
@@ -471,7 +476,7 @@ impl Scanner {
             ))
         });
         self.hits.dedup_by(|later, kept| later.rule == kept.rule && later.span == kept.span);
-        if kind == Kind::Text {
+        if kind != Kind::Json {
             return Ok(());
         }
         mcp::places(raw, limits, scratch, &mut self.places).map_err(|_| GuardFault::EditBroke)?;
@@ -510,13 +515,18 @@ impl Scanner {
 
     /// What takes the place of hits in runs.
     fn rewrite(&mut self, rules: &RuleSet, raw: &[u8]) {
-        for hit in &mut self.hits {
-            if hit.action == RuleAction::Alert {
-                continue;
-            }
-            let new = |text: &[u8], span: Range<usize>| fill_of(rules, hit, text, span);
-            let patch = self.views.rewrite(raw, hit.view, hit.piece.clone(), new);
-            hit.patch = patch.flatten();
+        let masked = |hit: &Hit| hit.action != RuleAction::Alert;
+        let places: Vec<_> = self
+            .hits
+            .iter()
+            .map(|hit| masked(hit).then(|| (hit.view, hit.piece.clone())))
+            .collect();
+        let hits = &self.hits;
+        let new =
+            |hit: usize, text: &[u8], span: Range<usize>| fill_of(rules, &hits[hit], text, span);
+        let patches = self.views.rewrite(raw, &places, new);
+        for (hit, patch) in self.hits.iter_mut().zip(patches) {
+            hit.patch = patch;
         }
     }
 

@@ -26,7 +26,7 @@
 
 use std::ops::Range;
 
-use super::runs::{self, Letters, Window};
+use super::runs::{self, Edit, Letters, Window};
 use super::simd;
 use super::units::{self, Units};
 
@@ -67,6 +67,15 @@ pub enum ViewFault {
     TooLong,
 }
 
+impl From<runs::TooLong> for ViewFault {
+    fn from(_: runs::TooLong) -> ViewFault {
+        ViewFault::TooLong
+    }
+}
+
+/// Bound: bytes of a buffer that are kept for the next message.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// Memory for text, used again; what was written once stays, so it is never cleared twice.
 #[derive(Debug, Default)]
 struct Buffer {
@@ -75,6 +84,14 @@ struct Buffer {
 }
 
 impl Buffer {
+    /// Forgets the message before, and memory that only a long one needs.
+    fn begin(&mut self) {
+        self.used = 0;
+        if self.memory.len() > KEPT_BYTES_MAX {
+            self.memory = vec![];
+        }
+    }
+
     fn text(&self) -> &[u8] {
         &self.memory[..self.used]
     }
@@ -106,35 +123,16 @@ impl Buffer {
     }
 
     /// Appends the text of a run.
-    fn decode_run(
-        &mut self,
-        from: &[u8],
-        code: runs::Code,
-        bytes_max: u64,
-    ) -> Result<(), ViewFault> {
-        if code == runs::Code::Gzip {
-            return runs::inflate(from, |piece| self.append(piece, bytes_max)).map(|_| ());
-        }
+    fn decode_run(&mut self, from: &[u8], code: runs::Code) {
         self.reserve(from.len());
         self.used += runs::decode(from, code, &mut self.memory[self.used..]);
-        Ok(())
     }
 
     /// The same from the buffer's own text.
-    fn decode_run_within(
-        &mut self,
-        below: Range<usize>,
-        code: runs::Code,
-        bytes_max: u64,
-    ) -> Result<(), ViewFault> {
-        if code == runs::Code::Gzip {
-            let from = self.memory[below].to_vec();
-            return runs::inflate(&from, |piece| self.append(piece, bytes_max)).map(|_| ());
-        }
+    fn decode_run_within(&mut self, below: Range<usize>, code: runs::Code) {
         self.reserve(below.len());
         let (from, to) = self.memory.split_at_mut(self.used);
         self.used += runs::decode(&from[below], code, to);
-        Ok(())
     }
 
     fn append(&mut self, text: &[u8], bytes_max: u64) -> Result<(), ViewFault> {
@@ -181,7 +179,9 @@ impl Views {
         levels_max: u64,
         bytes_max: u64,
     ) -> Result<(), ViewFault> {
-        self.buffer.used = 0;
+        self.buffer.begin();
+        self.around.begin();
+        self.runs.begin();
         self.views.clear();
         self.levels_max = levels_max.min(u8::MAX as u64) as u8;
         self.bytes_max = bytes_max;
@@ -221,11 +221,16 @@ impl Views {
             around.separate();
         }
         windows.clear();
-        runs::find(text, runs, windows);
-        for Window { at, code } in windows.drain(..) {
-            fits(around, &at, *bytes_max)?;
+        runs::find(text, runs, *bytes_max, windows)?;
+        for window in windows.drain(..) {
             let start = around.used;
-            around.decode_run(&text[at], code, *bytes_max)?;
+            match window.inflated(runs) {
+                Some(inflated) => around.append(inflated, *bytes_max)?,
+                None => {
+                    fits(around, &window.at, *bytes_max)?;
+                    around.decode_run(&text[window.at], window.code);
+                }
+            }
             pieces.push((level + 1, start..around.used));
             around.separate();
         }
@@ -235,7 +240,7 @@ impl Views {
             number += 1;
             let text = &around.memory[below.clone()];
             if level >= *levels_max && units::hides_something(text)
-                || level > *levels_max && runs::hides_something(text, runs)
+                || level > *levels_max && runs::hides_something(text, runs, *bytes_max)
             {
                 return Err(ViewFault::TooDeep);
             }
@@ -253,12 +258,17 @@ impl Views {
                 around.separate();
             }
             windows.clear();
-            runs::find(&around.memory[below.clone()], runs, windows);
-            for Window { at, code } in windows.drain(..) {
-                fits(around, &at, *bytes_max)?;
+            runs::find(&around.memory[below.clone()], runs, *bytes_max, windows)?;
+            for window in windows.drain(..) {
                 let start = around.used;
-                let at = below.start + at.start..below.start + at.end;
-                around.decode_run_within(at, code, *bytes_max)?;
+                match window.inflated(runs) {
+                    Some(inflated) => around.append(inflated, *bytes_max)?,
+                    None => {
+                        fits(around, &window.at, *bytes_max)?;
+                        let at = below.start + window.at.start..below.start + window.at.end;
+                        around.decode_run_within(at, window.code);
+                    }
+                }
                 pieces.push((level + 1, start..around.used));
                 around.separate();
             }
@@ -274,7 +284,7 @@ impl Views {
             let text = below.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
             if level >= *levels_max {
                 let hides = units::hides_something(text)
-                    || level > *levels_max && runs::hides_something(text, runs);
+                    || level > *levels_max && runs::hides_something(text, runs, *bytes_max);
                 if hides {
                     return Err(ViewFault::TooDeep);
                 }
@@ -284,7 +294,7 @@ impl Views {
                 }
             }
             windows.clear();
-            runs::find(text, runs, windows);
+            runs::find(text, runs, *bytes_max, windows)?;
             if level < *levels_max && units::next(text, 0).is_some() {
                 fits(buffer, &(0..text.len()), *bytes_max)?;
                 let start = buffer.used;
@@ -297,14 +307,19 @@ impl Views {
                 buffer.separate();
             }
             for window in windows.drain(..) {
-                fits(buffer, &window.at, *bytes_max)?;
                 let start = buffer.used;
-                match &below {
-                    Some(below) => {
-                        let at = below.start + window.at.start..below.start + window.at.end;
-                        buffer.decode_run_within(at, window.code, *bytes_max)?;
+                match (window.inflated(runs), &below) {
+                    (Some(inflated), _) => buffer.append(inflated, *bytes_max)?,
+                    (None, below) => {
+                        fits(buffer, &window.at, *bytes_max)?;
+                        match below {
+                            Some(below) => {
+                                let at = below.start + window.at.start..below.start + window.at.end;
+                                buffer.decode_run_within(at, window.code);
+                            }
+                            None => buffer.decode_run(&raw[window.at.clone()], window.code),
+                        }
                     }
-                    None => buffer.decode_run(&raw[window.at.clone()], window.code, *bytes_max)?,
                 }
                 let at = Some(start..buffer.used);
                 views.push(View {
@@ -341,39 +356,32 @@ impl Views {
         &self.buffer.text()[first.map_or(0, |at| at.end)..]
     }
 
-    /// Takes spans of view `number` back to spans of the raw bytes, in place. `spans` must be sorted by
-    /// start. Every span is widened to whole units, letters and characters.
-    pub fn to_raw(&self, raw: &[u8], mut number: usize, spans: &mut [Range<usize>]) {
-        loop {
-            match &self.views[number].made {
-                Made::First => {
-                    if self.views[number].at.is_some() {
-                        step_down(raw, Units::Json, spans);
-                    }
-                    break;
-                }
-                Made::Units { below } => {
-                    step_down(self.text(raw, *below), Units::Any, spans);
-                    number = *below;
-                }
-                Made::Run { below, window } => {
-                    let text = &self.text(raw, *below)[window.at.clone()];
-                    let letters = Letters::new(text, window.code);
-                    // No byte of what was compressed has letters of its own.
-                    let members = (window.code == runs::Code::Gzip).then(|| {
-                        let read = runs::inflate(text, |_| Ok::<_, std::convert::Infallible>(()));
-                        0..read.unwrap_or(text.len())
-                    });
-                    for span in spans.iter_mut() {
-                        let at = members.clone().unwrap_or_else(|| letters.of(span));
-                        *span = window.at.start + at.start..window.at.start + at.end;
-                    }
-                    number = *below;
+    /// Takes spans of views back to spans of the raw bytes, in place; each has the number of its view. Every span is
+    /// widened to whole units, letters and characters.
+    pub fn to_raw(&self, raw: &[u8], spans: &mut [(usize, Range<usize>)]) {
+        // Each view is walked once, for all spans that came down to it: below is always lower.
+        let mut pending: Vec<Vec<usize>> = vec![vec![]; self.views.len()];
+        for (which, (view, _)) in spans.iter().enumerate() {
+            pending[*view].push(which);
+        }
+        for number in (0..self.views.len()).rev() {
+            let mut here = std::mem::take(&mut pending[number]);
+            if here.is_empty() {
+                continue;
+            }
+            here.sort_by_key(|&which| spans[which].1.start);
+            let mut ranges: Vec<Range<usize>> =
+                here.iter().map(|&which| spans[which].1.clone()).collect();
+            let below = self.down(raw, number, &mut ranges);
+            for (which, range) in here.into_iter().zip(ranges) {
+                spans[which].1 = range;
+                if let Some(below) = below {
+                    pending[below].push(which);
                 }
             }
         }
         // Whole characters: an end inside one moves to its end.
-        for span in spans {
+        for (_, span) in spans {
             while span.start > 0 && span.start < raw.len() && is_continuation(raw[span.start]) {
                 span.start -= 1;
             }
@@ -382,67 +390,139 @@ impl Views {
             }
         }
     }
-}
 
-impl Views {
-    /// What must stand where in the raw bytes for `span` of view `number` to become other text of the same length,
-    /// when it stands in a run: `text` makes it from the span in the run's own text. `None` outside of runs, and `Some(None)`
-    /// where a letter of the run is written in a way that cannot take another one, or the text is compressed.
-    pub fn rewrite(
+    /// Takes spans of view `number`, sorted by start, to the view below, which is given; `None` for the raw bytes.
+    fn down(&self, raw: &[u8], number: usize, spans: &mut [Range<usize>]) -> Option<usize> {
+        match &self.views[number].made {
+            Made::First => {
+                if self.views[number].at.is_some() {
+                    step_down(raw, Units::Json, spans);
+                }
+                None
+            }
+            Made::Units { below } => {
+                step_down(self.text(raw, *below), Units::Any, spans);
+                Some(*below)
+            }
+            Made::Run { below, window } => {
+                let text = &self.text(raw, *below)[window.at.clone()];
+                let letters = Letters::new(text, window.code);
+                for span in spans.iter_mut() {
+                    let at = match window.code {
+                        // No byte of what was compressed has letters of its own.
+                        runs::Code::Gzip => 0..text.len(),
+                        _ => letters.of(span),
+                    };
+                    *span = window.at.start + at.start..window.at.start + at.end;
+                }
+                Some(*below)
+            }
+        }
+    }
+
+    /// What must stand where in the raw bytes for spans of views to become other text of the same length, where they stand
+    /// in runs: `text` makes it from the number of the hit, the run's own text and the span in it. For each hit (its
+    /// view and its span) what is to be written; `None` outside of runs, where a letter of the run is written in a
+    /// way that cannot take another one, and where the text is compressed.
+    pub(super) fn rewrite(
         &self,
         raw: &[u8],
-        mut number: usize,
-        span: Range<usize>,
-        text: impl FnOnce(&[u8], Range<usize>) -> Vec<u8>,
-    ) -> Option<Option<Vec<(usize, u8)>>> {
-        let mut span = [span];
-        loop {
-            match &self.views[number].made {
-                Made::First => return None,
-                Made::Units { below } => {
-                    step_down(self.text(raw, *below), Units::Any, &mut span);
-                    number = *below;
-                }
-                Made::Run { window, .. } if window.code == runs::Code::Gzip => return Some(None),
-                Made::Run { .. } => break,
+        hits: &[Option<(usize, Range<usize>)>],
+        mut text: impl FnMut(usize, &[u8], Range<usize>) -> Vec<u8>,
+    ) -> Vec<Option<Vec<(usize, u8)>>> {
+        let mut out = vec![None; hits.len()];
+        let mut failed = vec![false; hits.len()];
+        let mut pending: Vec<Pending> = vec![Pending::default(); self.views.len()];
+        for (hit, place) in hits.iter().enumerate() {
+            if let Some((view, span)) = place {
+                pending[*view].spans.push((span.clone(), hit));
             }
         }
-        let [span] = span;
-        let new = text(self.text(raw, number), span.clone());
-        let mut edits: Vec<(usize, u8)> = (span.start..).zip(new).collect();
-        loop {
-            match &self.views[number].made {
-                Made::First if self.views[number].at.is_none() => return Some(Some(edits)),
-                Made::First => return Some(rewrite_units(raw, Units::Json, &edits)),
-                Made::Units { below } => {
-                    match rewrite_units(self.text(raw, *below), Units::Any, &edits) {
-                        Some(below) => edits = below,
-                        None => return Some(None),
-                    }
-                    number = *below;
+        for number in (0..self.views.len()).rev() {
+            let Pending { mut spans, mut edits } = std::mem::take(&mut pending[number]);
+            if spans.is_empty() && edits.is_empty() {
+                continue;
+            }
+            let made = &self.views[number].made;
+            match made {
+                Made::Run { window, .. } if window.code == runs::Code::Gzip => {
+                    edits.iter().for_each(|edit| failed[edit.hit] = true);
+                    continue;
                 }
-                Made::Run { window, .. } if window.code == runs::Code::Gzip => return Some(None),
+                Made::Run { .. } => {
+                    let here = self.text(raw, number);
+                    for (span, hit) in spans.drain(..) {
+                        let new = text(hit, here, span.clone());
+                        let edit = |(place, byte)| Edit { place, byte, hit };
+                        edits.extend((span.start..).zip(new).map(edit));
+                    }
+                }
+                Made::Units { below } => {
+                    spans.sort_by_key(|(span, _)| span.start);
+                    let mut ranges: Vec<Range<usize>> =
+                        spans.iter().map(|(span, _)| span.clone()).collect();
+                    self.down(raw, number, &mut ranges);
+                    let hits = spans.into_iter().map(|(_, hit)| hit);
+                    pending[*below].spans.extend(ranges.into_iter().zip(hits));
+                }
+                Made::First => {}
+            }
+            edits.sort_by_key(|edit| edit.place);
+            match made {
+                Made::First => {
+                    if self.views[number].at.is_some() {
+                        edits = rewrite_units(raw, Units::Json, &edits, &mut failed);
+                    }
+                    for Edit { place, byte, hit } in edits {
+                        out[hit].get_or_insert_with(Vec::new).push((place, byte));
+                    }
+                }
+                Made::Units { below } => {
+                    let text = self.text(raw, *below);
+                    let edits = rewrite_units(text, Units::Any, &edits, &mut failed);
+                    pending[*below].edits.extend(edits);
+                }
                 Made::Run { below, window } => {
                     let text = &self.text(raw, *below)[window.at.clone()];
-                    edits = Letters::new(text, window.code).write(&edits);
-                    edits.iter_mut().for_each(|(place, _)| *place += window.at.start);
-                    number = *below;
+                    let edits = Letters::new(text, window.code).write(&edits);
+                    let at = window.at.start;
+                    let moved = |edit: Edit| Edit { place: edit.place + at, ..edit };
+                    pending[*below].edits.extend(edits.into_iter().map(moved));
                 }
             }
         }
+        for (hit, failed) in failed.into_iter().enumerate() {
+            if failed {
+                out[hit] = None;
+            }
+        }
+        out
     }
 }
 
-/// Edits of the decoded text as edits of `below`: each unit is written anew in its own length.
-fn rewrite_units(below: &[u8], units: Units, edits: &[(usize, u8)]) -> Option<Vec<(usize, u8)>> {
+/// What comes down to a view.
+#[derive(Debug, Default, Clone)]
+struct Pending {
+    /// Hits that stand in no run yet.
+    spans: Vec<(Range<usize>, usize)>,
+    edits: Vec<Edit>,
+}
+
+/// Edits of the decoded text, in order, as edits of `below`: each unit is written anew in its own length. A hit is
+/// marked in `failed` where a unit cannot be.
+fn rewrite_units(below: &[u8], units: Units, edits: &[Edit], failed: &mut [bool]) -> Vec<Edit> {
     let mut walk = Walk::new(below, units);
     let mut out = vec![];
-    for &(place, byte) in edits {
-        let at = walk.unit_around(place);
-        let new = units::rewrite(&below[at.clone()], byte)?;
-        out.extend(at.zip(new));
+    for edit in edits {
+        let at = walk.unit_around(edit.place);
+        match units::rewrite(&below[at.clone()], edit.byte) {
+            Some(new) => {
+                out.extend(at.zip(new).map(|(place, byte)| Edit { place, byte, hit: edit.hit }));
+            }
+            None => failed[edit.hit] = true,
+        }
     }
-    Some(out)
+    out
 }
 
 fn fits(buffer: &Buffer, more: &Range<usize>, bytes_max: u64) -> Result<(), ViewFault> {
@@ -590,8 +670,9 @@ mod tests {
             for number in 0..views.views().len() {
                 let text = views.text(raw.as_bytes(), number);
                 if let Some(at) = memchr::memmem::find(text, b"TOKEN") {
-                    let mut spans = vec![at..at + 5; 1];
-                    views.to_raw(raw.as_bytes(), number, &mut spans);
+                    let mut spans = [(number, at..at + 5)];
+                    views.to_raw(raw.as_bytes(), &mut spans);
+                    let spans = spans.map(|(_, span)| span);
                     let mut edited = raw.clone().into_bytes();
                     let length = spans[0].len();
                     edited.splice(spans[0].clone(), vec![b'*'; length]);
