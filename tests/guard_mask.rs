@@ -337,7 +337,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 // Mutants: letters that go on behind a line end are not read; the second member is not read; the window as the
-// span, with the words behind it; nothing said of a member that breaks off.
+// span, with the words behind it; nothing read of a member that breaks off, or nothing behind it.
 #[test]
 fn what_holds_a_secret_and_is_compressed_is_masked_whole() {
     use base64::Engine as _;

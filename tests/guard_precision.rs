@@ -110,6 +110,9 @@ fn repeated(unit: &[u8]) -> Vec<u8> {
     unit.iter().copied().cycle().take(TEXT_BYTES).collect()
 }
 
+/// The head of a member of gzip, and of a stored block of 65,535 bytes in it (RFC 1951 §3.2.4).
+const STORED: [u8; 15] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0, 0xff, 0xff, 0, 0];
+
 /// Base64 of gzip of `bytes`.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
@@ -126,7 +129,8 @@ fn addresses(code: impl Fn(&str) -> String) -> Vec<u8> {
 }
 
 // A megabyte of `-----BEGIN PRIVATE KEY-----` took six seconds. Mutants: the body of a PEM key that goes on
-// over the next BEGIN; no bound for what is read again. 150,000 line ends took 24 seconds (mutant: blanks are gone back
+// over the next BEGIN; no bound for what is read again; none for members
+// that break off. 150,000 line ends took 24 seconds (mutant: blanks are gone back
 // over lines), and 250 addresses in base64 behind a million escapes six (as did a walk of the view for each of them).
 #[test]
 fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
@@ -168,6 +172,7 @@ fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
         ("line ends in base64", repeated(b"CgoK")),
         ("line ends in gzip", gzip(&repeated(b"\n"))),
         ("members that break off", repeated(b"H4sIAAAAAAAAA")),
+        ("members that begin in each other", repeated(STANDARD.encode(STORED).as_bytes())),
         ("addresses in base64 behind escapes", addresses(|line| STANDARD.encode(line))),
         ("the same, one level down", {
             let inner = addresses(|line| STANDARD.encode(line));
@@ -190,4 +195,17 @@ fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
     over.reverse();
     let over: Vec<_> = over.iter().take(40).map(|dear| format!("{dear:?}")).collect();
     assert!(over.is_empty(), "allowed: {most:?}\n{}", over.join("\n"));
+}
+
+// A head of 31 KB without a token unpacked to 20 MiB. Mutant: the bound of bodies.
+#[test]
+fn a_field_is_not_unpacked_to_many_times_its_length() {
+    let mut judge = Judge::builtin();
+    let clean = |judge: &mut Judge, text: &[u8]| judge.scanner.is_clean(text, Direction::Request);
+    let line = b"an ordinary line of a log\n";
+    assert!(clean(&mut judge, &gzip(&line.repeat(100))));
+    let long = gzip(&line.repeat(10_000));
+    assert!(!clean(&mut judge, &long), "{} letters hold 260,000 bytes", long.len());
+    let verdict = judge.scanner.judge_field(&long, Direction::Request);
+    assert_eq!(verdict.map(|(_, action)| action), Some(RuleAction::Block));
 }
