@@ -296,12 +296,16 @@ pub struct Finding {
     pub fingerprint: [u8; 16],
     /// Levels of decoding between the bytes of the message and the value (1 = an ordinary JSON string).
     pub level: u8,
+    /// The string or number of the message that holds it; none outside a message, and over a bound.
+    pub path: Option<Arc<path::JsonPath>>,
 }
 
 /// Two lower-case digits for each byte. Allocates for each of them: for texts, not for the hot path.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+pub mod path;
 
 #[cfg(test)]
 mod tests {

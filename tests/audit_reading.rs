@@ -60,7 +60,7 @@ fn call(number: u32, name: &str, tool: &str, request: &str) -> Vec<Entry> {
         "direction": "response", "decision": "masked", "edited": true, "filtered": false,
         "findings": [{
             "rule": "github-token", "action": "mask", "start": 10, "len": SECRET.len(),
-            "level": 1, "fingerprint": hex(&fingerprint(&KEY, SECRET.as_bytes())),
+            "level": 1, "path": "/result/text", "fingerprint": hex(&fingerprint(&KEY, SECRET.as_bytes())),
         }],
     });
     let mut answered = entry(Kind::Answer, number, 1)
@@ -274,6 +274,9 @@ fn echoed_answers_by_fingerprint_and_by_text() {
         ("direction", json!("response")),
         ("masked", json!(true)),
         ("rule", json!("github-token")),
+        ("path", json!("/result/text")),
+        ("level", json!(1)),
+        ("start", json!(10)),
     ] {
         assert_eq!(lines[0][field], value, "{field}");
     }

@@ -55,7 +55,7 @@ fn sealing(payloads: bool) -> Option<Sealing> {
 }
 
 fn sealed_plan() -> Plan {
-    let seals = Seals { originals: true, tokens: false };
+    let seals = Seals { originals: true, ..Seals::default() };
     Plan { seals, sealing: sealing(false), ..Plan::default() }
 }
 
@@ -188,6 +188,51 @@ fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
     (disk, sent.into())
 }
 
+// Mutants: names are told whatever is kept; the path of a finding is left out.
+#[test]
+fn findings_name_their_place_and_where_bodies_are_sealed_no_name_of_it() {
+    let answered = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[],"structuredContent":{{"mothers maid":["{PLANTED}"]}}}}}}"#
+    );
+    let told = |plan: Plan| {
+        let disk = played(plan, |script, token| {
+            script
+                .client(post(token, "", &call_body(1, "echo", PLANTED)))
+                .expect_open_upstream("codegen")
+                .upstream_ready()
+                .expect_to_upstream(&["echo"])
+                .upstream(json_answer("", &answered))
+                .expect_answer(200, |answer| assert!(!answer.body.contains("MASKME-")))
+        });
+        let mut places = Places::default();
+        let directory = on_disk(&disk);
+        let log = key();
+        let checks = Checks { key: Some(log.verifier()), commitments: true };
+        read(&Directory::new(directory.path()) as &dyn Files, checks, &mut places).unwrap();
+        places.0
+    };
+    let clear = told(sealed_plan());
+    assert_eq!(clear[1], "/result/structuredContent/mothers maid/0", "{clear:?}");
+    let seals = Seals { payloads: true, ..sealed_plan().seals };
+    let sealed = told(Plan { seals, sealing: sealing(true), ..Plan::default() });
+    assert_eq!(sealed[1], "/result/structuredContent/*/0", "{sealed:?}");
+    assert!(clear[0] == "/params/arguments/text" && sealed[0] == clear[0], "{clear:?} {sealed:?}");
+}
+
+/// The paths of all findings.
+#[derive(Default)]
+struct Places(Vec<String>);
+
+impl Sink for Places {
+    fn entry(&mut self, _: &Place, entry: &EntryView<'_>) {
+        let verdict: Option<serde_json::Value> = entry
+            .part(PartKind::Verdict)
+            .map(|part| serde_json::from_slice(part).expect("a verdict is JSON"));
+        let found = verdict.as_ref().and_then(|verdict| verdict["findings"].as_array());
+        self.0.extend(found.into_iter().flatten().map(|one| one["path"].as_str().unwrap().into()));
+    }
+}
+
 #[test]
 fn what_could_not_be_judged_comes_back_too() {
     let half = "{\"jsonrpc\":\"2.0\",\"x\":\"MASKME-abcdef";
@@ -304,7 +349,8 @@ fn a_brute_force_over_nine_digit_numbers_finds_none_that_is_masked() {
 
 #[test]
 fn tokens_are_sealed_at_their_first_use_and_nowhere_else() {
-    let plan = Plan { seals: Seals { originals: true, tokens: true }, ..sealed_plan() };
+    let plan =
+        Plan { seals: Seals { originals: true, tokens: true, payloads: false }, ..sealed_plan() };
     let mut shown = String::new();
     let disk = played(plan, |script, token| {
         shown = token.to_owned();

@@ -342,6 +342,7 @@ fn settings(
         seals: Seals {
             originals: !config.record.seal_to.is_empty(),
             tokens: config.record.seal_tokens,
+            payloads: config.record.seal_payloads,
         },
     })
 }

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::find::Needle;
 use super::originals::Opener;
+use super::parts::Finding;
 use super::text::{escape, json_line};
 use super::{Exit, Indexes, parts, read};
 use crate::record::entry::EntryView;
@@ -77,6 +78,8 @@ struct Hit<'a> {
     action: Option<String>,
     rule: Option<String>,
     part: Option<&'static str>,
+    /// Where in the message it stood.
+    found: Option<&'a Finding>,
 }
 
 /// Entries with parts that are not kept, told by their sequence.
@@ -138,6 +141,7 @@ impl Echoed<'_> {
                         action: None,
                         rule: None,
                         part: Some(kind.map_or("part", PartKind::as_str)),
+                        found: None,
                     });
                 }
                 (None, Some(PartKind::Original))
@@ -174,17 +178,22 @@ impl Echoed<'_> {
                 "rule": hit.rule,
                 "action": hit.action,
                 "part": hit.part,
+                "path": hit.found.and_then(|found| found.path.as_deref()),
+                "level": hit.found.map(|found| found.level),
+                "start": hit.found.map(|found| found.start),
+                "len": hit.found.map(|found| found.len),
                 "entry": hit.entry.sequence,
                 "segment": hit.place.segment,
                 "sound": hit.place.sound,
             })),
             false => format!(
-                "{}  {}  {:<8}  {}  {}",
+                "{}  {}  {:<8}  {}  {}  {}",
                 time_text(hit.entry.now.utc_ns),
                 exchange.as_deref().unwrap_or("-"),
                 hit.direction.as_deref().map_or("-".into(), escape),
                 if hit.masked { "masked" } else { "IN CLEAR" },
                 hit.rule.as_deref().or(hit.part).map_or("-".into(), escape),
+                hit.found.and_then(|found| found.path.as_deref()).map_or("-".into(), escape),
             ),
         };
         self.written = writeln!(self.out, "{line}");
@@ -236,15 +245,14 @@ impl Sink for Echoed<'_> {
             Some(_) => parts::verdict(entry).unwrap_or_default(),
             None => parts::Verdict::default(),
         };
-        let mut rules: Vec<&str> = Vec::new();
+        let mut told: Vec<(&str, Option<&str>)> = Vec::new();
         for finding in &verdict.findings {
-            // Why: a value that stands in a message several times is one line for each rule.
-            if self.fingerprint.as_ref() != Some(&finding.fingerprint)
-                || rules.contains(&finding.rule.as_str())
-            {
+            // Why: a value that stands in one string several times is one line for each rule.
+            let what = (finding.rule.as_str(), finding.path.as_deref());
+            if self.fingerprint.as_ref() != Some(&finding.fingerprint) || told.contains(&what) {
                 continue;
             }
-            rules.push(&finding.rule);
+            told.push(what);
             self.hit(&Hit {
                 entry,
                 place,
@@ -253,6 +261,7 @@ impl Sink for Echoed<'_> {
                 action: Some(finding.action.clone()),
                 rule: Some(finding.rule.clone()),
                 part: None,
+                found: Some(finding),
             });
         }
         if !self.text {
@@ -271,6 +280,7 @@ impl Sink for Echoed<'_> {
                     action: None,
                     rule: None,
                     part: Some(kind.map_or("part", PartKind::as_str)),
+                    found: None,
                 });
             }
         }

@@ -67,6 +67,8 @@ pub struct Finding {
     pub len: u64,
     /// Levels of decoding.
     pub level: u64,
+    /// The string or number that holds it, as a JSON Pointer.
+    pub path: Option<String>,
     /// 32 hexadecimal digits.
     pub fingerprint: String,
 }

@@ -22,6 +22,8 @@ use crate::types::{ExchangeId, SessionId};
 const REFUSALS_MAX: usize = 4096;
 /// Exchanges that wait for their end. Bound: several times `connections_max`.
 const OPEN_MAX: usize = 131_072;
+/// Bound: places told of one exchange; `show` has them all.
+const PLACES_MAX: usize = 64;
 
 /// One exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,8 @@ pub struct Row {
     pub reason: Option<String>,
     /// Rules that matched.
     pub rules: BTreeSet<String>,
+    /// Where in the messages that was, as JSON Pointers. At most [`PLACES_MAX`].
+    pub places: BTreeSet<String>,
     /// Entries read.
     pub entries: u32,
     /// Detail of the end entry.
@@ -80,6 +84,7 @@ impl Row {
             verdict: None,
             reason: None,
             rules: BTreeSet::new(),
+            places: BTreeSet::new(),
             entries: 0,
             end: None,
             damaged: false,
@@ -121,7 +126,10 @@ impl Row {
             }
         }
         self.only |= verdict.only;
-        self.rules.extend(verdict.findings.into_iter().map(|finding| finding.rule));
+        for finding in verdict.findings {
+            self.rules.insert(finding.rule);
+            self.places.extend(finding.path.filter(|_| self.places.len() < PLACES_MAX));
+        }
         // Why: requests of the server travel in answers; what was called is what the client asked.
         if verdict.direction.as_deref() != Some("response") {
             if self.method.is_none() || verdict.method.is_some() {
@@ -169,6 +177,7 @@ impl Row {
             "verdict": self.verdict,
             "reason": self.reason,
             "rules": self.rules,
+            "places": self.places,
             "entries": self.entries,
             "end": self.end,
             "whole": self.is_whole() && !self.damaged,

@@ -424,9 +424,15 @@ impl Show<'_> {
         let kept_back = verdict.kept_back_bytes.map(|bytes| format!("{bytes} bytes that came"));
         self.field("kept back", kept_back.as_deref())?;
         for finding in &verdict.findings {
+            let place = finding.path.as_ref().map(|path| format!(", in {path}"));
             let text = format!(
-                "{} {} at byte {}, {} bytes, level {}",
-                finding.rule, finding.action, finding.start, finding.len, finding.level
+                "{} {} at byte {}, {} bytes, level {}{}",
+                finding.rule,
+                finding.action,
+                finding.start,
+                finding.len,
+                finding.level,
+                place.unwrap_or_default()
             );
             self.field("finding", Some(&text))?;
         }

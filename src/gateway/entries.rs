@@ -81,6 +81,8 @@ struct FindingText<'a> {
     start: u32,
     len: u32,
     level: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     fingerprint: Hex,
 }
 
@@ -173,6 +175,9 @@ pub struct Verdict<'a> {
     pub resumes: bool,
     /// What the scanner found.
     pub findings: &'a [Finding],
+    /// Their paths tell names of members that are the caller's or the server's own. Only where the body
+    /// is kept in clear, which has those names anyway.
+    pub names: bool,
     /// The bytes that went on differ from those that came.
     pub edited: bool,
     /// Elements removed from lists.
@@ -212,6 +217,7 @@ impl<'a> Verdict<'a> {
             session_rule: None,
             resumes: false,
             findings: &[],
+            names: false,
             edited: false,
             filtered: false,
             chunks: None,
@@ -326,6 +332,7 @@ impl<'a> Verdict<'a> {
                     start: finding.span.start,
                     len: finding.span.len,
                     level: finding.level,
+                    path: finding.path.as_ref().map(|path| path.text(self.names)),
                     fingerprint: Hex(finding.fingerprint),
                 })
                 .collect(),
@@ -573,16 +580,21 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::types::path::{JsonPath, Step};
     use crate::types::{RuleAction, Span};
 
     #[test]
     fn a_verdict_says_what_was_found_and_never_the_value() {
+        let mut path = JsonPath::default();
+        path.push(Step::member("params"));
+        path.push(Step::member("mine"));
         let findings = [Finding {
             rule: Arc::from("github-token"),
             action: RuleAction::Mask,
             span: Span::new(10, 50),
             fingerprint: [0xab; 16],
             level: 1,
+            path: Some(Arc::new(path)),
         }];
         let mut verdict = Verdict::new(Direction::Response, Decision::Masked);
         verdict.findings = &findings;
@@ -593,5 +605,6 @@ mod tests {
         assert_eq!(value["findings"][0]["rule"], "github-token");
         assert_eq!(value["findings"][0]["fingerprint"], "ab".repeat(16));
         assert_eq!(value["findings"][0]["start"], 10);
+        assert_eq!(value["findings"][0]["path"], "/params/*");
     }
 }

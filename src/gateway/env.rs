@@ -124,6 +124,8 @@ pub struct Seals {
     pub originals: bool,
     /// The caller's token, at its first use on a worker.
     pub tokens: bool,
+    /// Whole bodies, none of which is stored in clear.
+    pub payloads: bool,
 }
 
 /// Everything that may change while the process runs, as one value.

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use super::fault::GuardFault;
+use super::locate::locate;
 use super::mask::{Mask, fill_hits, label_hits};
 use super::policy::Permit;
 use super::scan::{Kind, Scanner, kind_of};
@@ -135,7 +136,8 @@ impl Scanner {
         if let Err(fault) = self.bounded() {
             return Outcome::Refused(fault);
         }
-        let findings = self.findings();
+        let mut findings = self.findings();
+        locate(&bytes, &mut findings);
         match self.strongest() {
             Some(RuleAction::Block) => {
                 let original = self.original(&bytes);
@@ -212,9 +214,10 @@ impl Scanner {
                 Some(RuleAction::Mask) if round + 1 < ROUNDS_MAX => {
                     // Positions are those of the first judgement as long as nothing moves.
                     if mask == Mask::Fill {
-                        findings.extend(
-                            self.findings().into_iter().filter(|it| it.action != RuleAction::Alert),
-                        );
+                        let mut more = self.findings();
+                        locate(&bytes, &mut more);
+                        findings
+                            .extend(more.into_iter().filter(|it| it.action != RuleAction::Alert));
                     }
                 }
                 Some(RuleAction::Mask) => return Outcome::Refused(GuardFault::NotClean),
@@ -313,7 +316,11 @@ impl Scanner {
         for _ in 0..ROUNDS_MAX {
             self.find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)?;
             self.bounded()?;
-            findings.get_or_insert_with(|| self.findings());
+            findings.get_or_insert_with(|| {
+                let mut findings = self.findings();
+                locate(&bytes, &mut findings);
+                findings
+            });
             if self.strongest() < Some(RuleAction::Mask) {
                 return Ok((bytes.freeze(), findings.unwrap_or_default()));
             }

@@ -7,7 +7,7 @@
 //! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
 //! | [`detect`], `simd`, [`validate`], `people` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
-//! | [`mask`], [`judge`] | edits; verdicts |
+//! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
@@ -21,6 +21,7 @@ mod hit;
 pub mod hyperscan;
 pub mod judge;
 pub mod lists;
+mod locate;
 pub mod mask;
 pub mod pack;
 pub mod packtest;

@@ -541,6 +541,7 @@ impl Scanner {
                 span: Span::new(hit.span.start, hit.span.end),
                 fingerprint: hit.fingerprint,
                 level: hit.level,
+                path: None,
             })
             .collect()
     }

@@ -229,7 +229,7 @@ fn too_long() -> Plan {
         ..Limits::default()
     };
     let terms = Terms { level: None, keep: Keep::Sealed };
-    let seals = Seals { originals: true, tokens: false };
+    let seals = Seals { originals: true, ..Seals::default() };
     Plan { limits, terms, seals, ..Plan::default() }
 }
 

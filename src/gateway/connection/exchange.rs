@@ -201,6 +201,11 @@ impl Exchange {
         }
     }
 
+    /// Bodies of this exchange are kept in clear, and the names in them may be told.
+    pub(super) fn tells_names(&self) -> bool {
+        self.keep == Keep::Full && !self.settings.seals.payloads
+    }
+
     /// A verdict with all that is known.
     pub(super) fn verdict<'a>(
         &'a self,
@@ -210,6 +215,7 @@ impl Exchange {
     ) -> Verdict<'a> {
         let mut verdict = Verdict::new(direction, decision);
         verdict.grant = self.grant;
+        verdict.names = self.tells_names();
         verdict.policy = Some(&self.settings.policy_id);
         verdict.status = self.status;
         verdict.coded = match (self.coding, &self.coded) {

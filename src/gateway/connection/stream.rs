@@ -316,6 +316,7 @@ impl Connection {
                 let mut verdict =
                     event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
                 verdict.policy = Some(&exchange.settings.policy_id);
+                verdict.names = exchange.tells_names();
                 verdict.edited = judgement.edited || rewritten;
                 verdict.filtered = filtered;
                 let verdict = verdict.part();
@@ -370,6 +371,7 @@ impl Connection {
             &findings,
         );
         verdict.policy = Some(&exchange.settings.policy_id);
+        verdict.names = exchange.tells_names();
         verdict.refused_for(fault);
         let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
