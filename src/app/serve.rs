@@ -34,7 +34,8 @@ use crate::gateway::env::{Route, Seals, Settings, Snapshot, Terms};
 use crate::gateway::fault;
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
-use crate::guard::{Mask, RuleSet};
+use crate::guard::rules::{CALLER_TOKEN, KNOWN_BYTES_MIN, KNOWN_PREFIX};
+use crate::guard::{KnownValue, Mask, RuleSet};
 use crate::record::disk::{Disk, RealDisk};
 use crate::record::writer::{self, Writer};
 use crate::record::{Level, Progress, Waker, keys};
@@ -205,16 +206,33 @@ fn rule_texts(config: &Config) -> Result<RuleTexts, Vec<Problem>> {
     }
     for upstream in &config.upstreams {
         if let Ok(Some((_, value))) = credential(upstream) {
-            let value = value.strip_prefix(b"Bearer ").unwrap_or(&value).to_vec();
-            if value.len() >= crate::guard::rules::KNOWN_BYTES_MIN {
-                secrets.push((format!("upstream-credential-{}", upstream.name), value));
-            }
+            secrets.extend(credential_values(&upstream.name, &value));
         }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(RuleTexts { builtin: config.guard.builtin, files, secrets })
+}
+
+/// What of a credential opens the upstream for whoever reads it: the part behind the scheme, and of
+/// `Basic` what it says (RFC 7617 §2).
+fn credential_values(upstream: &str, value: &[u8]) -> Vec<KnownValue> {
+    use base64::Engine;
+    let mut parts = value.splitn(2, |byte| *byte == b' ');
+    let scheme = parts.next().unwrap_or_default();
+    let secret = parts.next().map_or(value, <[u8]>::trim_ascii_start);
+    let name = format!("upstream-credential-{upstream}");
+    let mut values = vec![(name.clone(), secret.to_vec())];
+    if scheme.eq_ignore_ascii_case(b"basic")
+        && let Ok(pair) = base64::engine::general_purpose::STANDARD.decode(secret)
+    {
+        let password = pair.splitn(2, |byte| *byte == b':').nth(1).map(<[u8]>::to_vec);
+        values.extend(password.map(|password| (format!("{name}-password"), password)));
+        values.push((format!("{name}-pair"), pair));
+    }
+    values.retain(|(_, value)| value.len() >= KNOWN_BYTES_MIN);
+    values
 }
 
 fn compile(texts: &RuleTexts) -> Result<Arc<RuleSet>, Vec<Problem>> {
@@ -434,7 +452,8 @@ fn policy_text(
     texts: &RuleTexts,
     rules: &RuleSet,
 ) -> PolicyText {
-    let ids = rules.rules().iter().map(|rule| rule.id.to_string()).collect();
+    let caller = format!("{KNOWN_PREFIX}{CALLER_TOKEN}");
+    let ids = rules.rules().iter().map(|rule| rule.id.to_string()).chain([caller]).collect();
     PolicyText::new(config, pending, &texts.files, ids)
 }
 

@@ -21,7 +21,7 @@ use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::token::Issuer;
 use crate::guard::policy::{Access, Policy};
-use crate::guard::{Mask, RuleSet, Scanner};
+use crate::guard::{CallerMark, Mask, RuleSet, Scanner};
 use crate::limits::Limits;
 use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
@@ -154,6 +154,8 @@ pub struct Caller {
     pub slot: Arc<SessionSlot>,
     /// The subject part of every entry of this caller, encoded once.
     pub subject: Bytes,
+    /// Finds the caller's token in what passes.
+    pub mark: Option<Arc<CallerMark>>,
 }
 
 /// Makes exchange ids of one worker.

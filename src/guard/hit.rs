@@ -32,13 +32,15 @@ pub(super) struct Hit {
 
 /// Overlaps: blocks first, then masks, then alerts; among equals the longest. What a stronger hit
 /// covers is cut from a weaker one; the rest of it stays a hit, so nothing is uncovered by a
-/// neighbour. An alert that touches something stronger goes.
-pub(super) fn resolve(hits: &mut Vec<Hit>) {
+/// neighbour. An alert that touches something stronger goes. Of two rules that match the same bytes the
+/// one of a known value (from number `known_from` on) counts: it says whose they are.
+pub(super) fn resolve(hits: &mut Vec<Hit>, known_from: usize) {
     hits.sort_by(|a, b| {
         b.action
             .cmp(&a.action)
             .then(b.span.len().cmp(&a.span.len()))
             .then(a.span.start.cmp(&b.span.start))
+            .then((a.rule < known_from).cmp(&(b.rule < known_from)))
             .then(a.rule.cmp(&b.rule))
     });
     let mut covered: Vec<Range<usize>> = vec![];

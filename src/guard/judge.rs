@@ -168,8 +168,7 @@ impl Scanner {
     ) -> Outcome {
         let blocking = self.hits.iter().find(|hit| hit.action == RuleAction::Block);
         let rules = Arc::clone(self.rules());
-        let rule =
-            blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.rules()[hit.rule].id));
+        let rule = blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.all()[hit.rule].id));
         fill_hits(&rules, &self.hits, &mut bytes);
         Outcome::Blocked { rule, findings, masked: bytes.freeze(), original, message }
     }
@@ -240,7 +239,7 @@ impl Scanner {
             return Some(("unreadable".into(), RuleAction::Block));
         }
         let hit = self.hits.iter().max_by_key(|hit| hit.action)?;
-        Some((Arc::clone(&self.rules().rules()[hit.rule].id), hit.action))
+        Some((Arc::clone(&self.rules().all()[hit.rule].id), hit.action))
     }
 
     /// True when nothing at all is found in a plain text: then nothing is found in any piece of it that

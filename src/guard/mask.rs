@@ -73,7 +73,7 @@ fn fill_number(raw: &mut [u8], start: usize, end: usize) {
 /// The name of a rule as it may stand in a mask: known values are called by the operator's word, which
 /// may hold anything.
 fn label_of(rules: &RuleSet, hit: &Hit) -> String {
-    let id = &rules.rules()[hit.rule].id;
+    let id = &rules.all()[hit.rule].id;
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-') { c } else { '-' }
     };
@@ -85,7 +85,7 @@ fn label_of(rules: &RuleSet, hit: &Hit) -> String {
 
 fn pseudonym_of(rules: &RuleSet, hit: &Hit) -> Option<[u8; 4]> {
     // Without a key the pseudonym is all zero: nothing to show.
-    (rules.rules()[hit.rule].pseudonym && hit.pseudonym != [0; 4]).then_some(hit.pseudonym)
+    (rules.all()[hit.rule].pseudonym && hit.pseudonym != [0; 4]).then_some(hit.pseudonym)
 }
 
 /// Fills every hit that is not a mere alert, in place. No hit holds a quote or a backslash: rules are

@@ -7,11 +7,13 @@
 //! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
 //! | [`detect`], `simd`, [`validate`], `people` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
+//! | [`caller`] | the caller's own token |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
 
+pub mod caller;
 mod compile;
 mod context;
 pub mod detect;
@@ -36,6 +38,7 @@ mod units;
 pub mod validate;
 pub mod views;
 
+pub use caller::CallerMark;
 pub use fault::GuardFault;
 pub use hyperscan::EngineFault;
 pub use judge::{Judged, Judgement, Original, Outcome, Payload, join, own};

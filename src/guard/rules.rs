@@ -23,6 +23,8 @@ pub const BUILTIN: &str = include_str!("pack.toml");
 pub const BUILTIN_NAME: &str = "builtin";
 /// Prefix of the ids of known values (`secret:NAME`).
 pub const KNOWN_PREFIX: &str = "secret:";
+/// Name of the caller's own token as a known value.
+pub const CALLER_TOKEN: &str = "caller-token";
 /// Bound: shortest known value. Shorter ones stand in ordinary text by chance.
 pub const KNOWN_BYTES_MIN: usize = 6;
 /// Bound: text before a match in which context words are looked for, in bytes.
@@ -190,7 +192,10 @@ impl std::error::Error for RuleFault {}
 /// A compiled set of rules.
 #[derive(Debug)]
 pub struct RuleSet {
+    /// Those of the files, known values, and last the caller's own token.
     rules: Vec<Rule>,
+    /// Number of the first known value.
+    pub(super) known_from: usize,
     pub(super) database: Option<Database>,
     /// Known values, and for each the number of its rule.
     pub(super) known: Option<(AhoCorasick, Vec<usize>)>,
@@ -254,6 +259,7 @@ impl RuleSet {
             }
             rules.push(known_rule(name));
         }
+        rules.push(known_rule(CALLER_TOKEN));
         let patterns: Vec<(usize, &str)> = rules
             .iter()
             .enumerate()
@@ -283,7 +289,7 @@ impl RuleSet {
                 .match_kind(aho_corasick::MatchKind::LeftmostLongest)
                 .build(secrets.iter().map(|(_, value)| value))
                 .map_err(|error| vec![plain(BUILTIN_NAME, format!("known values: {error}"))])?;
-            Some((automaton, (known_from..rules.len()).collect()))
+            Some((automaton, (known_from..rules.len() - 1).collect()))
         };
         let detectors = rules
             .iter()
@@ -301,12 +307,30 @@ impl RuleSet {
             .unwrap_or(0);
         let margin = NEAR_BYTES + longest;
         let source_digest = digest.finalize().into();
-        Ok(Arc::new(RuleSet { rules, database, known, detectors, margin, source_digest }))
+        Ok(Arc::new(RuleSet {
+            rules,
+            known_from,
+            database,
+            known,
+            detectors,
+            margin,
+            source_digest,
+        }))
     }
 
-    /// All rules in the order of their files; the index is the rule's number.
+    /// All rules in the order of their files, then known values; the index is the rule's number.
     pub fn rules(&self) -> &[Rule] {
+        &self.rules[..self.caller()]
+    }
+
+    /// The same, and the rule of the caller's own token behind them.
+    pub(super) fn all(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Number of the rule of the caller's own token.
+    pub(super) fn caller(&self) -> usize {
+        self.rules.len() - 1
     }
 
     /// The rule called `id`.

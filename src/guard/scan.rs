@@ -22,6 +22,7 @@ use hyperscan::Scratch;
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
+use super::caller::CallerMark;
 use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
 use super::fault::GuardFault;
@@ -75,6 +76,7 @@ pub struct Scanner {
     /// Lazily made, one for each rule that was ever searched for.
     caches: Vec<Option<Box<meta::Cache>>>,
     fingerprint: Hmac<Sha256>,
+    caller: Option<Arc<CallerMark>>,
     pub(super) views: Views,
     presence: Presence,
     marks: detect::Marks,
@@ -127,6 +129,7 @@ impl Scanner {
             caches: (0..count).map(|_| None).collect(),
             fingerprint: Hmac::new_from_slice(&fingerprint_key)
                 .expect("HMAC takes a key of any length"),
+            caller: None,
             views: Views::new(),
             presence: Presence::new(count),
             marks: detect::Marks::default(),
@@ -148,6 +151,11 @@ impl Scanner {
     /// From now on messages that are edited or blocked come back with a copy of what they were.
     pub fn keep_originals(&mut self, keeps: bool) {
         self.keeps_originals = keeps;
+    }
+
+    /// From now on this token is a known value too; `None` for none.
+    pub fn look_for(&mut self, caller: Option<Arc<CallerMark>>) {
+        self.caller = caller;
     }
 
     /// The rules in force.
@@ -214,7 +222,7 @@ impl Scanner {
         }
         self.place(&rules, raw, kind, scratch, limits)?;
         if !self.unresolved {
-            resolve(&mut self.hits);
+            resolve(&mut self.hits, rules.known_from);
         }
         self.digest(raw, pseudonym_key);
         self.rewrite(&rules, raw);
@@ -234,7 +242,8 @@ impl Scanner {
         self.search_view(rules, first, 0, direction)?;
         // A rule that is present may end far from where the engine saw it begin.
         let mut deeper = !self.presence.is_empty();
-        let around = views.around(raw, rules.margin)?;
+        let margin = rules.margin.max(self.caller.as_ref().map_or(0, |caller| caller.bytes()));
+        let around = views.around(raw, margin)?;
         if around.is_empty() {
             return Ok(());
         }
@@ -346,6 +355,12 @@ impl Scanner {
                     }
                 }
             }
+        }
+        if let Some(caller) = self.caller.clone() {
+            caller.ends(text, |end| {
+                let value = end - caller.bytes()..end;
+                self.push(rules.caller(), RuleAction::Mask, true, view, value.clone(), value)
+            })?;
         }
         Ok(())
     }
@@ -462,7 +477,7 @@ impl Scanner {
         for (hit, (view, span)) in self.hits.iter_mut().zip(spans) {
             hit.number = is_bare_number(self.views.text(raw, view), hit.span.clone());
             if hit.number {
-                hit.action = settle(rules.rules(), hit, Place::Number);
+                hit.action = settle(rules.all(), hit, Place::Number);
             }
             hit.span = span;
             hit.level = self.views.views()[view].level;
@@ -491,7 +506,7 @@ impl Scanner {
                 let mut piece = hit.clone();
                 piece.span = hit.span.start.max(span.start as usize)..hit.span.end.min(span.end());
                 piece.number |= place == Place::Number;
-                piece.action = settle(rules.rules(), &hit, place);
+                piece.action = settle(rules.all(), &hit, place);
                 self.hits.push(piece);
             }
         }
@@ -532,7 +547,7 @@ impl Scanner {
 
     /// The hits as findings. More than the bound is the caller's refusal.
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let rules = self.rules.rules();
+        let rules = self.rules.all();
         self.hits
             .iter()
             .map(|hit| Finding {

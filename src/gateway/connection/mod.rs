@@ -341,6 +341,8 @@ impl Connection {
 
     /// Takes one event at `now`; appends the operations to start to `out`.
     pub fn input(&mut self, now: Now, event: Event, env: &mut Env, out: &mut Vec<Action>) {
+        let caller = self.exchange.as_ref().and_then(|exchange| exchange.caller.as_ref());
+        env.scanner.look_for(caller.and_then(|caller| caller.mark.clone()));
         let mut turn = Turn { env, now, out };
         self.absorb(event, &mut turn);
         self.watch(&mut turn);

@@ -1,5 +1,7 @@
 //! From the head of a request to the request in the upstream's hands.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
@@ -213,6 +215,7 @@ impl Connection {
                     access: settings.policy.access(identity, upstream),
                     slot: sessions.slot(identity, upstream),
                     subject: entries::subject(identity, &route.name),
+                    mark: guard::CallerMark::of(token).map(Arc::new),
                 }
             });
         exchange.token = first_use;
@@ -238,6 +241,7 @@ impl Connection {
                     self.tell_connect(turn);
                     return Err(Fault::Denied(reason));
                 }
+                turn.env.scanner.look_for(caller.mark.clone());
                 exchange.caller = Some(caller);
                 self.phase = Phase::Head;
                 self.tell_connect(turn);
