@@ -16,7 +16,7 @@ from mcp.shared.auth import OAuthClientMetadata
 
 warnings.simplefilter("ignore")
 PLAN = json.load(sys.stdin)
-SEEN = {"logs": [], "changed": 0, "elicited": 0, "sampled": 0}
+SEEN = {"logs": [], "changed": 0, "elicited": 0, "sampled": 0, "asked": []}
 
 
 class Memory:
@@ -86,6 +86,7 @@ async def on_message(message):
 
 async def on_elicit(context, params):
     SEEN["elicited"] += 1
+    SEEN["asked"].append(params.message)
     return types.ElicitResult(action="accept", content={"sure": True})
 
 
@@ -178,7 +179,7 @@ async def main():
             ) as session,
         ):
             opened = await session.initialize()
-            say({"step": "connect", "result": {"version": opened.protocolVersion}})
+            say({"step": "connect", "result": {"version": opened.protocolVersion, "instructions": opened.instructions}})
             for step in PLAN["steps"]:
                 try:
                     say({"step": step["name"], "result": await run_step(session, step)})

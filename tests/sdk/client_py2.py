@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 warnings.simplefilter("ignore")
 PLAN = json.load(sys.stdin)
-SEEN = {"logs": [], "changed": 0, "elicited": 0, "sampled": 0}
+SEEN = {"logs": [], "changed": 0, "elicited": 0, "sampled": 0, "asked": []}
 
 
 class Memory:
@@ -94,6 +94,7 @@ async def on_message(message):
 
 async def on_elicit(context, params):
     SEEN["elicited"] += 1
+    SEEN["asked"].append(params.message)
     return types.ElicitResult(action="accept", content={"sure": True})
 
 
@@ -197,7 +198,7 @@ async def main():
                 log_level=None if PLAN["era"] == "legacy" else "info",
             )
             async with client:
-                say({"step": "connect", "result": {"version": client.protocol_version}})
+                say({"step": "connect", "result": {"version": client.protocol_version, "instructions": client.instructions}})
                 for step in PLAN["steps"]:
                     try:
                         say({"step": step["name"], "result": await run_step(client, step)})

@@ -12,7 +12,7 @@ const client = new Client(
 client.v1 = true;
 client.setNotificationHandler(LoggingMessageNotificationSchema, (n) => { seen.logs.push(n.params.data); });
 client.setNotificationHandler(ToolListChangedNotificationSchema, () => { seen.changed += 1; });
-client.setRequestHandler(ElicitRequestSchema, () => { seen.elicited += 1; return { action: 'accept', content: { sure: true } }; });
+client.setRequestHandler(ElicitRequestSchema, (r) => { seen.elicited += 1; seen.asked.push(r.params.message); return { action: 'accept', content: { sure: true } }; });
 client.setRequestHandler(CreateMessageRequestSchema, () => {
   seen.sampled += 1;
   return { role: 'assistant', content: { type: 'text', text: 'deeply' }, model: 'none', stopReason: 'endTurn' };

@@ -11,7 +11,7 @@ const client = new Client(
   });
 client.setNotificationHandler('notifications/message', (n) => { seen.logs.push(n.params.data); });
 client.setNotificationHandler('notifications/tools/list_changed', () => { seen.changed += 1; });
-client.setRequestHandler('elicitation/create', () => { seen.elicited += 1; return { action: 'accept', content: { sure: true } }; });
+client.setRequestHandler('elicitation/create', (r) => { seen.elicited += 1; seen.asked.push(r.params.message); return { action: 'accept', content: { sure: true } }; });
 client.setRequestHandler('sampling/createMessage', () => {
   seen.sampled += 1;
   return { role: 'assistant', content: { type: 'text', text: 'deeply' }, model: 'none', stopReason: 'endTurn' };

@@ -26,6 +26,7 @@ import time
 import zlib
 from pathlib import Path
 
+import hiding
 import hostile
 import parts
 from parts import HERE, NODE, PY1, PY2, ROOT, Checks, OpenStream, Process, Tee, bearer, post, request, rpc, shows
@@ -45,7 +46,12 @@ INSPECTORS = {
     "inspector 2, modern": ([*INSPECTOR_2, "modern"], ("py", "ts")),
 }
 TOOLS = {"py": ("add", "wipe"), "ts": ("add", "wipe"), "everything": ("get-sum", "gzip-file-as-resource")}
-SERVERS = {"py": py_steps, "ts": ts_steps, "everything": everything_steps}
+SERVERS = {
+    "py": lambda world: py_steps(world.planted, world.sent),
+    "ts": lambda world: [*ts_steps(world.planted, world.sent), *hiding.steps(world.hidden, world.upstream_credential, codings_alone=True)],
+    "everything": lambda world: everything_steps(world.planted, world.sent),
+    "hiding": lambda world: hiding.steps(world.hidden, world.upstream_credential),
+}
 VISIT_S = 4
 PERSON_S = 4
 VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28"}
@@ -74,6 +80,9 @@ class World:
         self.binary = binary
         self.running = []
         self.planted = {"github": github_token(), "aws": aws_key()}
+        self.hidden = hiding.plan(github_token)
+        self.hidden["plain"]["secret"] = self.planted["github"]
+        self.hidden["plain"]["text"] = f"key {self.planted['github']} of x"
         self.sent = {"masked": aws_key(), "blocked": github_token()}
         self.upstream_credential = "Bearer upstream-credential-" + "".join(random.choices(string.ascii_lowercase, k=20))
         self.clients = [
@@ -94,14 +103,15 @@ class World:
         self.ports = {name: parts.free_port() for name in SERVERS}
         env = {"PLANTED": json.dumps(self.planted)}
         py = self.start("server-py", [PY2, "server_py2.py", self.ports["py"]], env)
-        ts = self.start("server-ts", [NODE, "server_ts2.mjs", self.ports["ts"]], env)
+        ts = self.start("server-ts", [NODE, "server_ts2.mjs", self.ports["ts"]], env | {"HIDDEN": json.dumps(self.hidden)})
         everything = self.start(
             "server-everything",
             [NODE, "node_modules/@modelcontextprotocol/server-everything/dist/index.js", "streamableHttp"],
             {"PORT": str(self.ports["everything"]), "STENOGRAPH_PLANTED": json.dumps(self.planted)},
         )
-        for process, port in ((py, self.ports["py"]), (ts, self.ports["ts"]), (everything, self.ports["everything"])):
-            process.wait_port(port)
+        hides = self.start("server-hiding", [PY2, "server_hiding.py", self.ports["hiding"]], {"HIDDEN": json.dumps(self.hidden)})
+        for name, process in (("py", py), ("ts", ts), ("everything", everything), ("hiding", hides)):
+            process.wait_port(self.ports[name])
         self.to_server = {name: Tee(port) for name, port in self.ports.items()}
         # The public address is the tee's: that is what clients are told and what tokens are for.
         self.to_gateway = Tee()
@@ -160,6 +170,18 @@ name = "everything"
 path = "/everything"
 url = "http://127.0.0.1:{self.to_server['everything'].port}/mcp"
 resource = "{self.url['everything']}"
+
+[[upstream]]
+name = "hiding"
+path = "/hiding"
+url = "http://127.0.0.1:{self.to_server['hiding'].port}/mcp"
+resource = "{self.url['hiding']}"
+credential = {{ header = "authorization", file = "{self.directory}/credential" }}
+
+[[grant]]
+upstream = "hiding"
+groups = ["engineering"]
+{values(hiding.GRANT)}
 
 [[grant]]
 upstream = "py"
@@ -252,10 +274,11 @@ def suites(world, checks, only, control):
                 # server-everything has the handshake era only: a client that asks for the newer
                 # one must fall back through the gateway as it does without it.
                 spoken = "legacy" if server == "everything" else era
-                steps = [step for step in make(world.planted, world.sent) if spoken in step.eras]
+                steps = [step for step in make(world) if spoken in step.eras]
                 plan = {"era": era, "steps": [step.words for step in steps]}
                 if control:
                     plan["url"] = f"http://127.0.0.1:{world.ports[server]}/mcp"
+                    plan["token"] = world.upstream_credential.split()[1] if server == "hiding" else None
                 else:
                     plan |= {"url": world.url[server], "issuer": world.issuer,
                              "client_id": "engineer", "client_secret": "engineer-pass"}
@@ -265,9 +288,11 @@ def suites(world, checks, only, control):
                 version = by_name.get("connect", {}).get("result", {}).get("version")
                 checks.check(f"{label}: speaks {VERSIONS[spoken]}", version == VERSIONS[spoken], lines[:1])
                 judge(checks, label, steps, lines, control)
+                down = None if control else world.to_gateway.since(mark, "down")
+                if server == "hiding":
+                    hiding.judge(checks, label, world.hidden, lines, down)
                 if control:
                     continue
-                down = world.to_gateway.since(mark, "down")
                 up = world.to_gateway.since(mark, "up")
                 for kind, secret in world.planted.items():
                     checks.check(f"{label}: planted {kind} secret is nowhere in the bytes", not shows(down, secret))
@@ -496,8 +521,8 @@ def wires(world, checks):
         checks.check(f"{name}: no caller's token reached the server", up and not leaked, leaked[:1])
         heads = re.findall(rb"(?:POST|GET|DELETE) /mcp[^\r]*\r\n(.*?)\r\n\r\n", b"\n".join(up), re.S)
         carries = [head for head in heads if world.upstream_credential.encode() in head]
-        if name == "py":
-            checks.check("py: every request carries the gateway's credential", heads and len(carries) == len(heads), (len(carries), len(heads)))
+        if name in ("py", "hiding"):
+            checks.check(f"{name}: every request carries the gateway's credential", heads and len(carries) == len(heads), (len(carries), len(heads)))
         else:
             checks.check(f"{name}: no request carries a credential",
                          heads and not any(b"authorization" in head.lower() for head in heads), (len(carries), len(heads)))
@@ -546,6 +571,16 @@ def read_back(world, checks, when):
     for secret in (*world.planted.values(), *world.sent.values()):
         stored = [path for path in (world.directory / "record").rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
         checks.check(f"{when}: no secret in the record's files", not stored, stored)
+
+
+def echoes(world, checks):
+    """Where each hidden secret was, says the record."""
+
+    def ask(secret):
+        found = world.command("echoed", "--config", world.config, "--json", stdin=secret.encode(), timeout_s=300)
+        return [json.loads(line) for line in found.stdout.splitlines()]
+
+    hiding.told(checks, {name: one for name, one in world.hidden.items() if name != "plain"}, sum(len(eras) for _, eras in CLIENTS.values()), ask)
 
 
 def flips(world, checks, count=24):
@@ -599,6 +634,9 @@ def main():
             world.start_gateway()
             suites(world, checks, asked.only, control=False)
             inspectors(world, checks, asked.only)
+            if asked.only == "hiding":
+                # All that they ask for is there by now.
+                echoes(world, checks)
             if not asked.only:
                 persons(world, checks)
                 who_calls(world, checks)
@@ -611,6 +649,7 @@ def main():
                 read_back(world, checks, "running")
                 checks.check("the gateway stops on SIGTERM", world.gateway.stop() == 0, world.gateway.text()[-500:])
                 read_back(world, checks, "stopped")
+                echoes(world, checks)
                 flips(world, checks)
     except Exception as error:
         checks.check("the run itself", False, repr(error))

@@ -1,13 +1,15 @@
 // The TypeScript SDK server of the end-to-end tests: 2026-07-28, and the handshake era without
 // sessions (GET and DELETE get 405 there). Its tools are a part of server_py2.py's.
 //
-// Usage: server_ts2.mjs PORT; the planted secrets come as JSON in the environment variable PLANTED.
+// Usage: server_ts2.mjs PORT; the planted secrets come as JSON in the environment variable PLANTED, and
+// what the tool `hide` answers with in HIDDEN, as for server_hiding.py.
 import { createMcpHandler, inputRequired, acceptedContent, McpServer, ResourceTemplate, completable } from '@modelcontextprotocol/server';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createServer } from 'node:http';
 import { z } from 'zod';
 
 const planted = JSON.parse(process.env.PLANTED ?? '{}');
+const hidden = JSON.parse(process.env.HIDDEN ?? '{}');
 const text = (value) => ({ content: [{ type: 'text', text: value }] });
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 let handler;
@@ -41,6 +43,8 @@ function build() {
       structuredContent: value,
     };
   });
+  server.registerTool('hide', { inputSchema: z.object({ what: z.string() }), outputSchema: z.object({ value: z.string() }) },
+    async ({ what }) => ({ ...text(hidden[what].text), structuredContent: { value: hidden[what].text } }));
   server.registerTool('route', {
     inputSchema: z.object({ region: z.string().meta({ 'x-mcp-header': 'Region' }), text: z.string() }),
   }, async (args) => text(`${args.region}: ${args.text}`));

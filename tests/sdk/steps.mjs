@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 
 export const plan = JSON.parse(readFileSync(0, 'utf8'));
-export const seen = { logs: [], changed: 0, elicited: 0, sampled: 0 };
+export const seen = { logs: [], changed: 0, elicited: 0, sampled: 0, asked: [] };
 
 export const say = (line) => console.log(JSON.stringify(line));
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -107,7 +107,7 @@ export async function runStep(client, step, announce) {
 }
 
 export async function runAll(client, version, announce = (go) => go()) {
-  say({ step: 'connect', result: { version } });
+  say({ step: 'connect', result: { version, instructions: client.getInstructions() } });
   for (const step of plan.steps) {
     try {
       say({ step: step.name, result: await runStep(client, step, announce) });

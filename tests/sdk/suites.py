@@ -124,7 +124,7 @@ PY_GRANT = {
 }
 
 
-TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "leak", "route", "slow"]
+TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "hide", "leak", "route", "slow"]
 TS_GRANT = {**PY_GRANT, "tools": TS_TOOLS}
 
 
