@@ -1,10 +1,14 @@
 //! Every rule in every hiding place: found, masked, and nothing else touched.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use stenograph::guard::rules::Matcher;
+use stenograph::guard::rules::{Category, Matcher};
 use stenograph::guard::{Engine, GuardFault, Mask, Outcome, RuleSet};
-use stenograph::types::{Direction, RuleAction};
+use stenograph::types::{Direction, Finding, RuleAction};
 
 #[path = "guard_support/mod.rs"]
 mod support;
@@ -12,7 +16,7 @@ mod support;
 #[path = "guard_support/hiding.rs"]
 mod hiding;
 
-use hiding::{Hiding, answer, judge, reveal};
+use hiding::{Hiding, PLACES, answer, judge, placed, reveal};
 use support::{Judge, builtin};
 
 fn passed(outcome: Outcome) -> (String, Vec<stenograph::types::Finding>, bool) {
@@ -42,6 +46,9 @@ fn secrets(judge: &mut Judge, text: &str) -> Vec<String> {
 fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
     let mut guard = Judge::builtin();
     let mut checked = 0;
+    // For the SDKs, which read all of it (tests/sdk/run.py).
+    let table = Path::new(env!("CARGO_TARGET_TMPDIR")).join("masked.jsonl");
+    let mut table = BufWriter::new(File::create(table).unwrap());
     for rule in builtin().rules() {
         if rule.actions.response != Some(RuleAction::Mask) {
             continue;
@@ -69,13 +76,103 @@ fn every_secret_is_masked_in_every_hiding_place_and_nothing_else_changes() {
                         for (at, (new, old)) in bytes.bytes().zip(original.bytes()).enumerate() {
                             assert!(new == old || covered(at), "{place}: byte {at}");
                         }
+                    } else {
+                        between(&original, &bytes, &findings, &place);
                     }
+                    writeln!(table, "{bytes}").unwrap();
                     checked += 1;
                 }
             }
         }
     }
     assert!(checked > 7000, "{checked}");
+}
+
+/// All that stands before, between and behind the findings stands in `bytes` too, in that order.
+fn between(original: &str, bytes: &str, findings: &[Finding], place: &str) {
+    let mut masked: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.action == RuleAction::Mask)
+        .map(|finding| finding.span.range())
+        .collect();
+    masked.sort_by_key(|span| span.start);
+    let (mut at, mut rest) = (0, bytes);
+    for span in &masked {
+        let kept = &original[at.min(span.start)..span.start];
+        let found = rest.find(kept).unwrap_or_else(|| panic!("{place}: {kept:?} in {rest:?}"));
+        assert!(at > 0 || found == 0, "{place}: {rest}");
+        (at, rest) = (span.end.max(at), &rest[found + kept.len()..]);
+    }
+    assert!(rest.ends_with(&original[at..]), "{place}: {rest}");
+}
+
+// Mutants: names of members may be edited; the address of a resource may not.
+#[test]
+fn every_rule_is_masked_or_stops_the_message_in_every_place_of_it() {
+    let mut guard = Judge::builtin();
+    let mut checked = 0;
+    for rule in builtin().rules() {
+        if rule.actions.response != Some(RuleAction::Mask) {
+            continue;
+        }
+        let text = &rule.tests_match[0];
+        let secrets = secrets(&mut guard, text);
+        let credential = rule.category != Category::Pii;
+        for &(place, message, edited) in PLACES {
+            for mask in [Mask::Fill, Mask::Label] {
+                let original = placed(message, text);
+                let told = format!("{} in {place}, {mask:?}: {original}", rule.id);
+                // An id with line ends, say, is no id: that message is refused before.
+                if !edited && !guard.reads(&original) {
+                    continue;
+                }
+                match judge(&mut guard, &original, Direction::Response, mask) {
+                    Outcome::Pass(judgement) if edited => {
+                        assert!(judgement.edited, "{told}");
+                        let seen: Value = serde_json::from_slice(&judgement.bytes).unwrap();
+                        let seen = strings(&seen);
+                        for secret in &secrets {
+                            assert!(!seen.contains(secret.as_str()), "{told}\n{seen}");
+                        }
+                    }
+                    Outcome::Pass(judgement) => {
+                        assert!(!credential && !judgement.edited, "{told}");
+                        assert!(!judgement.findings.is_empty(), "{told}");
+                    }
+                    Outcome::Blocked { .. } => assert!(credential && !edited, "{told}"),
+                    Outcome::Refused(fault) => panic!("{fault:?}: {told}"),
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 2000, "{checked}");
+}
+
+/// Every text of `value`, names too, one on a line.
+fn strings(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text}\n"),
+        Value::Array(all) => all.iter().map(strings).collect(),
+        Value::Object(all) => {
+            all.iter().map(|(name, value)| format!("{name}\n{}", strings(value))).collect()
+        }
+        _ => String::new(),
+    }
+}
+
+#[test]
+fn the_readme_publishes_the_hiding_places() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let published = hiding::published();
+    assert!(readme.contains(&published), "README.md must have:\n{published}");
+    // The end-to-end run has the same list, and writes the codings by itself.
+    let own = std::fs::read_to_string(root.join("tests/sdk/hiding.py")).unwrap();
+    for coding in hiding::Coding::ALL {
+        let name = coding.told().0;
+        assert!(own.contains(&format!("\n    \"{name}\": ")), "{name} in tests/sdk/hiding.py");
+    }
 }
 
 proptest! {
@@ -330,7 +427,6 @@ fn detectors_are_for_people_only() {
 }
 
 fn gzip(text: &str) -> Vec<u8> {
-    use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()

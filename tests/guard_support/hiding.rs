@@ -1,4 +1,5 @@
 //! Hiding places for secrets, and messages judged whole.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -110,6 +111,33 @@ impl Coding {
         Coding::Base64Glued,
         Coding::Hex,
     ];
+
+    /// Its name, and what it is, as the README publishes them.
+    pub fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Coding::Percent => ("percent", "percent-encoding of every byte: `%67`"),
+            Coding::PercentSigns => {
+                ("percent-signs", "percent-encoding of what is no letter: `%2F`")
+            }
+            Coding::Decimal => ("html-decimal", "character references: `&#103;`"),
+            Coding::Hexadecimal => ("html-hex", "character references: `&#x67;`"),
+            Coding::Named => ("html-named", "character references by name: `&lowbar;`"),
+            Coding::ZeroWidth => {
+                ("zero-width", "characters without width between all others: U+200B")
+            }
+            Coding::SoftHyphen => ("soft-hyphen", "soft hyphens between all others: U+00AD"),
+            Coding::Tags => {
+                ("tags", "tags and byte order marks between all others: U+E0001, U+FEFF")
+            }
+            Coding::Base64 => ("base64", "base64, padded"),
+            Coding::Base64Url => ("base64url", "base64 of URLs, without padding"),
+            Coding::Base64Lines => ("base64-lines", "base64 in lines of 76 letters"),
+            Coding::Base64Glued => {
+                ("base64-glued", "base64 behind a path: nothing says where it begins")
+            }
+            Coding::Hex => ("hex", "hexadecimal digits"),
+        }
+    }
 
     fn write(self, text: &str) -> String {
         let bytes = |all: bool| {
@@ -302,4 +330,100 @@ pub fn reveal(message: &str, hiding: Hiding) -> String {
         Hiding::Twice(inner, outer) => inner.read(&outer.read(&text)),
         _ => text,
     }
+}
+
+/// A place of a message: its name, one message of the server with `@` where a value may stand, and whether
+/// a mask may edit it there. What it may not edit blocks for credentials and alerts for people.
+pub const PLACES: &[(&str, &str, bool)] = &[
+    ("text of an answer", r#"{"id":7,"result":{"content":[{"type":"text","text":"@"}]}}"#, true),
+    (
+        "structured content",
+        r#"{"id":7,"result":{"content":[],"structuredContent":{"a":[{"b":"@"}]}}}"#,
+        true,
+    ),
+    ("`_meta`", r#"{"id":7,"result":{"content":[],"_meta":{"example.com/x":"@"}}}"#, true),
+    (
+        "text, blob and address of a resource",
+        r#"{"id":7,"result":{"contents":[{"uri":"a:/@","text":"@","blob":"@"}]}}"#,
+        true,
+    ),
+    (
+        "resources and links in an answer",
+        r#"{"id":7,"result":{"content":[{"type":"resource","resource":{"uri":"a:/@","text":"@"}},{"type":"resource_link","uri":"a:/@","name":"@","description":"@"}]}}"#,
+        true,
+    ),
+    (
+        "descriptions and schemas in lists",
+        r#"{"id":7,"result":{"tools":[{"name":"a","description":"@","inputSchema":{"type":"object","properties":{"b":{"description":"@","default":"@"}}}}]}}"#,
+        true,
+    ),
+    (
+        "messages of a prompt",
+        r#"{"id":7,"result":{"description":"@","messages":[{"role":"user","content":{"type":"text","text":"@"}}]}}"#,
+        true,
+    ),
+    ("values of a completion", r#"{"id":7,"result":{"completion":{"values":["@"]}}}"#, true),
+    (
+        "instructions of a server",
+        r#"{"id":7,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"a","version":"1"},"instructions":"@"}}"#,
+        true,
+    ),
+    (
+        "message and data of an error",
+        r#"{"id":7,"error":{"code":-1,"message":"@","data":["@"]}}"#,
+        true,
+    ),
+    (
+        "progress",
+        r#"{"method":"notifications/progress","params":{"progressToken":1,"progress":1,"message":"@"}}"#,
+        true,
+    ),
+    (
+        "log",
+        r#"{"method":"notifications/message","params":{"level":"info","logger":"@","data":{"a":"@"}}}"#,
+        true,
+    ),
+    (
+        "questions to the client",
+        r#"{"id":1,"method":"elicitation/create","params":{"message":"@","requestedSchema":{"type":"object","properties":{}}}}"#,
+        true,
+    ),
+    ("names of members", r#"{"id":7,"result":{"structuredContent":{"@":1},"content":[]}}"#, false),
+    ("names in lists", r#"{"id":7,"result":{"tools":[{"name":"@","inputSchema":{}}]}}"#, false),
+    ("cursors", r#"{"id":7,"result":{"tools":[],"nextCursor":"@"}}"#, false),
+    ("JSON-RPC ids", r#"{"id":"@","result":{"content":[]}}"#, false),
+    (
+        "progress tokens",
+        r#"{"method":"notifications/progress","params":{"progressToken":"@","progress":1}}"#,
+        false,
+    ),
+];
+
+/// The message of a place with `value` there.
+pub fn placed(message: &str, value: &str) -> String {
+    let value = quoted(value);
+    message.replacen('{', r#"{"jsonrpc":"2.0","#, 1).replace('@', &value[1..value.len() - 1])
+}
+
+/// The tables that the README publishes.
+pub fn published() -> String {
+    let mut rows = String::from("| how a value is written | | what comes of it |\n|---|---|---|\n");
+    let mut row =
+        |name: &str, what: &str, fate: &str| rows += &format!("| `{name}` | {what} | {fate} |\n");
+    row("plain", "as it is", "masked");
+    row("spelled", "escapes of JSON: `\\u0067`", "masked");
+    row("json-1 … json-3", "in JSON in a string, again and again", "masked");
+    for coding in Coding::ALL {
+        let (name, what) = coding.told();
+        row(name, what, "masked");
+    }
+    row("gzip-base64", "base64 of gzip, in one member or several", "the whole of it is masked");
+    row("a>b", "in several of these, one inside the other, to four levels", "masked");
+    row("deeper", "in five levels and more", "the message is refused");
+    rows += "\n| where it stands | credentials | people |\n|---|---|---|\n";
+    for (name, _, edited) in PLACES {
+        let fates = if *edited { "masked | masked" } else { "blocked | alert" };
+        rows += &format!("| {name} | {fates} |\n");
+    }
+    rows
 }

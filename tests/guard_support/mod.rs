@@ -6,6 +6,7 @@ use stenograph::guard::{Engine, GuardFault, RuleSet, Scanner};
 use stenograph::limits::Limits;
 use stenograph::types::{Direction, Finding};
 use stenograph::wire::json::Scratch;
+use stenograph::wire::mcp;
 
 pub fn builtin() -> Arc<RuleSet> {
     RuleSet::builtin().expect("the built-in pack compiles")
@@ -27,6 +28,13 @@ impl Judge {
 
     pub fn builtin() -> Judge {
         Judge::new(builtin(), Engine::Hyperscan)
+    }
+
+    /// Whether it is a message at all.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub fn reads(&mut self, text: &str) -> bool {
+        let direction = Direction::Response;
+        mcp::read(text.as_bytes(), direction, &self.limits, &mut self.scratch).is_ok()
     }
 
     pub fn scan(&mut self, text: &[u8], direction: Direction) -> Vec<Finding> {
