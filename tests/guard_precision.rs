@@ -9,6 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 use stenograph::guard::Engine;
 use stenograph::types::{Direction, RuleAction};
 
+#[path = "guard_support/benign.rs"]
+mod benign;
 #[path = "guard_support/mod.rs"]
 mod support;
 #[path = "guard_support/text.rs"]
@@ -17,26 +19,49 @@ mod text;
 use support::{Judge, builtin};
 use text::{Seed, line, lines, message, uuid};
 
+/// Acceptance: at most one false mask in ten thousand ordinary messages.
+const MESSAGES: usize = 10_000;
+
+// Mutants: groups of digits in a table count as card numbers; a label that rules a number out is not read.
 #[test]
 fn ordinary_messages_are_not_masked() {
     let mut judge = Judge::builtin();
-    let mut seed = Seed(0x5eed);
-    let mut wrong = vec![];
-    let messages = 4000;
-    for _ in 0..messages {
-        let bytes = [200, 1000, 3000][seed.below(3)];
-        let message = message(&mut seed, bytes);
+    // A long run: STENOGRAPH_PRECISION_SEED=7 STENOGRAPH_PRECISION_MESSAGES=1000000.
+    let set = |name: &str, plain| {
+        std::env::var(name).map_or(plain, |text| text.parse().expect("a number"))
+    };
+    let mut seed = Seed(set("STENOGRAPH_PRECISION_SEED", 0x5eed));
+    let messages = set("STENOGRAPH_PRECISION_MESSAGES", MESSAGES as u64) as usize;
+    let (mut wrong, mut touched) = (vec![], 0);
+    for round in 0..messages {
+        let count = seed.number(1, 24) as usize;
+        let message = match round % 4 {
+            0 => message(&mut seed, count * 100),
+            _ => benign::message(&mut seed, count),
+        };
+        let before = wrong.len();
         for direction in [Direction::Response, Direction::Request] {
-            for finding in judge.scan(message.as_bytes(), direction) {
+            let findings = match judge.try_scan(message.as_bytes(), direction) {
+                Ok(findings) => findings,
+                Err(fault) => {
+                    wrong.push(format!("{fault}: {message}"));
+                    continue;
+                }
+            };
+            for finding in findings {
                 if finding.action != RuleAction::Alert {
-                    wrong.push(format!("{} {:?}", finding.rule, &message[finding.span.range()]));
+                    let span = finding.span.range();
+                    let from = message.floor_char_boundary(span.start.saturating_sub(40));
+                    wrong.push(format!("{} {:?}", finding.rule, &message[from..span.end]));
                 }
             }
         }
+        touched += usize::from(wrong.len() > before);
     }
     wrong.sort();
     wrong.dedup();
-    assert!(wrong.is_empty(), "{} of {messages} messages:\n{}", wrong.len(), wrong.join("\n"));
+    let most = messages / 10_000;
+    assert!(touched <= most, "{touched} of {messages} messages:\n{}", wrong.join("\n"));
 }
 
 // Mutant: a repeat in print.rs printed with its maximum only.

@@ -6,10 +6,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::guard::packtest;
 use crate::guard::rules::{Actions, BUILTIN_NAME, Matcher};
-use crate::guard::{Engine, Rule, RuleFault, RuleSet};
+use crate::guard::validate::Validator;
+use crate::guard::{Engine, KnownValue, Rule, RuleFault, RuleSet};
+use crate::guard::{cost, packtest};
 use crate::types::Direction;
 
 /// What is asked.
@@ -72,7 +74,28 @@ pub fn load(paths: &[PathBuf]) -> Result<Arc<RuleSet>, LoadFault> {
     if files.is_empty() {
         return RuleSet::builtin().map_err(LoadFault::Rules);
     }
-    RuleSet::compile(&files, true, &[]).map_err(LoadFault::Rules)
+    compile(&files, true, &[]).map_err(LoadFault::Rules)
+}
+
+/// CPU time of this thread: what others do on the machine does not count.
+fn spent() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Compiles a set and refuses rules of files that would slow it ([`cost`]). A dear rule with
+/// `allow_slow` is named on standard error and stays.
+pub fn compile(
+    files: &[(String, String)],
+    builtin: bool,
+    secrets: &[KnownValue],
+) -> Result<Arc<RuleSet>, Vec<RuleFault>> {
+    let set = RuleSet::compile(files, builtin, secrets)?;
+    let (faults, allowed) = cost::check(&set, &mut spent);
+    for fault in allowed {
+        eprintln!("{fault}");
+    }
+    if faults.is_empty() { Ok(set) } else { Err(faults) }
 }
 
 /// Runs the command; returns the exit code.
@@ -113,6 +136,10 @@ fn as_json(rule: &Rule) -> serde_json::Value {
         "request": word(rule.actions, Direction::Request),
         "response": word(rule.actions, Direction::Response),
     })
+}
+
+fn names(validators: &[Validator]) -> Vec<&'static str> {
+    validators.iter().map(|validator| validator.name()).collect()
 }
 
 fn list(set: &RuleSet, json: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -156,41 +183,72 @@ fn check(set: &Arc<RuleSet>, json: bool, out: &mut dyn Write) -> io::Result<u8> 
 }
 
 fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    let cost = cost::Gauge::new(&mut spent).cost(rule);
+    let (request, response) =
+        (word(rule.actions, Direction::Request), word(rule.actions, Direction::Response));
+    let confirmed = (rule.on_confirmed != Actions::default()).then(|| {
+        let actions = rule.on_confirmed;
+        (word(actions, Direction::Request), word(actions, Direction::Response))
+    });
+    let (printed, detector) = match &rule.matcher {
+        Matcher::Pattern { printed, .. } => (Some(printed.as_str()), None),
+        Matcher::Detector { detector, .. } => (None, Some(detector.name())),
+        Matcher::Known => (None, None),
+    };
     if json {
         let mut value = as_json(rule);
-        value["pattern"] = rule.pattern.clone().into();
-        value["file"] = rule.file.clone().into();
-        value["line"] = rule.line.into();
+        let more = serde_json::json!({
+            "pattern": rule.pattern,
+            "hyperscan": printed,
+            "detector": detector,
+            "validators": names(&rule.validators),
+            "confirm": names(&rule.confirm),
+            "on_confirmed": confirmed.map(|(request, response)| {
+                serde_json::json!({ "request": request, "response": response })
+            }),
+            "min_entropy": rule.entropy_min,
+            "context": rule.context.names(),
+            "context_within": rule.context_within,
+            "context_required": rule.context_required,
+            "after": rule.after,
+            "not_after": rule.not_after,
+            "pseudonym": rule.pseudonym,
+            "allow_slow": rule.allow_slow,
+            "cost": { "engine": cost.engine, "confirm": cost.confirm },
+            "file": rule.file,
+            "line": rule.line,
+        });
+        if let (Some(value), serde_json::Value::Object(more)) = (value.as_object_mut(), more) {
+            value.extend(more);
+        }
         return writeln!(out, "{value}");
     }
     writeln!(out, "{}  {}", rule.id, rule.title)?;
     writeln!(out, "  from       {}:{}", rule.file, rule.line)?;
     writeln!(out, "  category   {}, severity {}", rule.category.as_str(), rule.severity)?;
-    let (request, response) =
-        (word(rule.actions, Direction::Request), word(rule.actions, Direction::Response));
     writeln!(out, "  action     {request} in requests, {response} in responses")?;
-    if rule.on_confirmed != Actions::default() {
+    if let Some((request, response)) = confirmed {
+        let confirm = names(&rule.confirm).join(", ");
         writeln!(
             out,
-            "  confirmed  {} in requests, {} in responses, when {:?} hold",
-            word(rule.on_confirmed, Direction::Request),
-            word(rule.on_confirmed, Direction::Response),
-            rule.confirm
+            "  confirmed  {request} in requests, {response} in responses, when {confirm} hold"
         )?;
+    } else if !rule.confirm.is_empty() {
+        writeln!(out, "  confirmed  when {} hold", names(&rule.confirm).join(", "))?;
     }
-    match &rule.matcher {
-        Matcher::Pattern { printed, .. } => {
-            writeln!(out, "  pattern    {}", rule.pattern)?;
-            writeln!(out, "  hyperscan  {printed}")?;
-        }
-        Matcher::Detector { detector, .. } => {
-            writeln!(out, "  pattern    {}", rule.pattern)?;
-            writeln!(out, "  detector   {detector:?}")?;
-        }
-        Matcher::Known => writeln!(out, "  a known value, found exactly")?,
+    if printed.is_none() && detector.is_none() {
+        writeln!(out, "  a known value, found exactly")?;
+    } else {
+        writeln!(out, "  pattern    {}", rule.pattern)?;
+    }
+    if let Some(printed) = printed {
+        writeln!(out, "  hyperscan  {printed}")?;
+    }
+    if let Some(detector) = detector {
+        writeln!(out, "  detector   {detector}")?;
     }
     if !rule.validators.is_empty() {
-        writeln!(out, "  must hold  {:?}", rule.validators)?;
+        writeln!(out, "  must hold  {}", names(&rule.validators).join(", "))?;
     }
     if rule.entropy_min > 0.0 {
         writeln!(out, "  entropy    at least {} bits a byte", rule.entropy_min)?;
@@ -204,5 +262,25 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             rule.context.names().join(", ")
         )?;
     }
+    if !rule.after.is_empty() {
+        writeln!(out, "  after      a label with one of: {}", rule.after.join(", "))?;
+    }
+    if !rule.not_after.is_empty() {
+        writeln!(out, "  not after  a label with one of: {}", rule.not_after.join(", "))?;
+    }
+    if !rule.allow.is_empty() {
+        writeln!(out, "  let pass   {} patterns", rule.allow.len())?;
+    }
+    writeln!(
+        out,
+        "  cost       engine {:.2}, expression {:.1} (1 is one pass of a plain automaton)",
+        cost.engine, cost.confirm
+    )?;
+    writeln!(
+        out,
+        "  tests      {} match, {} do not",
+        rule.tests_match.len(),
+        rule.tests_no_match.len()
+    )?;
     writeln!(out, "  pseudonym  {}", if rule.pseudonym { "shown in the mask" } else { "not shown" })
 }

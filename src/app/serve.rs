@@ -236,7 +236,7 @@ fn credential_values(upstream: &str, value: &[u8]) -> Vec<KnownValue> {
 }
 
 fn compile(texts: &RuleTexts) -> Result<Arc<RuleSet>, Vec<Problem>> {
-    RuleSet::compile(&texts.files, texts.builtin, &texts.secrets).map_err(|faults| {
+    super::rules::compile(&texts.files, texts.builtin, &texts.secrets).map_err(|faults| {
         faults
             .into_iter()
             .map(|fault| problem("guard.rules", fault.to_string(), "rules without faults"))

@@ -51,6 +51,8 @@ pub struct RuleSource {
     pub pseudonym: Option<bool>,
     /// False: left out.
     pub enabled: bool,
+    /// Dearer than the gate allows, and meant to be.
+    pub allow_slow: bool,
     /// Texts in which the rule must match.
     pub tests_match: Vec<String>,
     /// Texts in which it must not.
@@ -64,7 +66,7 @@ pub struct RuleSource {
 }
 
 /// Parses a pattern in the one dialect of rule files: bytes, Unicode off.
-fn parse(pattern: &str) -> Result<Hir, String> {
+pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
     regex_syntax::ParserBuilder::new()
         .unicode(false)
         .utf8(false)
@@ -200,6 +202,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         on_confirmed: source.on_confirmed,
         pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
         allow,
+        allow_slow: source.allow_slow,
         tests_match: source.tests_match.clone(),
         tests_no_match: source.tests_no_match.clone(),
         file: source.file.clone(),
@@ -231,6 +234,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         // A known value may be a short password: a visible keyed digest of it helps nobody.
         pseudonym: false,
         allow: vec![],
+        allow_slow: false,
         tests_match: vec![],
         tests_no_match: vec![],
         file: "known values".into(),

@@ -10,7 +10,7 @@ use memchr::memmem;
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
-use super::validate::entropy;
+use super::validate::{Validator, entropy};
 use crate::types::RuleAction;
 use crate::wire::mcp::Place;
 
@@ -59,7 +59,16 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     let before = span.start.saturating_sub(rule.context_within)..span.start;
+    let rare = rule.validators.contains(&Validator::CardAny);
+    let before = match memchr::memrchr(b'\n', &text[before.clone()]) {
+        // A number that is a card's only by its label has it in its own line.
+        Some(end) if rare => before.start + end..before.end,
+        _ => before,
+    };
     if rule.context_required && !labelled && !has_word(text, before, &rule.context) {
+        return None;
+    }
+    if rare && in_table(text, &span) {
         return None;
     }
     let context = labelled || has_word(text, label_at.clone(), &rule.context);
@@ -67,6 +76,9 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     if rule.allow.iter().any(|allow| allow.is_match(value)) {
+        return None;
+    }
+    if !context && rule.validators.contains(&Validator::Card) && in_table(text, &span) {
         return None;
     }
     let confirmed =
@@ -107,7 +119,7 @@ impl Words {
 }
 
 /// Whether one of `words` begins a word in `range` of `text` (a capital letter begins one too:
-/// `paymentCard`). A word of up to three letters must be the whole word. What stands around the range
+/// `paymentCard`). A word of up to three letters must be a whole word. What stands around the range
 /// counts, so a longer range finds all that a shorter one does.
 fn has_word(text: &[u8], range: Range<usize>, words: &Words) -> bool {
     if words.is_empty() {
@@ -123,19 +135,82 @@ fn has_word(text: &[u8], range: Range<usize>, words: &Words) -> bool {
         word.find_iter(lower).any(|at| {
             let at = start + at;
             let length = word.needle().len();
-            let begins =
-                text[at].is_ascii_uppercase() || at == 0 || !text[at - 1].is_ascii_alphabetic();
-            let after = text.get(at + length);
-            begins && (length > 3 || !after.is_some_and(u8::is_ascii_lowercase))
+            let (before, after) = (at.checked_sub(1).map(|at| text[at]), text.get(at + length));
+            let capital = text[at].is_ascii_uppercase()
+                && !before.is_some_and(|byte| byte.is_ascii_uppercase());
+            let begins = capital || !before.is_some_and(|byte| byte.is_ascii_alphabetic());
+            let rest = &text[at + 1..at + length];
+            // Two or three letters in a row stand in every random text: `ssn`, `Ssn`, `SSN`, alone.
+            let short = || {
+                let large = rest.iter().all(u8::is_ascii_uppercase);
+                let small = rest.iter().all(u8::is_ascii_lowercase);
+                (large || small)
+                    && !after.is_some_and(|byte| {
+                        byte.is_ascii_lowercase() || (large && byte.is_ascii_alphanumeric())
+                    })
+                    && !before.is_some_and(|byte| byte.is_ascii_digit())
+            };
+            begins && (length > 3 || short())
         })
     })
+}
+
+/// Whether digits in groups are part of a table of such groups: another group of four follows or stands
+/// before them. Fonts, code pages and columns of counters look like card numbers now and then.
+fn in_table(text: &[u8], span: &Range<usize>) -> bool {
+    if text[span.clone()].iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let gap = |byte: &u8| matches!(byte, b' ' | b'-' | b'\t' | b'\r' | b'\n' | b',');
+    let four = |mut digits: usize, end: Option<&u8>| {
+        digits = digits.min(5);
+        digits == 4 && end.is_none_or(gap)
+    };
+    let before = &text[span.start.saturating_sub(8)..span.start];
+    let back: Vec<u8> = before.iter().rev().copied().skip_while(gap).collect();
+    let length = back.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let preceded = before.last().is_some_and(gap) && four(length, back.get(length));
+    let after = &text[span.end..text.len().min(span.end + 12)];
+    let on: Vec<u8> = after.iter().copied().skip_while(gap).collect();
+    let length = on.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    // Four digits behind a card number can be a year; a second group after them is a table.
+    let followed = after.first().is_some_and(gap)
+        && four(length, on.get(length))
+        && on.get(length + 1).is_some_and(u8::is_ascii_hexdigit);
+    preceded || followed
 }
 
 /// Bound: a label, in bytes.
 const LABEL_BYTES_MAX: usize = 32;
 
-/// The label directly before a value: `order_id` in `order_id": "` and in `order_id #`.
+/// Bound: words that join a label to its value (`card number is 4111…`).
+const JOINTS_MAX: usize = 3;
+
+/// Words between a label and its value that say nothing themselves.
+const JOINTS: &[&[u8]] =
+    &[b"number", b"numbers", b"no", b"num", b"nr", b"nbr", b"id", b"is", b"was", b"are", b"code"];
+
+/// The label before a value: `order_id` in `order_id": "` and in `order_id #`, `card number is` in
+/// `my card number is `.
 fn label_before(before: &[u8]) -> Range<usize> {
+    let mut label = word_before(before);
+    for _ in 0..JOINTS_MAX {
+        let word = &before[label.start..];
+        let word = &word[..word.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()];
+        if !JOINTS.iter().any(|joint| joint.eq_ignore_ascii_case(word)) {
+            break;
+        }
+        let next = word_before(&before[..label.start]);
+        if next.is_empty() || next.end + 2 < label.start {
+            break;
+        }
+        label.start = next.start;
+    }
+    label
+}
+
+/// The word directly before a value.
+fn word_before(before: &[u8]) -> Range<usize> {
     let glue =
         before.iter().rev().take(6).take_while(|byte| b" \t\"'\\:=#([<>".contains(byte)).count();
     let rest = &before[..before.len() - glue];
@@ -150,7 +225,7 @@ fn label_before(before: &[u8]) -> Range<usize> {
 
 /// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.
 fn label_says(label: &[u8], words: &[String]) -> bool {
-    let mut lower = [0; LABEL_BYTES_MAX];
+    let mut lower = [0; (LABEL_BYTES_MAX + 6) * (JOINTS_MAX + 1)];
     let lower = &mut lower[..label.len()];
     lower.copy_from_slice(label);
     lower.make_ascii_lowercase();
@@ -167,13 +242,30 @@ pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
     if !text[span.clone()].iter().all(u8::is_ascii_digit) {
         return false;
     }
-    let mut before =
-        text[..span.start].iter().rev().take(256).skip_while(|byte| byte.is_ascii_whitespace());
+    let before = &text[span.start.saturating_sub(256)..span.start];
+    let mut back = before.iter().rev().skip_while(|byte| byte.is_ascii_whitespace()).copied();
     let after = text[span.end..].iter().take(256).find(|byte| !byte.is_ascii_whitespace());
     let closed = matches!(after, Some(b',' | b'}' | b']'));
-    match before.next() {
-        Some(b':') => closed && before.find(|byte| !byte.is_ascii_whitespace()) == Some(&b'"'),
-        Some(b'[' | b',') => closed,
+    match back.next() {
+        Some(b':') => closed && back.find(|byte| !byte.is_ascii_whitespace()) == Some(b'"'),
+        Some(b'[') => closed,
+        Some(b',') => (closed || after == Some(&b')')) && follows_item(before),
+        // An argument: `f(4111, 42)`, not `card (4111)`.
+        Some(b'(') => {
+            after == Some(&b',')
+                && back.next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        }
         _ => false,
     }
+}
+
+/// Whether the comma that ends `before` follows an item of JSON. A field of a table (`Smith,4111,`) is
+/// no item.
+fn follows_item(before: &[u8]) -> bool {
+    let number = |byte: &u8| byte.is_ascii_digit() || b" \t\r\n,.+-".contains(byte);
+    let rest =
+        &before[..before.len() - before.iter().rev().take_while(|byte| number(byte)).count()];
+    [&b"\""[..], b"'", b"[", b"]", b"}", b"(", b"true", b"false", b"null"]
+        .iter()
+        .any(|end| rest.ends_with(end))
 }

@@ -15,7 +15,7 @@ use super::simd;
 pub enum Detector {
     /// Around an `@`.
     Email,
-    /// 14 to 19 digits that pass for a card number, 4-4-4-4, 4-6-4 or 4-6-5.
+    /// 12 to 19 digits that pass for a card number, 4-4-4-4, 4-6-4 or 4-6-5.
     Card,
     /// Groups of 3, 2 and 4 digits.
     ThreeTwoFour,
@@ -69,6 +69,11 @@ impl Detector {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, detector)| detector)
     }
 
+    /// Its name in rule files.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, other)| *other == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether the match `start..end` stands by itself in `text`: not a part of a longer word, number,
     /// identifier or address.
     pub fn stands_alone(self, text: &[u8], start: usize, end: usize) -> bool {
@@ -78,9 +83,25 @@ impl Detector {
         match self {
             Detector::Email => {
                 let glued = matches!(before(1), Some(byte) if is_local(byte) || byte >= 0x80);
-                !glued && !matches!(after(0), Some(b'@' | b'(' | b'_')) && !in_userinfo(text, start)
+                // `user@host:/path` is a place on a machine.
+                let place = after(0) == Some(b':') && matches!(after(1), Some(b'/' | b'~'));
+                let closed = matches!(after(0), Some(b'@' | b'(' | b'_'));
+                !glued && !closed && !place && !in_userinfo(text, start)
             }
             _ => {
+                let phone = matches!(self, Detector::ThreeThreeFour | Detector::Plus);
+                // `555-0132x12` has an extension, `1-800-…` and `001-415-…` a code of the country.
+                let extension = phone
+                    && after(0) == Some(b'x')
+                    && after(1).is_some_and(|byte| byte.is_ascii_digit());
+                let country = phone
+                    && [&b"1-"[..], b"001-", b"1.", b"001."].iter().any(|code| {
+                        text[..start].strip_suffix(*code).is_some_and(|rest| {
+                            !rest
+                                .last()
+                                .is_some_and(|&byte| is_word(byte) || b"-.+/".contains(&byte))
+                        })
+                    });
                 // `x-1`, `1.2`, `a/1`: a part of something longer.
                 let joined_before = match before(1) {
                     Some(byte) if is_word(byte) => true,
@@ -96,7 +117,7 @@ impl Detector {
                     }
                     _ => false,
                 };
-                !joined_before && !joined_after
+                (country || !joined_before) && (extension || !joined_after)
             }
         }
     }
@@ -333,9 +354,9 @@ fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> boo
     let first = text[start];
     let area = first >= b'2';
     let named: &[Detector] = match &groups[..count] {
-        [14..=19, ..] => {
+        [12..=19, ..] => {
             let digits = &text[start..start + groups[0] as usize];
-            if super::people::card(digits) { &[Detector::Card] } else { &[] }
+            if super::people::card_any(digits) { &[Detector::Card] } else { &[] }
         }
         [4, 4, 4, 4, ..] | [4, 6, 4 | 5, ..] => &[Detector::Card],
         [3, 2, 4, ..] => &[Detector::ThreeTwoFour, Detector::Nine],

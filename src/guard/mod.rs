@@ -5,9 +5,10 @@
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
-//! | [`detect`], `simd`, [`validate`], `people` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
+//! | [`detect`], `simd`, [`validate`], `people`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
+//! | [`cost`] | what a rule costs, and the gate against dear ones |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
@@ -16,6 +17,7 @@
 pub mod caller;
 mod compile;
 mod context;
+pub mod cost;
 pub mod detect;
 mod fault;
 pub mod glob;
@@ -25,6 +27,7 @@ pub mod judge;
 pub mod lists;
 mod locate;
 pub mod mask;
+mod national;
 pub mod pack;
 pub mod packtest;
 mod people;

@@ -26,6 +26,7 @@
 //! on_confirmed = { request = "block" }
 //! pseudonym = true
 //! enabled = true
+//! allow_slow = false                   # true: loaded though it is dearer than `rules check` allows
 //! tests = { match = ["…"], no_match = ["…"] }
 //! [[override]]                         # changes a rule of an earlier file
 //! rule = "email"; action = "alert"; enabled = true
@@ -187,6 +188,7 @@ const RULE_KEYS: &[&str] = &[
     "on_confirmed",
     "pseudonym",
     "enabled",
+    "allow_slow",
     "tests",
 ];
 
@@ -412,6 +414,7 @@ impl<'a> Reader<'a> {
         source.actions = self.actions(table, "action").unwrap_or(mask);
         source.on_confirmed = self.actions(table, "on_confirmed").unwrap_or_default();
         source.pseudonym = self.flag(table, "pseudonym");
+        source.allow_slow = self.flag(table, "allow_slow").unwrap_or(false);
         source.enabled = self.flag(table, "enabled").unwrap_or(true);
         if let Some(tests) = self.table(table, "tests") {
             self.keys(tests, &["match", "no_match"], "tests");

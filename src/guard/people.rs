@@ -4,7 +4,7 @@
 //! [`super::validate::Validator`].
 
 /// The digits of `value` as numbers, separators dropped; at most `N`, else `None`.
-fn digits<const N: usize>(value: &[u8]) -> Option<([u8; N], usize)> {
+pub(super) fn digits<const N: usize>(value: &[u8]) -> Option<([u8; N], usize)> {
     let mut out = [0; N];
     let mut len = 0;
     for byte in value.iter().filter(|byte| byte.is_ascii_digit()) {
@@ -28,13 +28,7 @@ fn luhn(digits: &[u8]) -> bool {
 }
 
 pub(super) fn card(value: &[u8]) -> bool {
-    let Some((digits, len)) = digits::<19>(value) else { return false };
-    let digits = &digits[..len];
-    if len < 14 || digits.iter().all(|&digit| digit == digits[0]) {
-        return false;
-    }
-    let head = digits[..6].iter().fold(0u32, |head, &digit| head * 10 + digit as u32);
-    let brand = match head {
+    card_of(value, |head, len| match head {
         400_000..=499_999 => len == 16,                     // Visa
         510_000..=559_999 | 222_100..=272_099 => len == 16, // Mastercard
         340_000..=349_999 | 370_000..=379_999 => len == 15, // American Express
@@ -43,9 +37,35 @@ pub(super) fn card(value: &[u8]) -> bool {
         620_000..=629_999 => matches!(len, 16 | 19),        // UnionPay
         352_800..=358_999 => len == 16,                     // JCB
         _ => false,
-    };
+    })
+}
+
+/// With brands and lengths that are rare, or whose range is wide: for numbers whose label says card.
+pub(super) fn card_any(value: &[u8]) -> bool {
+    card_of(value, |head, len| match head {
+        400_000..=499_999 => matches!(len, 13 | 16 | 19), // Visa
+        213_100..=213_199 | 180_000..=180_099 => len == 15, // JCB
+        220_000..=272_099 => len == 16,                   // Mir, Mastercard
+        300_000..=305_999 | 360_000..=369_999 | 380_000..=399_999 => (14..=19).contains(&len),
+        340_000..=349_999 | 370_000..=379_999 => len == 15, // American Express
+        350_000..=359_999 => (16..=19).contains(&len),      // JCB
+        510_000..=559_999 => len == 16,                     // Mastercard
+        // Discover, UnionPay, RuPay, Maestro, Elo, Troy.
+        500_000..=509_999 | 560_000..=699_999 => (12..=19).contains(&len),
+        817_000..=829_999 | 979_200..=979_299 => len == 16,
+        _ => false,
+    })
+}
+
+fn card_of(value: &[u8], brand: impl Fn(u32, usize) -> bool) -> bool {
+    let Some((digits, len)) = digits::<19>(value) else { return false };
+    let digits = &digits[..len];
+    if len < 12 || digits.iter().all(|&digit| digit == digits[0]) {
+        return false;
+    }
+    let head = digits[..6].iter().fold(0u32, |head, &digit| head * 10 + digit as u32);
     // Trailing zeros after the issuer number are counters and round amounts, not accounts.
-    brand && luhn(digits) && digits[6..].iter().any(|&digit| digit != 0)
+    brand(head, len) && luhn(digits) && digits[6..].iter().any(|&digit| digit != 0)
 }
 
 /// Country codes and total lengths of ISO 13616 (registry of 2025).
@@ -130,15 +150,26 @@ const E164_TWO: &[u8] = &[
 ];
 
 pub(super) fn e164(value: &[u8]) -> bool {
-    let Some((d, len)) = digits::<15>(value) else { return false };
+    // `+44 (0)20`: the zero is dialled inside the country only.
+    let trunk =
+        memchr::memmem::find(value, b"(0)").map(|at| [&value[..at], &value[at + 3..]].concat());
+    let Some((d, len)) = digits::<15>(trunk.as_deref().unwrap_or(value)) else { return false };
     if d[..len].iter().skip(3).all(|&digit| digit == d[len.saturating_sub(1)]) {
+        return false;
+    }
+    // `+345678.5432` is a number with a sign.
+    let dots = value.iter().filter(|byte| !byte.is_ascii_digit()).skip(1);
+    if dots.clone().count() == 1
+        && dots.clone().all(|&byte| byte == b'.')
+        && value.iter().position(|&byte| byte == b'.') > Some(4)
+    {
         return false;
     }
     match d[0] {
         1 => len == 11 && nanp_digits(&d[1..11]),
         7 => len == 11 && matches!(d[1], 3..=9),
         0 => false,
-        _ if E164_TWO.contains(&(d[0] * 10 + d[1])) => (9..=14).contains(&len) && d[2] != 0,
+        _ if E164_TWO.contains(&(d[0] * 10 + d[1])) => (9..=14).contains(&len),
         2 | 3 | 4 | 5 | 6 | 8 | 9 => {
             let code = d[0] as u32 * 100 + d[1] as u32 * 10 + d[2] as u32;
             let assigned = matches!(code,
@@ -167,9 +198,9 @@ pub(super) fn public_ipv4(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let Ok(address) = text.parse::<std::net::Ipv4Addr>() else { return false };
     let [a, b, c, d] = address.octets();
-    // Small first octets with small rest are nearly always four-part versions.
+    // Small octets alone are nearly always versions, clauses and object identifiers.
     let version =
-        a < 20 && b < 20 && c < 20 && d < 20 && !matches!((a, b), (1, 1) | (8, 8) | (9, 9));
+        a < 32 && b < 32 && c < 32 && d < 100 && !matches!((a, b), (1, 1) | (8, 8) | (9, 9));
     !(address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -263,6 +294,59 @@ const NO_MAIL_SUFFIXES: &[&str] = &[
     "vue",
     "conf",
     "cfg",
+    "ini",
+    "sock",
+    "deb",
+    "rpm",
+    "apk",
+    "whl",
+    "jar",
+    "tar",
+    "bak",
+    "tmp",
+    "pyc",
+    "pem",
+    "crt",
+    "key",
+    "mp3",
+    "mp4",
+    "wav",
+    "ttf",
+    "woff",
+    "woff2",
+    "header",
+    "headers",
+    "column",
+    "field",
+    "offset",
+    "index",
+    "size",
+    "type",
+    "kind",
+    "node",
+    "text",
+    "body",
+    "self",
+    "this",
+    "args",
+    "kwargs",
+    "config",
+    "state",
+    "props",
+    "status",
+    "result",
+    "error",
+    "message",
+    "fixture",
+    "mark",
+    "parametrize",
+    "pytest",
+    "staticmethod",
+    "po",
+    "pot",
+    "tpl",
+    "tmpl",
+    "j2",
 ];
 
 pub(super) fn email(value: &[u8]) -> bool {
@@ -273,6 +357,12 @@ pub(super) fn email(value: &[u8]) -> bool {
     // `git@host:path` names a repository, not a person.
     let program =
         [&b"git"[..], b"hg", b"svn", b"root"].iter().any(|name| name.eq_ignore_ascii_case(local));
+    // `pkg@1.2.3-rc.one` names a version.
+    let numbered = domain
+        .split(|&byte| byte == b'.')
+        .take(2)
+        .filter(|label| label.first().is_some_and(u8::is_ascii_digit))
+        .count();
     !local.windows(2).any(|pair| pair == b"..")
         && local.last() != Some(&b'.')
         && !program
@@ -282,6 +372,7 @@ pub(super) fn email(value: &[u8]) -> bool {
                 && label[0] != b'-'
                 && label.last() != Some(&b'-')
         })
-        && !(domain[..dot].iter().all(u8::is_ascii_digit))
+        && !(numbered == 2 && domain[..dot].contains(&b'.'))
+        && !(numbered == 1 && domain[..dot].iter().all(u8::is_ascii_digit) && dot < 3)
         && !NO_MAIL_SUFFIXES.iter().any(|suffix| suffix.as_bytes().eq_ignore_ascii_case(last))
 }

@@ -154,6 +154,8 @@ pub struct Rule {
     pub pseudonym: bool,
     /// Values that are let through.
     pub allow: Vec<meta::Regex>,
+    /// Dearer than the gate allows ([`super::cost`]), and meant to be.
+    pub allow_slow: bool,
     /// Texts in which the rule matches; checked when a pack is tested.
     pub tests_match: Vec<String>,
     /// Texts in which it does not.

@@ -4,13 +4,18 @@
 //! rule's `validators` must hold for a match to count; one named in `confirm` only raises confidence
 //! (see [`super::rules::Rule::on_confirmed`]), so a mistyped checksum never lets a token through.
 
-use super::people::{card, cpf, e164, email, iban, itin, nanp, nino, public_ipv4, ssn};
+use super::national::{
+    aadhaar, base58_wallet, birth_date, bsn, codice_fiscale, dni, eip55, pesel, segwit,
+};
+use super::people::{card, card_any, cpf, e164, email, iban, itin, nanp, nino, public_ipv4, ssn};
 
 /// The checks a rule can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validator {
     /// Luhn sum, a known issuer range and the length of that brand (ISO/IEC 7812).
     Card,
+    /// The same with brands and lengths that are rare: for numbers with a label.
+    CardAny,
     /// Country, its length, and the remainder 1 modulo 97 (ISO 13616).
     Iban,
     /// Area, group and serial that have been issued (SSA: no 000, 666 or 9xx, no 00, no 0000).
@@ -29,6 +34,24 @@ pub enum Validator {
     PublicIpv4,
     /// A mailbox whose domain can exist: labels, a last label of letters that is no file suffix.
     Email,
+    /// Twelve digits that begin with 2 to 9 and close Verhoeff's sum (UIDAI).
+    Aadhaar,
+    /// Weights 1, 3, 7, 9 and a day of birth (Poland, act on the population register).
+    Pesel,
+    /// The letter of a Spanish DNI or NIE: modulo 23 (Real Decreto 1553/2005).
+    Dni,
+    /// The last letter of an Italian codice fiscale (DM 23/12/1976).
+    CodiceFiscale,
+    /// The test of eleven (Netherlands, Besluit BSN).
+    Bsn,
+    /// A day that people are born on, between 1900 and 2030.
+    BirthDate,
+    /// Base58Check with version 0 or 5 (Bitcoin).
+    Base58Wallet,
+    /// Bech32 and bech32m addresses (BIP 173, BIP 350).
+    Segwit,
+    /// The case of the letters is the checksum (EIP-55).
+    Eip55,
     /// CRC-32 of the first 30 characters after the prefix, base 62, in the last six (GitHub, npm).
     Crc32Base62,
     /// The first segment of a JSON Web Token decodes to an object with `alg`.
@@ -39,6 +62,14 @@ pub enum Validator {
     Mixed,
     /// Not only hexadecimal digits.
     NotHex,
+    /// Eight to thirteen digits: what a telephone number has without the code of its country.
+    PhoneLength,
+    /// The first part decodes to digits only, the number of the account (Discord).
+    DiscordId,
+    /// Not letters of one case with `_`, `-` and `.` only, as names are.
+    NotName,
+    /// Not a word that examples put where a password stands: `pass`, `password`, `xyz`.
+    NotExampleWord,
     /// Not the shape of an identifier that stands in for a value: placeholders, template braces,
     /// words such as `example` or `changeme`, one repeated character, a path, a UUID, a call.
     NotPlaceholder,
@@ -48,6 +79,7 @@ impl Validator {
     /// Every validator with its name in rule files.
     pub const ALL: &'static [(&'static str, Validator)] = &[
         ("card", Validator::Card),
+        ("card-any", Validator::CardAny),
         ("iban", Validator::Iban),
         ("us-ssn", Validator::Ssn),
         ("us-itin", Validator::Itin),
@@ -57,11 +89,24 @@ impl Validator {
         ("nanp", Validator::Nanp),
         ("public-ipv4", Validator::PublicIpv4),
         ("email", Validator::Email),
+        ("in-aadhaar", Validator::Aadhaar),
+        ("pl-pesel", Validator::Pesel),
+        ("es-dni", Validator::Dni),
+        ("it-codice-fiscale", Validator::CodiceFiscale),
+        ("nl-bsn", Validator::Bsn),
+        ("birth-date", Validator::BirthDate),
+        ("base58-wallet", Validator::Base58Wallet),
+        ("segwit", Validator::Segwit),
+        ("eip-55", Validator::Eip55),
         ("crc32-base62", Validator::Crc32Base62),
         ("jwt-header", Validator::JwtHeader),
         ("basic-pair", Validator::BasicPair),
         ("mixed", Validator::Mixed),
         ("not-hex", Validator::NotHex),
+        ("phone-length", Validator::PhoneLength),
+        ("discord-id", Validator::DiscordId),
+        ("not-name", Validator::NotName),
+        ("not-example-word", Validator::NotExampleWord),
         ("not-placeholder", Validator::NotPlaceholder),
     ];
 
@@ -70,10 +115,32 @@ impl Validator {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, validator)| validator)
     }
 
+    /// Its name in rule files.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, other)| *other == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether `value` passes.
     pub fn holds(self, value: &[u8]) -> bool {
         match self {
             Validator::Card => card(value),
+            Validator::CardAny => card_any(value),
+            Validator::Aadhaar => aadhaar(value),
+            Validator::Pesel => pesel(value),
+            Validator::Dni => dni(value),
+            Validator::CodiceFiscale => codice_fiscale(value),
+            Validator::Bsn => bsn(value),
+            Validator::BirthDate => birth_date(value),
+            Validator::Base58Wallet => base58_wallet(value),
+            Validator::Segwit => segwit(value),
+            Validator::Eip55 => eip55(value),
+            Validator::PhoneLength => {
+                let digits = || value.iter().filter(|byte| byte.is_ascii_digit());
+                (8..=13).contains(&digits().count()) && digits().any(|digit| *digit != value[0])
+            }
+            Validator::DiscordId => discord_id(value),
+            Validator::NotName => !name(value),
+            Validator::NotExampleWord => !example_word(value),
             Validator::Iban => iban(value),
             Validator::Ssn => ssn(value),
             Validator::Itin => itin(value),
@@ -152,6 +219,11 @@ fn jwt_header(value: &[u8]) -> bool {
     })
 }
 
+fn discord_id(value: &[u8]) -> bool {
+    let first = value.split(|&byte| byte == b'.').next().unwrap_or_default();
+    base64_any(first).is_some_and(|id| id.len() >= 17 && id.iter().all(u8::is_ascii_digit))
+}
+
 fn basic_pair(value: &[u8]) -> bool {
     base64_any(value).is_some_and(|pair| {
         pair.iter().all(|byte| (0x20..0x7f).contains(byte))
@@ -169,6 +241,51 @@ fn mixed(value: &[u8]) -> bool {
         has(u8::is_ascii_punctuation),
     ];
     digit && kinds.iter().filter(|&&kind| kind).count() >= 2
+}
+
+fn name(value: &[u8]) -> bool {
+    let letters = |test: fn(&u8) -> bool| {
+        value.iter().all(|byte| test(byte) || matches!(byte, b'_' | b'-' | b'.'))
+    };
+    letters(u8::is_ascii_lowercase) || letters(u8::is_ascii_uppercase)
+}
+
+/// What examples write where a password would stand, brackets and case aside.
+const EXAMPLE_WORDS: &[&str] = &[
+    "abc",
+    "bar",
+    "baz",
+    "foo",
+    "foobar",
+    "123",
+    "xyz",
+    "xyzzy",
+    "test",
+    "testing",
+    "pass",
+    "passwd",
+    "passwort",
+    "password",
+    "passphrase",
+    "mypass",
+    "mypassword",
+    "my-password",
+    "my_password",
+    "pwd",
+    "pw",
+    "secret",
+    "mysecret",
+    "token",
+    "mytoken",
+];
+
+fn example_word(value: &[u8]) -> bool {
+    let bare: Vec<u8> = value
+        .iter()
+        .filter(|byte| !matches!(byte, b'[' | b']' | b'(' | b')'))
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    EXAMPLE_WORDS.iter().any(|word| *word.as_bytes() == *bare)
 }
 
 /// Words that stand in for a value in documentation and templates.

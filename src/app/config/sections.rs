@@ -20,7 +20,6 @@ use crate::app::witness::asker::Witness;
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
 use crate::auth::token::{Algorithm, Issuer};
-use crate::guard::RuleSet;
 use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
@@ -761,7 +760,8 @@ fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
         }
         // The built-in pack alone has no faults of the operator's.
         if !texts.is_empty() && reading.files == Files::Compile {
-            let faults = RuleSet::compile(&texts, guard.builtin, &[]).err().unwrap_or_default();
+            let faults =
+                crate::app::rules::compile(&texts, guard.builtin, &[]).err().unwrap_or_default();
             for fault in faults {
                 reading.problems.at(&at, fault.to_string(), "rules without faults");
             }
