@@ -5,7 +5,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use stenograph::guard::detect;
-use stenograph::guard::hyperscan::{Database, Presence};
+use stenograph::guard::engine::{Candidates, Database, Presence};
 use stenograph::guard::rules::Matcher;
 use stenograph::guard::{RuleSet, Scanner};
 use stenograph::limits::Limits;

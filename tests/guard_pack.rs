@@ -18,7 +18,7 @@ fn builtin() -> Arc<RuleSet> {
 // Mutant: a repeat in print.rs printed with its maximum only.
 #[test]
 fn every_rule_matches_what_it_must_and_nothing_else_on_both_engines() {
-    for engine in [Engine::Hyperscan, Engine::Expressions] {
+    for engine in [Engine::Hyperscan, Engine::Literals, Engine::Expressions] {
         let faults = check(&builtin(), engine);
         assert!(
             faults.is_empty(),

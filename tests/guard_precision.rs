@@ -69,6 +69,7 @@ fn ordinary_messages_are_not_masked() {
 fn both_engines_find_the_same() {
     let rules = builtin();
     let mut fast = Judge::new(rules.clone(), Engine::Hyperscan);
+    let mut literals = Judge::new(rules.clone(), Engine::Literals);
     let mut plain = Judge::new(rules.clone(), Engine::Expressions);
     let positives: Vec<&String> = rules.rules().iter().flat_map(|rule| &rule.tests_match).collect();
     let negatives: Vec<&String> =
@@ -101,6 +102,8 @@ fn both_engines_find_the_same() {
         let direction = [Direction::Request, Direction::Response][seed.below(2)];
         let (found, expected) = (fast.scan(&text, direction), plain.scan(&text, direction));
         assert_eq!(found, expected, "{}", String::from_utf8_lossy(&text));
+        let found = literals.scan(&text, direction);
+        assert_eq!(found, expected, "literals: {}", String::from_utf8_lossy(&text));
         rounds += 1;
         agreed += found.len();
     }

@@ -80,6 +80,11 @@ if [ -n "$mutants" ]; then
 else
     step "mutants of the simulator apply" tests/mutants.sh --check
 fi
+if [ -z "$quick" ]; then
+    # Before the tests of the crate, which leave the binary with everything in it.
+    step "rules without libhyperscan" cargo test --locked --no-fail-fast --no-default-features \
+        --features engine-rust --test guard_pack --test guard_mask
+fi
 step "tests of the crate" cargo test --locked --no-fail-fast
 if [ -z "$quick" ]; then
     # Private items are documented too, so links to them are good.

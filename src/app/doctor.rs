@@ -21,6 +21,7 @@ use rustix::fs::statvfs;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::guard::engine;
 use crate::limits::{Limits, MIB};
 use crate::worker::ring;
 
@@ -332,13 +333,13 @@ fn clock() -> Finding {
 }
 
 fn scanner() -> Finding {
-    let version = hyperscan::version().to_string();
-    #[cfg(target_arch = "x86_64")]
+    let version = engine::version();
+    #[cfg(all(target_arch = "x86_64", feature = "engine-hyperscan"))]
     if !std::arch::is_x86_feature_detected!("ssse3") {
-        let seen = format!("libhs {version}, but the processor has no SSSE3");
+        let seen = format!("{version}, but the processor has no SSSE3");
         return fail("scanner", seen, "use a processor with SSSE3 (any since 2006)");
     }
-    ok("scanner", format!("libhs {version}"))
+    ok("scanner", version)
 }
 
 #[cfg(test)]

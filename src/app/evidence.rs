@@ -275,7 +275,7 @@ pub fn start_facts(release: &str, ring_flags: &str) -> Map<String, Value> {
     facts.insert("binary_sha256".into(), binary_digest().into());
     facts.insert("kernel".into(), uname.release().to_string_lossy().into_owned().into());
     facts.insert("host".into(), uname.nodename().to_string_lossy().into_owned().into());
-    facts.insert("scanner".into(), crate::guard::hyperscan::version().into());
+    facts.insert("scanner".into(), crate::guard::engine::version().into());
     facts.insert("ring_flags".into(), ring_flags.into());
     facts.insert("release".into(), release.into());
     facts

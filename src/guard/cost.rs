@@ -14,7 +14,7 @@ use regex_automata::meta;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::compile::parse;
-use super::hyperscan::{Database, Presence};
+use super::engine::{Candidates, Database, Presence};
 use super::rules::{BUILTIN_NAME, Matcher, Rule, RuleFault, RuleSet};
 
 /// Bound: what the engine may take for one rule over an ordinary text, in units of the yardstick. The

@@ -6,74 +6,12 @@
 //! in memory that exists already; an index out of reach is ignored and cannot occur).
 
 use hyperscan::prelude::*;
-use hyperscan::{BlockDatabase, PatternFlags, Scratch};
+use hyperscan::{BlockDatabase, PatternFlags};
 
-/// The library cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EngineFault {
-    /// A version that is known to miss matches.
-    Version(String),
-    /// The library refused a pattern or ran out of memory.
-    Library(String),
-}
+pub use hyperscan::Scratch;
 
-impl std::fmt::Display for EngineFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            EngineFault::Version(seen) => write!(
-                f,
-                "pattern library {seen} misses matches; allowed: Hyperscan 5.4.0 or later, Vectorscan 5.4.12 or later"
-            ),
-            EngineFault::Library(text) => write!(f, "pattern library: {text}"),
-        }
-    }
-}
-
-impl std::error::Error for EngineFault {}
-
-/// The rules that may match: one bit a rule.
-#[derive(Debug, Default, Clone)]
-pub struct Presence {
-    words: Vec<u64>,
-}
-
-impl Presence {
-    /// Room for `rules` rules, none present.
-    pub fn new(rules: usize) -> Presence {
-        Presence { words: vec![0; rules.div_ceil(64)] }
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.words.fill(0);
-    }
-
-    /// Marks rule `rule`; beyond the room it does nothing.
-    pub fn set(&mut self, rule: usize) {
-        if let Some(word) = self.words.get_mut(rule / 64) {
-            *word |= 1 << (rule % 64);
-        }
-    }
-
-    /// Whether no rule is marked.
-    pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|&word| word == 0)
-    }
-
-    /// The marked rules in order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(place, &word)| {
-            let mut rest = word;
-            std::iter::from_fn(move || {
-                (rest != 0).then(|| {
-                    let bit = rest.trailing_zeros() as usize;
-                    rest &= rest - 1;
-                    place * 64 + bit
-                })
-            })
-        })
-    }
-}
+pub use super::engine::Presence;
+use super::engine::{Candidates, EngineFault};
 
 /// A compiled set: shared by all workers, read only.
 pub struct Database {
@@ -87,9 +25,10 @@ impl std::fmt::Debug for Database {
     }
 }
 
-impl Database {
-    /// Compiles printed patterns (see [`super::print`]), each with the number reported for it.
-    pub fn compile(patterns: &[(usize, &str)]) -> Result<Database, EngineFault> {
+impl Candidates for Database {
+    type Scratch = Scratch;
+
+    fn compile(patterns: &[(usize, &str)]) -> Result<Database, EngineFault> {
         let version = hyperscan::version_str().to_string_lossy().into_owned();
         if misses_matches(&version) {
             return Err(EngineFault::Version(version));
@@ -112,14 +51,12 @@ impl Database {
         Ok(Database { database, template: std::sync::Mutex::new(template) })
     }
 
-    /// Working memory for one scanner. Panics without memory for it.
-    pub fn scratch(&self) -> Scratch {
+    fn scratch(&self) -> Scratch {
         self.template.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Marks in `presence` the rules that may match in `text`. Fails for 4 GiB and more, and when the
-    /// library reports an error; the caller then refuses the text.
-    pub fn scan(
+    /// Fails for 4 GiB and more, and when the library reports an error.
+    fn scan(
         &self,
         text: &[u8],
         scratch: &Scratch,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
-//! | [`mod@print`], [`hyperscan`] | one pattern for two engines; the one wrapper around the library |
+//! | [`mod@print`], [`engine`], `hyperscan`, [`literals`] | one pattern for every engine; the seam; the one wrapper around the library; the engine without it |
 //! | [`detect`], `simd`, [`validate`], `people`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
@@ -19,12 +19,15 @@ mod compile;
 mod context;
 pub mod cost;
 pub mod detect;
+pub mod engine;
 mod fault;
 pub mod glob;
 mod hit;
+#[cfg(feature = "engine-hyperscan")]
 pub mod hyperscan;
 pub mod judge;
 pub mod lists;
+pub mod literals;
 mod locate;
 pub mod mask;
 mod national;
@@ -42,8 +45,8 @@ pub mod validate;
 pub mod views;
 
 pub use caller::CallerMark;
+pub use engine::EngineFault;
 pub use fault::GuardFault;
-pub use hyperscan::EngineFault;
 pub use judge::{Judged, Judgement, Original, Outcome, Payload, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};

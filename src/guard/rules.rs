@@ -11,7 +11,8 @@ use regex_automata::meta;
 use super::compile::{compile_rule, known_rule};
 pub use super::context::Words;
 use super::detect::Detector;
-use super::hyperscan::{Database, EngineFault};
+use super::engine::{Candidates, Database, EngineFault};
+use super::literals;
 use super::pack;
 use super::print;
 use super::validate::Validator;
@@ -199,6 +200,8 @@ pub struct RuleSet {
     /// Number of the first known value.
     pub(super) known_from: usize,
     pub(super) database: Option<Database>,
+    /// The engine without a library, once somebody asked for it.
+    without: OnceLock<Result<literals::Database, EngineFault>>,
     /// Known values, and for each the number of its rule.
     pub(super) known: Option<(AhoCorasick, Vec<usize>)>,
     /// The byte scans some rule asks for.
@@ -262,14 +265,7 @@ impl RuleSet {
             rules.push(known_rule(name));
         }
         rules.push(known_rule(CALLER_TOKEN));
-        let patterns: Vec<(usize, &str)> = rules
-            .iter()
-            .enumerate()
-            .filter_map(|(number, rule)| match &rule.matcher {
-                Matcher::Pattern { printed, .. } => Some((number, printed.as_str())),
-                _ => None,
-            })
-            .collect();
+        let patterns: Vec<(usize, &str)> = rules.iter().enumerate().filter_map(printed).collect();
         let database = if patterns.is_empty() || !faults.is_empty() {
             None
         } else {
@@ -313,6 +309,7 @@ impl RuleSet {
             rules,
             known_from,
             database,
+            without: OnceLock::new(),
             known,
             detectors,
             margin,
@@ -335,6 +332,15 @@ impl RuleSet {
         self.rules.len() - 1
     }
 
+    /// The engine without a library for these rules.
+    pub(super) fn without_library(&self) -> Result<&literals::Database, EngineFault> {
+        let compile = || {
+            let patterns: Vec<_> = self.rules.iter().enumerate().filter_map(printed).collect();
+            literals::Database::compile(&patterns)
+        };
+        self.without.get_or_init(compile).as_ref().map_err(Clone::clone)
+    }
+
     /// The rule called `id`.
     pub fn rule(&self, id: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| &*rule.id == id)
@@ -343,6 +349,14 @@ impl RuleSet {
     /// SHA-256 over the texts the set was compiled from (not over known values).
     pub fn source_digest(&self) -> [u8; 32] {
         self.source_digest
+    }
+}
+
+/// What an engine is given of a rule.
+fn printed((number, rule): (usize, &Rule)) -> Option<(usize, &str)> {
+    match &rule.matcher {
+        Matcher::Pattern { printed, .. } => Some((number, printed)),
+        _ => None,
     }
 }
 

@@ -18,16 +18,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
-use hyperscan::Scratch;
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
 use super::caller::CallerMark;
 use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
+use super::engine::{Candidates, Presence, Scratch};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
-use super::hyperscan::Presence;
+use super::literals;
 use super::mask::fill_of;
 use super::rules::{Rule, RuleSet};
 use super::views::Views;
@@ -47,8 +47,10 @@ const REREAD_MAX: usize = 4;
 /// Which engine names the candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// Hyperscan and byte scans.
+    /// Hyperscan and byte scans; built without it, the same as [`Engine::Literals`].
     Hyperscan,
+    /// What each pattern cannot do without, and byte scans: no library.
+    Literals,
     /// The expressions alone, over everything: the twin that the tests compare with.
     Expressions,
 }
@@ -121,7 +123,7 @@ impl Scanner {
         let count = rules.rules().len();
         let scratch = match engine {
             Engine::Hyperscan => rules.database.as_ref().map(|database| database.scratch()),
-            Engine::Expressions => None,
+            Engine::Literals | Engine::Expressions => None,
         };
         Scanner {
             engine,
@@ -270,6 +272,12 @@ impl Scanner {
 
     /// Marks the rules whose pattern may match in `text`, beside those that are marked already.
     fn candidates(&mut self, rules: &RuleSet, text: &[u8]) -> Result<(), GuardFault> {
+        if self.engine == Engine::Literals {
+            let found = rules
+                .without_library()
+                .and_then(|database| database.scan(text, &literals::Scratch, &mut self.presence));
+            return found.map_err(|_| GuardFault::Engine);
+        }
         match (&rules.database, &self.scratch) {
             (Some(database), Some(scratch)) => {
                 database.scan(text, scratch, &mut self.presence).map_err(|_| GuardFault::Engine)
@@ -304,7 +312,7 @@ impl Scanner {
         }
         self.presence = presence;
         done?;
-        if self.engine == Engine::Hyperscan && !rules.detectors.is_empty() {
+        if self.engine != Engine::Expressions && !rules.detectors.is_empty() {
             let mut done = Ok(());
             let mut marks = std::mem::take(&mut self.marks);
             detect::scan(text, &mut marks, |candidate| {

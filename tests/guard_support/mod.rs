@@ -26,8 +26,15 @@ impl Judge {
         Judge { scanner, scratch: Scratch::new(), limits }
     }
 
+    /// With the engine in use, or the one that `STENOGRAPH_ENGINE` names.
     pub fn builtin() -> Judge {
-        Judge::new(builtin(), Engine::Hyperscan)
+        let engine = match std::env::var("STENOGRAPH_ENGINE").as_deref() {
+            Err(_) | Ok("hyperscan") => Engine::Hyperscan,
+            Ok("literals") => Engine::Literals,
+            Ok("expressions") => Engine::Expressions,
+            Ok(other) => panic!("STENOGRAPH_ENGINE={other}"),
+        };
+        Judge::new(builtin(), engine)
     }
 
     /// Whether it is a message at all.
