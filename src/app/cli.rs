@@ -334,6 +334,9 @@ struct ScanArgs {
     /// Every line is a message of its own
     #[arg(long)]
     lines: bool,
+    /// Threads for --lines; the answer is the same for any number [default: one for each core]
+    #[arg(long, value_name = "N", requires = "lines")]
+    threads: Option<std::num::NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -468,7 +471,13 @@ fn scan_command(args: ScanArgs, out: &mut dyn Write) -> Exit {
         Way::Request => Direction::Request,
         Way::Response => Direction::Response,
     };
-    let options = ScanOptions { rules: args.rules, direction, mask: args.mask, lines: args.lines };
+    let options = ScanOptions {
+        rules: args.rules,
+        direction,
+        mask: args.mask,
+        lines: args.lines,
+        threads: args.threads,
+    };
     Exit::from_code(scan::run(&options, &mut io::stdin().lock(), out))
 }
 
