@@ -18,6 +18,7 @@ import json
 import pathlib
 import re
 import subprocess
+import tomllib
 import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -237,6 +238,14 @@ def vectors(seeds):
         seeds.add("config", file.read_bytes())
 
 
+def rules(seeds):
+    """What the rules of the pack must find, and what they must not."""
+    pack = tomllib.loads((ROOT / "src/guard/pack.toml").read_text())
+    for rule in pack["rule"]:
+        for text in (*rule["tests"].get("match", ()), *rule["tests"].get("no_match", ())):
+            seeds.add("guard", f"see {text} there".encode())
+
+
 def recorded(seeds, record, binary):
     """Bodies and heads of every exchange of a record."""
     def lines(*words):
@@ -269,7 +278,7 @@ def main():
     if options.record:
         recorded(seeds, options.record, options.bin)
     else:
-        for make in (vectors, samples, connections, codings, segments, proxies):
+        for make in (vectors, samples, connections, codings, segments, proxies, rules):
             make(seeds)
     for target in sorted({target for target, _ in seeds.seen}):
         sizes = [len(data) for name, data in seeds.seen if name == target]

@@ -127,7 +127,9 @@ fn spent() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-// Measured: 0.22 for the dearest pattern of the engine, 15 for the dearest expression.
+// Measured: 0.22 for the dearest pattern of the engine, 15 for the dearest expression. With Hyperscan: what a
+// pattern costs the other engine hangs on the patterns beside it.
+#[cfg(feature = "engine-hyperscan")]
 #[test]
 fn no_rule_of_the_pack_is_near_the_bounds_of_the_gate() {
     let mut clock = spent;
@@ -143,6 +145,7 @@ fn no_rule_of_the_pack_is_near_the_bounds_of_the_gate() {
 }
 
 // Mutant: a limit of 100 for the engine.
+#[cfg(feature = "engine-hyperscan")]
 #[test]
 fn a_rule_that_would_slow_the_set_is_refused_unless_it_may() {
     let rule = |more: &str, pattern: &str| {

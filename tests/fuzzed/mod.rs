@@ -24,6 +24,7 @@ mod twins;
 mod coding;
 mod config;
 mod connection;
+mod guard;
 mod proxy;
 mod segment;
 mod wire;
@@ -73,6 +74,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config", config::run),
     ("segment", segment::run),
     ("proxy", proxy::run),
+    ("guard", guard::run),
 ];
 
 /// Runs the target called `name`.
