@@ -183,7 +183,8 @@ proptest! {
     #[test]
     fn a_secret_is_found_wherever_it_stands(
         pick in any::<prop::sample::Index>(), which in any::<prop::sample::Index>(),
-        before in "[a-zA-Zé😀\\n\\t/\" .,]{0,90}", after in "[a-zA-Zé😀\\n\\t/\" .,]{0,40}",
+        // No comma: between two of them digits are a number of JSON, and may only alert.
+        before in "[a-zA-Zé😀\\n\\t/\" .]{0,90}", after in "[a-zA-Zé😀\\n\\t/\" .,]{0,40}",
         hiding in any::<prop::sample::Index>(),
     ) {
         let set = builtin();
@@ -196,7 +197,7 @@ proptest! {
         let all = Hiding::all();
         let hiding = *hiding.get(&all);
         let (bytes, _, edited) = passed(judge(&mut guard, &answer(&format!("{before}\n\n{text}\n\n{after}"), hiding), Direction::Response, Mask::Fill));
-        prop_assert!(edited);
+        prop_assert!(edited, "{} in {hiding:?}: {bytes}", rule.id);
         let seen = reveal(&bytes, hiding);
         for secret in &secrets {
             prop_assert!(!seen.contains(secret.as_str()), "{} {seen}", rule.id);

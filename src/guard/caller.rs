@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::fault::GuardFault;
 
 /// Bytes at the end of a token that name the places. They belong to the signature: nobody has them by chance.
-const TAIL_BYTES: usize = 16;
+pub(super) const TAIL_BYTES: usize = 16;
 
 /// Bound: places in one text that have the end of a token and not the rest of it. Each costs a digest; only who
 /// knows the token can make them.
@@ -40,14 +40,17 @@ impl CallerMark {
         self.bytes
     }
 
-    /// Where the token ends in `text`.
+    /// Where the token ends in `text`. True when its last bytes stand anywhere: then the rest of it may be
+    /// encoded in another way.
     pub(super) fn ends(
         &self,
         text: &[u8],
         mut each: impl FnMut(usize) -> Result<(), GuardFault>,
-    ) -> Result<(), GuardFault> {
+    ) -> Result<bool, GuardFault> {
         let mut strays = 0;
+        let mut any = false;
         for at in self.tail.find_iter(text) {
+            any = true;
             let end = at + TAIL_BYTES;
             let whole = end.checked_sub(self.bytes).map(|start| &text[start..end]);
             if whole.is_some_and(|whole| self.digest[..] == Sha256::digest(whole)[..]) {
@@ -59,7 +62,7 @@ impl CallerMark {
                 return Err(GuardFault::TooManyCandidates);
             }
         }
-        Ok(())
+        Ok(any)
     }
 }
 
@@ -72,10 +75,11 @@ mod tests {
     fn ends(text: &str) -> Result<Vec<usize>, GuardFault> {
         let mut found = vec![];
         let mark = CallerMark::of(TOKEN.as_bytes()).expect("long enough");
-        mark.ends(text.as_bytes(), |end| {
+        let any = mark.ends(text.as_bytes(), |end| {
             found.push(end);
             Ok(())
         })?;
+        assert_eq!(any, text.contains(&TOKEN[TOKEN.len() - TAIL_BYTES..]));
         Ok(found)
     }
 

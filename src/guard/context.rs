@@ -182,9 +182,15 @@ fn in_table(text: &[u8], span: &Range<usize>) -> bool {
 
 /// Bound: a label, in bytes.
 const LABEL_BYTES_MAX: usize = 32;
+/// Bound: what may stand between a label and its value, in bytes.
+const GLUE_BYTES_MAX: usize = 6;
 
 /// Bound: words that join a label to its value (`card number is 4111…`).
 const JOINTS_MAX: usize = 3;
+
+/// Bound: a label with its words, and what stands between them and before the value.
+pub(super) const LABEL_NEAR_BYTES_MAX: usize =
+    (1 + JOINTS_MAX) * (LABEL_BYTES_MAX + GLUE_BYTES_MAX);
 
 /// Words between a label and its value that say nothing themselves.
 const JOINTS: &[&[u8]] =
@@ -211,8 +217,12 @@ fn label_before(before: &[u8]) -> Range<usize> {
 
 /// The word directly before a value.
 fn word_before(before: &[u8]) -> Range<usize> {
-    let glue =
-        before.iter().rev().take(6).take_while(|byte| b" \t\"'\\:=#([<>".contains(byte)).count();
+    let glue = before
+        .iter()
+        .rev()
+        .take(GLUE_BYTES_MAX)
+        .take_while(|byte| b" \t\"'\\:=#([<>".contains(byte))
+        .count();
     let rest = &before[..before.len() - glue];
     let length = rest
         .iter()
@@ -225,14 +235,16 @@ fn word_before(before: &[u8]) -> Range<usize> {
 
 /// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.
 fn label_says(label: &[u8], words: &[String]) -> bool {
-    let mut lower = [0; (LABEL_BYTES_MAX + 6) * (JOINTS_MAX + 1)];
+    let mut lower = [0; LABEL_NEAR_BYTES_MAX];
     let lower = &mut lower[..label.len()];
     lower.copy_from_slice(label);
     lower.make_ascii_lowercase();
     words.iter().any(|word| match word.strip_prefix('=') {
         Some(whole) => *lower == *whole.as_bytes(),
         // A label is too short for a search to be worth its preparation.
-        None => lower.windows(word.len()).any(|part| part == word.as_bytes()),
+        None => word.as_bytes().split_first().is_some_and(|(first, rest)| {
+            memchr::memchr_iter(*first, lower).any(|at| lower[at + 1..].starts_with(rest))
+        }),
     })
 }
 

@@ -74,6 +74,16 @@ impl Detector {
         Self::ALL.iter().find(|(_, other)| *other == self).map_or("", |(name, _)| name)
     }
 
+    /// Bound: bytes of a candidate, with those beside it that say whether it stands by itself.
+    pub fn bytes_max(self) -> usize {
+        match self {
+            // A local part, a domain, and one more byte on each side; an address in front of a host is told by its
+            // scheme, and is a candidate where that is not seen.
+            Detector::Email => 64 + 1 + 255 + 2,
+            _ => 64,
+        }
+    }
+
     /// Whether the match `start..end` stands by itself in `text`: not a part of a longer word, number,
     /// identifier or address.
     pub fn stands_alone(self, text: &[u8], start: usize, end: usize) -> bool {
@@ -164,9 +174,14 @@ fn in_userinfo(text: &[u8], start: usize) -> bool {
 
 /// Finds candidates in `text` and calls `found` for each, in order of the byte that named them.
 /// Stops early when `found` says false. `marks` is memory that is used again.
-pub fn scan(text: &[u8], marks: &mut Marks, mut found: impl FnMut(Candidate) -> bool) {
-    simd::marks(text, &mut marks.0);
-    for block in &marks.0 {
+pub fn scan(text: &[u8], marks: &mut Marks, found: impl FnMut(Candidate) -> bool) {
+    simd::survey(text, &mut marks.0);
+    among(text, &marks.0.marks, found);
+}
+
+/// [`scan`] for a text that was surveyed.
+pub(super) fn among(text: &[u8], marks: &[simd::Marks], mut found: impl FnMut(Candidate) -> bool) {
+    for block in marks {
         let mut any = block.any();
         while any != 0 {
             let bit = any.trailing_zeros();
@@ -174,17 +189,20 @@ pub fn scan(text: &[u8], marks: &mut Marks, mut found: impl FnMut(Candidate) -> 
             any &= any - 1;
             let place = block.at + bit as usize;
             // One byte can end two shapes: `AB 41` starts a code and a number.
-            let named = [
-                (block.email & mark != 0).then(|| email_at(text, place)).flatten(),
-                (block.dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
-                (block.tight & mark != 0).then(|| iban_at(text, place - 3)).flatten(),
-                (block.tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
-                (block.spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
-                (block.plus & mark != 0).then(|| plus_at(text, place)).flatten(),
-            ];
-            for candidate in named.into_iter().flatten() {
-                if !found(candidate) {
-                    return;
+            let codes = block.tight | block.spaced | block.plus;
+            if (block.email | block.dotted | codes) & mark != 0 {
+                let named = [
+                    (block.email & mark != 0).then(|| email_at(text, place)).flatten(),
+                    (block.dotted & mark != 0).then(|| dotted_at(text, place)).flatten(),
+                    (block.tight & mark != 0).then(|| iban_at(text, place - 3)).flatten(),
+                    (block.tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
+                    (block.spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
+                    (block.plus & mark != 0).then(|| plus_at(text, place)).flatten(),
+                ];
+                for candidate in named.into_iter().flatten() {
+                    if !found(candidate) {
+                        return;
+                    }
                 }
             }
             let start = if block.nine & mark != 0 {
@@ -203,7 +221,7 @@ pub fn scan(text: &[u8], marks: &mut Marks, mut found: impl FnMut(Candidate) -> 
 
 /// Memory of [`scan`].
 #[derive(Debug, Default)]
-pub struct Marks(Vec<simd::Marks>);
+pub struct Marks(simd::Survey);
 
 /// An account number at `from`: as many letters and digits as its country has, with single blanks
 /// between, and the right remainder.

@@ -9,6 +9,7 @@ use aho_corasick::AhoCorasick;
 use regex_automata::meta;
 
 use super::compile::{compile_rule, known_rule};
+use super::context::LABEL_NEAR_BYTES_MAX;
 pub use super::context::Words;
 use super::detect::Detector;
 use super::engine::{Candidates, Database, EngineFault};
@@ -31,9 +32,19 @@ pub const KNOWN_BYTES_MIN: usize = 6;
 /// Bound: text before a match in which context words are looked for, in bytes.
 pub const CONTEXT_BYTES_MAX: usize = 256;
 
-/// Bound: bytes on both sides of a match that decide whether it counts: the longest candidate of a byte
-/// scan (320), context words ([`CONTEXT_BYTES_MAX`]), labels and addresses (96).
-const NEAR_BYTES: usize = 320 + CONTEXT_BYTES_MAX + 96;
+/// Bytes within which all stands that decides whether a candidate of a byte scan counts: the candidate itself and what is
+/// looked at before it. A rule with a pattern is looked at wherever its pattern shows.
+fn near_bytes(rule: &Rule) -> usize {
+    match &rule.matcher {
+        Matcher::Detector { detector, .. } => {
+            let labels = [&rule.after, &rule.not_after];
+            let labelled = !rule.context.is_empty() || labels.iter().any(|words| !words.is_empty());
+            let before = if labelled { LABEL_NEAR_BYTES_MAX.max(rule.context_within) } else { 0 };
+            detector.bytes_max() + before
+        }
+        Matcher::Pattern { .. } | Matcher::Known => 0,
+    }
+}
 
 /// What a rule looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,7 +314,8 @@ impl RuleSet {
             .chain(secrets.iter().map(|(_, value)| value.len()))
             .max()
             .unwrap_or(0);
-        let margin = NEAR_BYTES + longest;
+        // The bytes beside a word count too.
+        let margin = rules.iter().map(near_bytes).chain([longest + 2]).max().unwrap_or(0);
         let source_digest = digest.finalize().into();
         Ok(Arc::new(RuleSet {
             rules,

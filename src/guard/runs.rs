@@ -16,6 +16,9 @@
 //! begins and ends with whole groups, or with the run.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::simd;
 
@@ -64,7 +67,7 @@ impl Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-const NONE: u8 = 0xff;
+pub(super) const NONE: u8 = 0xff;
 
 pub(super) const BASE64: [u8; 256] = {
     let mut table = [NONE; 256];
@@ -155,11 +158,6 @@ fn is_blank(byte: u8) -> bool {
 /// Memory of [`find`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    runs: Vec<Range<usize>>,
-    /// Where text may end, a bit a byte.
-    ends: Vec<u64>,
-    /// The same of the letters of a folded run.
-    folded_ends: Vec<u64>,
     /// The letters of a folded run, and where each stands.
     letters: Vec<u8>,
     places: Vec<usize>,
@@ -176,22 +174,59 @@ impl Scratch {
     }
 }
 
-/// Appends the windows of `text` to `out`, in no order.
+/// Appends the windows of `text` to `out`, in no order. `runs` are its runs of letters ([`simd::Survey`]).
 ///
 /// # Errors
 /// Its members of gzip hold more than `bytes_max` bytes.
 pub(super) fn find(
     text: &[u8],
+    runs: &[Range<usize>],
     scratch: &mut Scratch,
     bytes_max: u64,
     out: &mut Vec<Window>,
 ) -> Result<(), TooLong> {
-    simd::text_ends(text, &mut scratch.ends);
-    match may_be_folded(text) {
-        true => folded(text, scratch, out),
-        false => unfolded(text, &scratch.ends, out),
-    }
+    encoded(text, runs, scratch, out);
     compressed(text, &mut scratch.inflated, bytes_max, out)
+}
+
+/// Windows of base64 and hexadecimal letters.
+fn encoded(text: &[u8], runs: &[Range<usize>], scratch: &mut Scratch, out: &mut Vec<Window>) {
+    let Scratch { letters, places, .. } = scratch;
+    let mut at = 0;
+    while at < runs.len() {
+        let first = runs[at].clone();
+        let mut last = at;
+        // A line goes on when it is folded: nothing but a line end and blanks in between.
+        while let Some(next) = runs.get(last + 1) {
+            if !is_fold(&text[runs[last].end..next.start]) {
+                break;
+            }
+            last += 1;
+        }
+        // The last line may be short.
+        let end = runs[last].end;
+        let tail = short_line(&text[end..]);
+        if last == at && tail.is_empty() {
+            in_letters(&text[first.clone()], |window| {
+                let at = first.start + window.at.start..first.start + window.at.end;
+                out.push(Window::new(at, window.code));
+            });
+        } else {
+            letters.clear();
+            places.clear();
+            for place in (first.start..end).chain(end + tail.start..end + tail.end) {
+                if !is_blank(text[place]) {
+                    letters.push(text[place]);
+                    places.push(place);
+                }
+            }
+            in_letters(letters, |window| {
+                let at = places[window.at.start]..places[window.at.end - 1] + 1;
+                out.push(Window::new(at, window.code));
+            });
+        }
+        at = last + 1;
+    }
 }
 
 /// What base64 text begins with when the bytes begin with 1f 8b 08 (RFC 1952 §2.3.1: gzip, deflate).
@@ -200,6 +235,9 @@ const GZIP: &[u8] = b"H4sI";
 /// one before it is over, unless that one broke off.
 const MEMBER_LETTERS_MAX: (usize, usize) = (4, 64 << 10);
 
+/// Letters whose reading takes as long as to begin a member: what one that breaks off costs beside its own.
+const BROKEN_LETTERS: usize = 256;
+
 /// Windows of letters that decode to members of gzip. They go on over line ends of any length.
 fn compressed(
     text: &[u8],
@@ -207,14 +245,16 @@ fn compressed(
     bytes_max: u64,
     out: &mut Vec<Window>,
 ) -> Result<(), TooLong> {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(GZIP));
     inflated.clear();
     let mut room = text.len() * MEMBER_LETTERS_MAX.0 + MEMBER_LETTERS_MAX.1;
     let mut from = 0;
-    while let Some(on) = memchr::memmem::find(&text[from..], GZIP) {
+    while let Some(on) = FINDER.find(&text[from..]) {
         let at = from + on;
         let start = inflated.len();
         let member = member(&text[at..], inflated, bytes_max)?;
-        room = room.checked_sub(member.letters).ok_or(TooLong)?;
+        let broken = if member.whole { 0 } else { BROKEN_LETTERS };
+        room = room.checked_sub(member.letters + broken).ok_or(TooLong)?;
         if inflated.len() > start {
             let end = at + member.letters;
             out.push(Window { at: at..end, code: Code::Gzip, text: start..inflated.len() });
@@ -354,110 +394,18 @@ impl std::io::Read for LettersReader<'_> {
     }
 }
 
-/// Whether a line ends with as many letters as a run has.
-fn may_be_folded(text: &[u8]) -> bool {
-    let is_letter = |byte: &&u8| BASE64[**byte as usize] != NONE;
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', text).any(|end| {
-        // Behind blanks alone nothing ends that did not end before.
-        let line = text[start..end].iter().rev().skip_while(|byte| is_blank(**byte));
-        start = end + 1;
-        line.take(LETTERS_MIN).take_while(is_letter).count() == LETTERS_MIN
-    })
-}
-
-/// Windows of a text without folded runs: only runs in which text may end are looked for.
-fn unfolded(text: &[u8], ends: &[u64], out: &mut Vec<Window>) {
-    let is_letter = |byte: &&u8| BASE64[**byte as usize] != NONE;
-    let mut over = 0;
-    for (number, &word) in ends.iter().enumerate() {
-        let mut word = word;
-        while word != 0 {
-            let at = number * 64 + word.trailing_zeros() as usize;
-            word &= word - 1;
-            if at < over {
-                continue;
-            }
-            let start = at - text[over..at].iter().rev().take_while(is_letter).count();
-            over = at + text[at..].iter().take_while(is_letter).count();
-            if over - start >= LETTERS_MIN {
-                in_letters(&text[start..over], |window| {
-                    let at = start + window.at.start..start + window.at.end;
-                    out.push(Window::new(at, window.code));
-                });
-            }
-        }
-    }
-}
-
-/// Windows of any text.
-fn folded(text: &[u8], scratch: &mut Scratch, out: &mut Vec<Window>) {
-    simd::runs(text, &mut scratch.runs);
-    let mut at = 0;
-    while at < scratch.runs.len() {
-        let first = scratch.runs[at].clone();
-        let mut last = at;
-        // A line goes on when it is folded: nothing but a line end and blanks in between.
-        while let Some(next) = scratch.runs.get(last + 1) {
-            if !is_fold(&text[scratch.runs[last].end..next.start]) {
-                break;
-            }
-            last += 1;
-        }
-        // The last line may be short.
-        let end = scratch.runs[last].end;
-        let tail = short_line(&text[end..]);
-        if last == at && tail.is_empty() {
-            // Noise, nearly all runs: nothing to look at.
-            if any_in(&scratch.ends, &first) {
-                in_letters(&text[first.clone()], |window| {
-                    let at = first.start + window.at.start..first.start + window.at.end;
-                    out.push(Window::new(at, window.code));
-                });
-            }
-        } else {
-            scratch.letters.clear();
-            scratch.places.clear();
-            for place in (first.start..end).chain(end + tail.start..end + tail.end) {
-                if !is_blank(text[place]) {
-                    scratch.letters.push(text[place]);
-                    scratch.places.push(place);
-                }
-            }
-            simd::text_ends(&scratch.letters, &mut scratch.folded_ends);
-            if scratch.folded_ends.iter().all(|&ends| ends == 0) {
-                at = last + 1;
-                continue;
-            }
-            let places = &scratch.places;
-            in_letters(&scratch.letters, |window| {
-                let at = places[window.at.start]..places[window.at.end - 1] + 1;
-                out.push(Window::new(at, window.code));
-            });
-        }
-        at = last + 1;
-    }
-}
-
-/// Whether a bit of `range` is set.
-fn any_in(bits: &[u64], range: &Range<usize>) -> bool {
-    let (first, last) = (range.start / 64, (range.end - 1) / 64);
-    let from = u64::MAX << (range.start % 64);
-    let to = u64::MAX >> (63 - (range.end - 1) % 64);
-    if first == last {
-        return bits[first] & from & to != 0;
-    }
-    bits[first] & from != 0
-        || bits[last] & to != 0
-        || bits[first + 1..last].iter().any(|&word| word != 0)
-}
-
 fn is_fold(between: &[u8]) -> bool {
-    between.len() <= 16 && between.contains(&b'\n') && between.iter().all(|&byte| is_blank(byte))
+    between.len() <= 16
+        && is_blank(between[0])
+        && between.contains(&b'\n')
+        && between.iter().all(|&byte| is_blank(byte))
 }
 
 /// The letters of a short line that continues a run; empty when there is none.
 fn short_line(rest: &[u8]) -> Range<usize> {
+    if !rest.first().is_some_and(|byte| is_blank(*byte)) {
+        return 0..0;
+    }
     let blanks = rest.iter().take(16).take_while(|byte| is_blank(**byte)).count();
     if !rest[..blanks].contains(&b'\n') {
         return 0..0;
@@ -466,27 +414,77 @@ fn short_line(rest: &[u8]) -> Range<usize> {
     blanks..blanks + letters
 }
 
-/// Windows of a run without blanks.
+/// Windows of a run without blanks. Noise, nearly all runs, costs one pass: only where text may end is looked closer.
 fn in_letters(letters: &[u8], mut found: impl FnMut(Window)) {
-    for phase in 0..Code::Base64.letters() {
-        in_phase(letters, phase, Code::Base64, &mut found);
-    }
-    // Hexadecimal letters are base64 letters too.
-    let mut from = 0;
-    while from + LETTERS_MIN <= letters.len() {
-        let length =
-            letters[from..].iter().take_while(|letter| HEX[**letter as usize] != NONE).count();
-        if length >= LETTERS_MIN {
-            let run = from..from + length;
-            for phase in 0..Code::Hex.letters() {
-                in_phase(&letters[run.clone()], phase, Code::Hex, &mut |window: Window| {
-                    let at = run.start + window.at.start..run.start + window.at.end;
-                    found(Window::new(at, window.code));
-                });
-            }
+    let mut open: [Option<Range<usize>>; 4] = [const { None }; 4];
+    let mut hex_over = 0;
+    simd::text_ends(letters, |at| {
+        in_base64(letters, at, &mut open, &mut found);
+        if at >= hex_over {
+            hex_over = in_hex(letters, at, &mut found).max(hex_over);
         }
-        from += length + 1;
+    });
+    for (phase, open) in open.into_iter().enumerate() {
+        if let Some(open) = open {
+            found(window(&open, letters.len(), phase, Code::Base64));
+        }
     }
+}
+
+/// Groups of text in a row that make a window.
+fn groups_min(code: Code) -> usize {
+    PRINTABLE_MIN.div_ceil(code.bytes())
+}
+
+/// Opens a window, or makes one longer, when the third letter of a group that ends text stands at `at`.
+fn in_base64(
+    letters: &[u8],
+    at: usize,
+    open: &mut [Option<Range<usize>>; 4],
+    found: &mut impl FnMut(Window),
+) {
+    let code = Code::Base64;
+    let Some(first) = at.checked_sub(2) else { return };
+    let (phase, group) = (first % code.letters(), first / code.letters());
+    let groups = (letters.len() - phase) / code.letters();
+    let is_text = |group: usize| code.is_text(&letters[phase + group * code.letters()..]);
+    let least = open[phase].as_ref().map_or(0, |open| open.end);
+    if group < least || group >= groups || group + 1 < groups_min(code) || !is_text(group) {
+        return;
+    }
+    let start = (least..group).rev().take_while(|&group| is_text(group)).last().unwrap_or(group);
+    if group + 1 - start < groups_min(code) {
+        return;
+    }
+    let end = (group + 1..groups).take_while(|&group| is_text(group)).last().unwrap_or(group) + 1;
+    open[phase] = match open[phase].take() {
+        Some(open) if start <= open.end + JOIN_GROUPS => Some(open.start..end),
+        Some(open) => {
+            found(window(&open, letters.len(), phase, code));
+            Some(start..end)
+        }
+        None => Some(start..end),
+    };
+}
+
+/// Windows of the hexadecimal letters around `at` when they are text up to there; one past the last of them.
+fn in_hex(letters: &[u8], at: usize, found: &mut impl FnMut(Window)) -> usize {
+    let code = Code::Hex;
+    let is_text =
+        |pair: &[u8]| pair.iter().all(|letter| HEX[*letter as usize] != NONE) && code.is_text(pair);
+    let Some(from) = (at + 1).checked_sub(groups_min(code) * code.letters()) else { return 0 };
+    if !letters[from..=at].chunks_exact(code.letters()).all(is_text) {
+        return 0;
+    }
+    let is_hex = |letter: &&u8| HEX[**letter as usize] != NONE;
+    let start = from - letters[..from].iter().rev().take_while(is_hex).count();
+    let end = at + letters[at..].iter().take_while(is_hex).count();
+    for phase in 0..code.letters() {
+        in_phase(&letters[start..end], phase, code, &mut |window: Window| {
+            found(Window::new(start + window.at.start..start + window.at.end, window.code));
+        });
+    }
+    end
 }
 
 /// Windows of groups that begin `phase` letters behind the start.
@@ -494,7 +492,7 @@ fn in_phase(letters: &[u8], phase: usize, code: Code, found: &mut impl FnMut(Win
     let size = code.letters();
     let Some(letters_here) = letters.get(phase..) else { return };
     let groups = letters_here.len() / size;
-    let needed = PRINTABLE_MIN.div_ceil(code.bytes());
+    let needed = groups_min(code);
     let is_text = |group: usize| code.is_text(&letters_here[group * size..]);
     let mut open: Option<Range<usize>> = None;
     // Every text of `needed` groups has one at a multiple of `needed`.
@@ -513,7 +511,7 @@ fn in_phase(letters: &[u8], phase: usize, code: Code, found: &mut impl FnMut(Win
             open = match open {
                 Some(open) if start <= open.end + JOIN_GROUPS => Some(open.start..end),
                 Some(open) => {
-                    found(window(&open, groups, letters_here.len(), phase, code));
+                    found(window(&open, letters.len(), phase, code));
                     Some(start..end)
                 }
                 None => Some(start..end),
@@ -522,14 +520,16 @@ fn in_phase(letters: &[u8], phase: usize, code: Code, found: &mut impl FnMut(Win
         group = end.max(group + 1) + needed - 1;
     }
     if let Some(open) = open {
-        found(window(&open, groups, letters_here.len(), phase, code));
+        found(window(&open, letters.len(), phase, code));
     }
 }
 
-/// One group more on each side: it may hold the ends of the text. The last one of a run may be short.
-fn window(open: &Range<usize>, groups: usize, letters: usize, phase: usize, code: Code) -> Window {
+/// One group more on each side of the groups `open` of `letters` letters: it may hold the ends of the text. The last one
+/// of a run may be short.
+fn window(open: &Range<usize>, letters: usize, phase: usize, code: Code) -> Window {
     let size = code.letters();
-    let end = if open.end + 1 >= groups { letters } else { (open.end + 1) * size };
+    let letters = letters - phase;
+    let end = if open.end + 1 >= letters / size { letters } else { (open.end + 1) * size };
     // A single letter of base64 is no byte.
     let end = if end % size == 1 { end - 1 } else { end };
     Window::new(phase + open.start.saturating_sub(1) * size..phase + end, code)
@@ -650,9 +650,14 @@ pub(super) struct Edit {
 }
 
 /// Whether `text` holds a run that surely decodes to text, or too much of what is compressed.
-pub(super) fn hides_something(text: &[u8], scratch: &mut Scratch, bytes_max: u64) -> bool {
+pub(super) fn hides_something(
+    text: &[u8],
+    runs: &[Range<usize>],
+    scratch: &mut Scratch,
+    bytes_max: u64,
+) -> bool {
     let mut windows = vec![];
-    if find(text, scratch, bytes_max, &mut windows).is_err() {
+    if find(text, runs, scratch, bytes_max, &mut windows).is_err() {
         return true;
     }
     windows.iter().any(|window| {
@@ -680,7 +685,9 @@ mod tests {
 
     fn texts(text: &str) -> Vec<String> {
         let (mut scratch, mut windows) = (Scratch::default(), vec![]);
-        find(text.as_bytes(), &mut scratch, 1 << 20, &mut windows).unwrap();
+        let mut survey = simd::Survey::default();
+        simd::survey(text.as_bytes(), &mut survey);
+        find(text.as_bytes(), &survey.runs, &mut scratch, 1 << 20, &mut windows).unwrap();
         windows
             .iter()
             .map(|window| {
@@ -732,22 +739,38 @@ mod tests {
             }
         }
 
-        // Mutants: the rest of a run looked at again; `may_be_folded` without a look behind blanks.
+        // Mutants: `group + 2 < groups_min`; `at > hex_over`; an open window of another phase made longer.
         #[test]
-        fn what_is_not_folded_is_found_without_looking_at_every_run(
+        fn windows_are_those_of_every_phase_looked_at_whole(
             pieces in proptest::collection::vec(
-                ("[ -~]{0,30}", 0usize..3, proptest::sample::select(vec![" ", "\"", "\n", " \r\n ", "==", "x"])), 0..8
+                ("[ -~]{0,30}", 0usize..4, proptest::sample::select(vec!["", "/", "x", "0", "abc"])), 0..8
             )
         ) {
-            let text: String = pieces.iter().map(|(text, code, end)| match code {
-                0 => format!("{text}{end}"),
-                1 => format!("{}{end}", PADDED.encode(text)),
+            let run: String = pieces.iter().map(|(text, code, end)| match code {
+                0 => format!("{}{end}", end.repeat(9)),
+                1 => format!("{}{end}", URL_SAFE_NO_PAD.encode(text)),
+                2 => format!("{}{end}", PADDED.encode(text.bytes().map(|byte| byte ^ 0x90).collect::<Vec<_>>()).trim_end_matches('=')),
                 _ => format!("{}{end}", text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>()),
             }).collect();
-            let mut scratch = Scratch::default();
-            let (mut found, mut all) = (vec![], vec![]);
-            find(text.as_bytes(), &mut scratch, 1 << 20, &mut found).unwrap();
-            super::folded(text.as_bytes(), &mut scratch, &mut all);
+            let letters = run.as_bytes();
+            let mut all = vec![];
+            for phase in 0..4 {
+                in_phase(letters, phase, Code::Base64, &mut |window| all.push(window));
+            }
+            let mut from = 0;
+            for part in letters.split(|letter| HEX[*letter as usize] == NONE) {
+                for phase in 0..2 {
+                    in_phase(part, phase, Code::Hex, &mut |window: Window| {
+                        all.push(Window::new(from + window.at.start..from + window.at.end, Code::Hex));
+                    });
+                }
+                from += part.len() + 1;
+            }
+            let mut found = vec![];
+            in_letters(letters, |window| found.push(window));
+            for windows in [&mut all, &mut found] {
+                windows.sort_by_key(|window| (window.code == Code::Hex, window.at.start, window.at.end));
+            }
             prop_assert_eq!(found, all);
         }
 

@@ -21,7 +21,7 @@ use hmac::{Hmac, Mac};
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
-use super::caller::CallerMark;
+use super::caller::{self, CallerMark};
 use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
 use super::engine::{Candidates, Presence, Scratch};
@@ -70,6 +70,12 @@ pub(super) enum Kind {
 /// stays below; what is compressed to be long is refused before it costs anything.
 const FIELD_VIEWS_MAX: (u64, u64) = (8, 64 << 10);
 
+/// Why views are always there behind a search.
+const LENT: &str = "views are lent out during a search only";
+
+/// Bound: hits around units that are compared with those of the first level; with more of them, whole views are looked at.
+const KNOWN_MAX: usize = 32;
+
 /// Scans texts for one worker.
 pub struct Scanner {
     rules: Arc<RuleSet>,
@@ -79,7 +85,10 @@ pub struct Scanner {
     caches: Vec<Option<Box<meta::Cache>>>,
     fingerprint: Hmac<Sha256>,
     caller: Option<Arc<CallerMark>>,
-    pub(super) views: Views,
+    /// The end of the caller's token stands in a view.
+    shown: bool,
+    /// Lent out during a search.
+    views: Option<Box<Views>>,
     presence: Presence,
     marks: detect::Marks,
     pub(super) hits: Vec<Hit>,
@@ -132,7 +141,8 @@ impl Scanner {
             fingerprint: Hmac::new_from_slice(&fingerprint_key)
                 .expect("HMAC takes a key of any length"),
             caller: None,
-            views: Views::new(),
+            shown: false,
+            views: Some(Box::default()),
             presence: Presence::new(count),
             marks: detect::Marks::default(),
             hits: vec![],
@@ -203,7 +213,7 @@ impl Scanner {
         limits: &Limits,
     ) -> Result<(), GuardFault> {
         self.hits.clear();
-        (self.rejected, self.reread) = (0, 0);
+        (self.rejected, self.reread, self.shown) = (0, 0, false);
         let bytes_max = match kind {
             Kind::Json | Kind::Text => self.view_bytes_max,
             Kind::Field => {
@@ -211,13 +221,15 @@ impl Scanner {
                 self.view_bytes_max.min(each * raw.len() as u64 + more)
             }
         };
-        self.views.build(raw, kind == Kind::Json, self.levels_max, bytes_max)?;
+        // Why taken out: the views lend their text while the scanner's other memory changes.
+        let mut views = self.views.take().unwrap_or_default();
+        let built = views.build(raw, kind == Kind::Json, self.levels_max, bytes_max);
         let rules = Arc::clone(&self.rules);
         self.presence.clear();
-        // Why taken out: the views lend their text while the scanner's other memory changes.
-        let mut views = std::mem::take(&mut self.views);
-        let done = self.search_all(&rules, &mut views, raw, direction);
-        self.views = views;
+        let done = built
+            .map_err(GuardFault::from)
+            .and_then(|()| self.search_all(&rules, &mut views, raw, direction));
+        self.views = Some(views);
         done?;
         if self.hits.is_empty() {
             return Ok(());
@@ -241,22 +253,32 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         let first = views.text(raw, 0);
         self.candidates(rules, first)?;
-        self.search_view(rules, first, 0, direction)?;
+        self.search_view(rules, first, Some(views.marks()), 0, direction)?;
         // A rule that is present may end far from where the engine saw it begin.
-        let mut deeper = !self.presence.is_empty();
-        let margin = rules.margin.max(self.caller.as_ref().map_or(0, |caller| caller.bytes()));
-        let around = views.around(raw, margin)?;
-        if around.is_empty() {
+        let mut deeper = !self.presence.is_empty() || self.shown;
+        let margin = rules.margin.max(caller::TAIL_BYTES + 2);
+        if views.around(raw, margin)?.is_empty() {
             return Ok(());
         }
+        let around = views.text_around();
         if !deeper {
             self.candidates(rules, around)?;
             deeper = !self.presence.is_empty();
         }
         if !deeper {
             let found = self.hits.len();
-            self.search_view(rules, around, 1, direction)?;
-            deeper = self.hits.len() > found;
+            self.search_view(rules, around, Some(views.marks_around()), 1, direction)?;
+            let (old, new) = self.hits.split_at(found);
+            // What the first level has as well is no reason to look deeper.
+            deeper = self.shown
+                || new.len() > KNOWN_MAX
+                || !new.iter().all(|new| {
+                    views.in_first(raw, &new.span).is_some_and(|span| {
+                        old.iter().take(KNOWN_MAX).any(|old| {
+                            (old.rule, old.action, &old.span) == (new.rule, new.action, &span)
+                        })
+                    })
+                });
             self.hits.truncate(found);
         }
         if !deeper {
@@ -265,7 +287,7 @@ impl Scanner {
         views.deepen(raw)?;
         self.candidates(rules, views.deeper())?;
         for view in 1..views.views().len() {
-            self.search_view(rules, views.text(raw, view), view, direction)?;
+            self.search_view(rules, views.text(raw, view), None, view, direction)?;
         }
         Ok(())
     }
@@ -289,14 +311,18 @@ impl Scanner {
         }
     }
 
+    /// Searches one text. `marks` are those of its survey, where there was one.
     fn search_view(
         &mut self,
         rules: &RuleSet,
         text: &[u8],
+        marks: Option<&[super::simd::Marks]>,
         view: usize,
         direction: Direction,
     ) -> Result<(), GuardFault> {
-        self.last_end.fill(0);
+        for &(_, number) in &rules.detectors {
+            self.last_end[number] = 0;
+        }
         let presence = std::mem::take(&mut self.presence);
         let mut done = Ok(());
         for number in presence.iter() {
@@ -314,8 +340,8 @@ impl Scanner {
         done?;
         if self.engine != Engine::Expressions && !rules.detectors.is_empty() {
             let mut done = Ok(());
-            let mut marks = std::mem::take(&mut self.marks);
-            detect::scan(text, &mut marks, |candidate| {
+            let mut own = std::mem::take(&mut self.marks);
+            let found = |candidate: detect::Candidate| {
                 for &(detector, number) in &rules.detectors {
                     if detector == candidate.detector {
                         let from = candidate.from.max(self.last_end[number]);
@@ -343,8 +369,12 @@ impl Scanner {
                     }
                 }
                 true
-            });
-            self.marks = marks;
+            };
+            match marks {
+                Some(marks) => detect::among(text, marks, found),
+                None => detect::scan(text, &mut own, found),
+            }
+            self.marks = own;
             done?;
         }
         if let Some((automaton, numbers)) = &rules.known {
@@ -365,7 +395,7 @@ impl Scanner {
             }
         }
         if let Some(caller) = self.caller.clone() {
-            caller.ends(text, |end| {
+            self.shown |= caller.ends(text, |end| {
                 let value = end - caller.bytes()..end;
                 self.push(rules.caller(), RuleAction::Mask, true, view, value.clone(), value)
             })?;
@@ -457,7 +487,8 @@ impl Scanner {
             span: piece.clone(),
             piece,
             patch: None,
-            level: self.views.views().get(view).map_or(0, |view| view.level),
+            // Told when the views are back.
+            level: 0,
             number: false,
             context,
             view,
@@ -481,14 +512,15 @@ impl Scanner {
         self.hits.sort_by_key(|hit| (hit.view, hit.span.start));
         let mut spans: Vec<(usize, Range<usize>)> =
             self.hits.iter().map(|hit| (hit.view, hit.span.clone())).collect();
-        self.views.to_raw(raw, &mut spans);
+        let views = self.views.as_deref().expect(LENT);
+        views.to_raw(raw, &mut spans);
         for (hit, (view, span)) in self.hits.iter_mut().zip(spans) {
-            hit.number = is_bare_number(self.views.text(raw, view), hit.span.clone());
+            hit.number = is_bare_number(views.text(raw, view), hit.span.clone());
             if hit.number {
                 hit.action = settle(rules.all(), hit, Place::Number);
             }
             hit.span = span;
-            hit.level = self.views.views()[view].level;
+            hit.level = views.views()[view].level;
         }
         self.hits.sort_by(|a, b| {
             (a.rule, a.span.start, a.span.end, a.level).cmp(&(
@@ -525,8 +557,9 @@ impl Scanner {
         let pseudonym = pseudonym_key.map(|key| {
             Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length")
         });
+        let views = self.views.as_deref().expect(LENT);
         for hit in &mut self.hits {
-            let value = &self.views.text(raw, hit.view)[hit.value.clone()];
+            let value = &views.text(raw, hit.view)[hit.value.clone()];
             let full = self.fingerprint.clone().chain_update(value).finalize().into_bytes();
             hit.fingerprint.copy_from_slice(&full[..16]);
             if let Some(pseudonym) = &pseudonym {
@@ -547,7 +580,7 @@ impl Scanner {
         let hits = &self.hits;
         let new =
             |hit: usize, text: &[u8], span: Range<usize>| fill_of(rules, &hits[hit], text, span);
-        let patches = self.views.rewrite(raw, &places, new);
+        let patches = self.views.as_deref().expect(LENT).rewrite(raw, &places, new);
         for (hit, patch) in self.hits.iter_mut().zip(patches) {
             hit.patch = patch;
         }

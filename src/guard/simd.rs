@@ -73,7 +73,7 @@ fn leads_plain(block: &Block) -> u64 {
 }
 
 /// Places of one block where a shape may start, each bit at the byte that shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks {
     /// Offset of the block.
     pub(super) at: usize,
@@ -100,65 +100,194 @@ impl Marks {
     }
 }
 
-/// What is known of a block, for the next one.
-#[derive(Debug, Default, Clone, Copy)]
-struct Known {
-    masks: Masks,
-    /// Bytes with which runs of two, three, four and nine digits end.
-    two: u64,
-    three: u64,
-    four: u64,
-    nine: u64,
-}
+/// Bytes by which one window goes on behind the one before it, and those that both see: nothing that is told of a byte
+/// depends on one further back. So no window needs to know of another one, and no shift carries.
+const STEP_BYTES: usize = 48;
+const BACK_BYTES: usize = BLOCK_BYTES - STEP_BYTES;
 
-/// What stands in the block at `at`, with what stood in the one before.
+/// What stands in the window at `at`.
 #[inline(always)]
-fn marks_of(at: usize, block: &Masks, before: &mut Known) -> Marks {
-    // Byte i of `prev(x, n)` tells of byte i - n.
-    let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
-    let old = *before;
-    let digit = |n: u32| prev(block.digit, old.masks.digit, n);
-    let upper = |n: u32| prev(block.upper, old.masks.upper, n);
-    let word = |n: u32| prev(block.word, old.masks.word, n);
-    let gap = |n: u32| prev(block.gap, old.masks.gap, n);
-    let two = block.digit & digit(1);
-    let three = two & digit(2);
-    let four = two & prev(two, old.two, 2);
-    let eight = four & prev(four, old.four, 4);
-    let nine = eight & digit(8);
-    let codes = two & upper(3);
-    *before = Known { masks: *block, two, three, four, nine };
-    let behind_gap = gap(1) & (prev(three, old.three, 2) | gap(2) & prev(three, old.three, 3));
+fn marks_of(at: usize, here: &Masks) -> Marks {
+    // Bit i of `x << n` tells of byte i - n.
+    let two = here.digit & here.digit << 1;
+    let three = two & here.digit << 2;
+    let four = two & two << 2;
+    let nine = four & four << 4 & here.digit << 8;
+    let codes = two & here.upper << 3;
+    let behind_gap = here.gap << 1 & (three << 2 | here.gap << 2 & three << 3);
+    let fresh = fresh(at);
     Marks {
         at,
-        joint: block.digit & behind_gap,
-        nine: nine & !prev(nine, old.nine, 1) & !word(9),
-        plus: block.digit & prev(block.plus, old.masks.plus, 1) & !word(2),
-        tight: codes & upper(2) & !word(4),
-        spaced: codes & upper(4) & !word(2) & !word(5),
-        dotted: block.digit & prev(block.dot, old.masks.dot, 1) & digit(2),
-        email: block.at,
+        joint: here.digit & behind_gap & fresh,
+        nine: nine & !(nine << 1) & !(here.word << 9) & fresh,
+        plus: here.digit & here.plus << 1 & !(here.word << 2) & fresh,
+        tight: codes & here.upper << 2 & !(here.word << 4) & fresh,
+        spaced: codes & here.upper << 4 & !(here.word << 2) & !(here.word << 5) & fresh,
+        dotted: here.digit & here.dot << 1 & here.digit << 2 & fresh,
+        email: here.at & fresh,
     }
 }
 
-macro_rules! marks_loop {
-    ($text:expr, $out:expr, $masks:expr) => {{
-        let (blocks, rest) = $text.as_chunks::<BLOCK_BYTES>();
-        // The state of the last bytes is carried from block to block.
-        let mut before = Known::default();
-        for (number, block) in blocks.iter().enumerate() {
-            let marks = marks_of(number * BLOCK_BYTES, &$masks(block), &mut before);
-            if marks.any() != 0 {
-                $out.push(marks);
-            }
+/// The bytes of the window at `at` that no window before has told of.
+#[inline(always)]
+fn fresh(at: usize) -> u64 {
+    if at == 0 { u64::MAX } else { u64::MAX << BACK_BYTES }
+}
+
+/// What a window is looked at for at first: most have nothing of it but plain letters.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Classes {
+    digit: u64,
+    upper: u64,
+    at: u64,
+    /// `.` and `+`.
+    join: u64,
+    /// Bytes of [`LEADS`].
+    lead: u64,
+    /// Letters of base64 (RFC 4648 §4 and §5).
+    letter: u64,
+}
+
+impl Classes {
+    /// Byte by byte: the twin.
+    fn plain(block: &Block) -> Classes {
+        let mut out = Classes::default();
+        for (place, &byte) in block.iter().enumerate() {
+            let bit = |yes: bool| u64::from(yes) << place;
+            out.digit |= bit(byte.is_ascii_digit());
+            out.upper |= bit(byte.is_ascii_uppercase());
+            out.at |= bit(byte == b'@');
+            out.join |= bit(byte == b'.' || byte == b'+');
+            out.lead |= bit(IS_LEAD[byte as usize]);
+            out.letter |= bit(super::runs::BASE64[byte as usize] != super::runs::NONE);
         }
-        if !rest.is_empty() {
-            let mut padded = [0u8; BLOCK_BYTES];
-            padded[..rest.len()].copy_from_slice(rest);
-            let marks = marks_of(blocks.len() * BLOCK_BYTES, &$masks(&padded), &mut before);
-            if marks.any() != 0 {
-                $out.push(marks);
+        out
+    }
+
+    /// Whether a shape other than an address may be shown by a byte of the window: all of them begin with three digits
+    /// in a row, with two behind a capital letter and one byte more, or with one behind a `+` or a dot.
+    #[inline(always)]
+    fn may_show(&self) -> bool {
+        let two = self.digit & self.digit << 1;
+        two & (self.digit << 2 | self.upper << 3) | self.digit & self.join << 1 != 0
+    }
+}
+
+/// All that one pass over a text tells of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Survey {
+    /// The windows in which a shape may start.
+    pub(super) marks: Vec<Marks>,
+    /// Bytes of [`LEADS`]: a word a window, a bit a byte that is fresh in it.
+    leads: Vec<u64>,
+    /// Runs of at least [`RUN_BYTES_MIN`] letters of base64, in order.
+    pub(super) runs: Vec<Range<usize>>,
+}
+
+impl Survey {
+    fn clear(&mut self) {
+        self.marks.clear();
+        self.leads.clear();
+        self.runs.clear();
+    }
+
+    /// The next byte of [`LEADS`] from `from` on.
+    pub(super) fn next_lead(&self, from: usize) -> Option<usize> {
+        let mut window = from.saturating_sub(BACK_BYTES) / STEP_BYTES;
+        let mut word = self.leads.get(window)? & (u64::MAX << (from - window * STEP_BYTES));
+        while word == 0 {
+            window += 1;
+            word = *self.leads.get(window)?;
+        }
+        Some(window * STEP_BYTES + word.trailing_zeros() as usize)
+    }
+}
+
+/// Bound: shortest run of letters that is told: twice eight.
+const RUN_BYTES_MIN: usize = super::runs::LETTERS_MIN;
+const _: () = assert!(RUN_BYTES_MIN == 16);
+
+/// Adds the runs of the window at `at` to `out`. `open` is where the run began that reaches the end of the window before.
+#[inline(always)]
+fn runs_of(at: usize, letter: u64, open: &mut Option<usize>, out: &mut Vec<Range<usize>>) {
+    let two = letter & letter << 1;
+    let four = two & two << 2;
+    let eight = four & four << 4;
+    let mut long = eight & eight << 8 & fresh(at);
+    if let Some(from) = *open {
+        let more = (letter >> BACK_BYTES).trailing_ones() as usize;
+        if more == STEP_BYTES {
+            return;
+        }
+        let end = BACK_BYTES + more;
+        out.push(from..at + end);
+        *open = None;
+        long &= u64::MAX << end;
+    }
+    while long != 0 {
+        // The sixteenth letter of a run.
+        let place = long.trailing_zeros() as usize;
+        let from = at + place + 1 - RUN_BYTES_MIN;
+        let end = place + (letter >> place).trailing_ones() as usize;
+        if end == BLOCK_BYTES {
+            *open = Some(from);
+            return;
+        }
+        out.push(from..at + end);
+        long &= u64::MAX << end;
+    }
+}
+
+// Calls `$each` for each window of a text; the last one may be short, and there may be none.
+macro_rules! windows {
+    ($text:expr, $look:expr, $look_part:expr, $each:expr) => {{
+        let text: &[u8] = $text;
+        let mut at = 0;
+        while let Some(block) = text[at..].first_chunk::<BLOCK_BYTES>() {
+            $each(at, $look(block));
+            at += STEP_BYTES;
+        }
+        let seen = if at == 0 { 0 } else { BACK_BYTES };
+        if text.len() - at > seen {
+            $each(at, $look_part(&text[at..]));
+        }
+    }};
+}
+
+/// A block as it is, for those that look at it with instructions of their own.
+#[inline(always)]
+fn whole(block: &Block) -> Block {
+    *block
+}
+
+/// The last bytes of a text, with zeros behind them.
+#[inline(always)]
+fn padded(part: &[u8]) -> Block {
+    let mut block = [0; BLOCK_BYTES];
+    block[..part.len()].copy_from_slice(part);
+    block
+}
+
+// Most windows show nothing and are not looked at closely.
+macro_rules! survey_loop {
+    ($text:expr, $out:expr, $look:expr, $look_part:expr, $classes:expr, $masks:expr) => {{
+        let (text, out): (&[u8], &mut Survey) = ($text, $out);
+        let mut open = None;
+        windows!(text, $look, $look_part, |at: usize, seen| {
+            let classes: Classes = $classes(&seen);
+            out.leads.push(classes.lead & fresh(at));
+            runs_of(at, classes.letter, &mut open, &mut out.runs);
+            if classes.may_show() {
+                let marks = marks_of(at, &$masks(&seen));
+                if marks.any() != 0 {
+                    out.marks.push(marks);
+                }
+            } else if classes.at & fresh(at) != 0 {
+                out.marks.push(Marks { at, email: classes.at & fresh(at), ..Marks::default() });
             }
+        });
+        if let Some(from) = open {
+            out.runs.push(from..text.len());
         }
     }};
 }
@@ -234,69 +363,6 @@ macro_rules! next_loop {
     }};
 }
 
-fn letters_plain(block: &Block) -> u64 {
-    block.iter().enumerate().fold(0, |mask, (place, &byte)| {
-        let letter = byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
-        mask | u64::from(letter) << place
-    })
-}
-
-/// Bound: shortest run of letters that is told, a power of two.
-const RUN_BYTES_MIN: usize = super::runs::LETTERS_MIN;
-
-// A run is looked at bit by bit only in blocks where one may be.
-macro_rules! runs_loop {
-    ($text:expr, $out:expr, $masks:expr) => {{
-        let text: &[u8] = $text;
-        let out: &mut Vec<Range<usize>> = $out;
-        let (blocks, rest) = text.as_chunks::<BLOCK_BYTES>();
-        let mut padded = [0u8; BLOCK_BYTES];
-        padded[..rest.len()].copy_from_slice(rest);
-        // Where the run began that reaches the end of the block before.
-        let mut open: Option<usize> = None;
-        let mut tell = |from: usize, to: usize| {
-            if to - from >= RUN_BYTES_MIN {
-                out.push(from..to);
-            }
-        };
-        for (number, block) in blocks.iter().chain(std::iter::once(&padded)).enumerate() {
-            let start = number * BLOCK_BYTES;
-            let mut mask: u64 = $masks(block);
-            if let Some(from) = open {
-                let more = mask.trailing_ones() as usize;
-                if more == BLOCK_BYTES {
-                    continue;
-                }
-                tell(from, start + more);
-                open = None;
-                mask &= u64::MAX << more;
-            }
-            let last = mask.leading_ones() as usize;
-            if last > 0 {
-                open = Some(start + BLOCK_BYTES - last);
-                if last == BLOCK_BYTES {
-                    continue;
-                }
-                mask &= u64::MAX >> last;
-            }
-            // Bits at which at least RUN_BYTES_MIN set ones begin.
-            let mut long = mask & (mask >> 1);
-            long &= long >> 2;
-            long &= long >> 4;
-            long &= long >> 8;
-            while long != 0 {
-                let from = long.trailing_zeros() as usize;
-                let length = (mask >> from).trailing_ones() as usize;
-                tell(start + from, start + from + length);
-                long = if from + length >= 64 { 0 } else { long & (u64::MAX << (from + length)) };
-            }
-        }
-        if let Some(from) = open {
-            tell(from, text.len());
-        }
-    }};
-}
-
 /// Classes of letters that base64 and hexadecimal text of printable bytes is made of, one bit each. All values of
 /// base64 are those of RFC 4648 §4 and §5.
 const TEXT: [u8; 128] = {
@@ -352,77 +418,45 @@ fn text_masks_plain(block: &Block) -> TextMasks {
     out
 }
 
-/// What is known of a block, for the next one.
-#[derive(Default, Clone, Copy)]
-struct TextKnown {
-    masks: TextMasks,
-    group: u64,
-    pair: u64,
-    pairs2: u64,
-    pairs4: u64,
+/// Bytes of a window with which text ends that has enough groups in a row: three of base64, eight of hexadecimal letters.
+#[inline(always)]
+fn text_of(at: usize, masks: TextMasks) -> u64 {
+    // The last letter of a group may be any, and is looked at afterwards.
+    let group = masks[2] & masks[1] << 1 & masks[0] << 2;
+    let pair = masks[3] & masks[4] << 1;
+    let pairs2 = pair & pair << 2;
+    let pairs4 = pairs2 & pairs2 << 4;
+    (group & group << 4 & group << 8 | pairs4 & pairs4 << 8) & fresh(at)
 }
 
-/// Bytes of a block with which text ends that has enough groups in a row: three of base64, nine of hexadecimal letters.
+/// Calls `each` with every bit that is set, from `at` on.
 #[inline(always)]
-fn text_of(masks: TextMasks, before: &mut TextKnown) -> u64 {
-    let prev = |now: u64, old: u64, n: u32| (now << n) | (old >> (64 - n));
-    let old = *before;
-    // The last letter of a group may be any, and is looked at afterwards.
-    let group = masks[2] & prev(masks[1], old.masks[1], 1) & prev(masks[0], old.masks[0], 2);
-    let pair = masks[3] & prev(masks[4], old.masks[4], 1);
-    let pairs2 = pair & prev(pair, old.pair, 2);
-    let pairs4 = pairs2 & prev(pairs2, old.pairs2, 4);
-    let pairs8 = pairs4 & prev(pairs4, old.pairs4, 8);
-    *before = TextKnown { masks, group, pair, pairs2, pairs4 };
-    group & prev(group, old.group, 4) & prev(group, old.group, 8)
-        | pairs8 & prev(pair, old.pair, 16)
+fn each_bit(at: usize, mut word: u64, each: &mut impl FnMut(usize)) {
+    while word != 0 {
+        each(at + word.trailing_zeros() as usize);
+        word &= word - 1;
+    }
 }
 
 macro_rules! text_loop {
-    ($text:expr, $out:expr, $masks:expr) => {{
-        let text: &[u8] = $text;
-        let out: &mut Vec<u64> = $out;
-        let (blocks, rest) = text.as_chunks::<BLOCK_BYTES>();
-        let mut before = TextKnown::default();
-        for block in blocks {
-            out.push(text_of($masks(block), &mut before));
-        }
-        if !rest.is_empty() {
-            let mut padded = [0u8; BLOCK_BYTES];
-            padded[..rest.len()].copy_from_slice(rest);
-            out.push(text_of($masks(&padded), &mut before));
-        }
+    ($text:expr, $each:expr, $look:expr, $look_part:expr, $masks:expr) => {{
+        let each = $each;
+        windows!($text, $look, $look_part, |at: usize, seen| {
+            each_bit(at, text_of(at, $masks(&seen)), each);
+        });
     }};
 }
 
-/// Marks the bytes of `text` that may end a group of letters of base64 or hexadecimal text behind enough others that
-/// decode to printable bytes; one bit a byte. Never too few: a text of twelve letters of base64, or
-/// eighteen of hexadecimal, has one (for base64 at its last letter but one).
-pub(super) fn text_ends(text: &[u8], out: &mut Vec<u64>) {
-    out.clear();
+/// Calls `each` for the bytes of `text` that may end a group of letters of base64 or hexadecimal text behind enough
+/// others that decode to printable bytes. Never for too few: a text of twelve letters of base64, or sixteen of hexadecimal,
+/// has one (for base64 at its last letter but one).
+pub(super) fn text_ends(text: &[u8], mut each: impl FnMut(usize)) {
     #[cfg(target_arch = "x86_64")]
     if x86::has_table() {
         // SAFETY: the CPU was asked for the instructions that the function is compiled with.
-        return unsafe { x86::text_ends_512(text, out) };
+        return unsafe { x86::text_ends_table(text, &mut each) };
     }
-    text_loop!(text, out, text_masks_plain);
-}
-
-/// Finds the runs of letters of base64 (RFC 4648 §4 and §5) in `text`, in order.
-pub(super) fn runs(text: &[u8], out: &mut Vec<Range<usize>>) {
-    out.clear();
-    #[cfg(target_arch = "x86_64")]
-    {
-        if x86::has_512() {
-            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
-            return unsafe { x86::runs_512(text, out) };
-        }
-        if x86::has_256() {
-            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
-            return unsafe { x86::runs_256(text, out) };
-        }
-    }
-    runs_loop!(text, out, letters_plain);
+    text_loop!(text, &mut each, whole, padded, text_masks_plain);
 }
 
 /// What came of unescaping.
@@ -434,21 +468,25 @@ pub(super) struct Unescaped {
     pub(super) units: usize,
 }
 
-/// Finds the blocks of `text` in which a shape may start.
-pub(super) fn marks(text: &[u8], out: &mut Vec<Marks>) {
+/// Looks at `text` once; `out` is what it tells.
+pub(super) fn survey(text: &[u8], out: &mut Survey) {
     out.clear();
     #[cfg(target_arch = "x86_64")]
     {
+        if x86::has_table() {
+            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
+            return unsafe { x86::survey_table(text, out) };
+        }
         if x86::has_512() {
             // SAFETY: the CPU was asked for the instructions that the function is compiled with.
-            return unsafe { x86::marks_512(text, out) };
+            return unsafe { x86::survey_512(text, out) };
         }
         if x86::has_256() {
             // SAFETY: the CPU was asked for the instructions that the function is compiled with.
-            return unsafe { x86::marks_256(text, out) };
+            return unsafe { x86::survey_256(text, out) };
         }
     }
-    marks_loop!(text, out, Masks::plain);
+    survey_loop!(text, out, whole, padded, Classes::plain, Masks::plain);
 }
 
 /// Which units are decoded.
@@ -480,6 +518,10 @@ pub(super) fn unescape(
     debug_assert!(out.len() >= from.len() + BLOCK_BYTES);
     #[cfg(target_arch = "x86_64")]
     {
+        if x86::has_squeeze() {
+            // SAFETY: the CPU was asked for the instructions that the function is compiled with.
+            return unsafe { x86::unescape_squeeze(from, out, units, long) };
+        }
         if x86::has_512() {
             // SAFETY: the CPU was asked for the instructions that the function is compiled with.
             return unsafe { x86::unescape_512(from, out, units, long) };
@@ -520,11 +562,11 @@ pub(super) fn next_lead(text: &[u8], from: usize) -> Option<usize> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
-    use std::ops::Range;
 
     use super::{
-        BLOCK_BYTES, Block, IS_LEAD, Known, LEADS, Marks, Masks, RUN_BYTES_MIN, SHORT, TEXT,
-        TextKnown, TextMasks, Unescaped, Units, is_backslash, is_lead, marks_of, text_of,
+        BACK_BYTES, BLOCK_BYTES, Block, Classes, IS_LEAD, LEADS, Marks, Masks, SHORT, STEP_BYTES,
+        Survey, TEXT, TextMasks, Unescaped, Units, each_bit, fresh, is_backslash, is_lead,
+        marks_of, padded, runs_of, text_of, whole,
     };
 
     /// The standard library keeps the answer.
@@ -539,19 +581,105 @@ mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    fn text_masks_512(block: &Block) -> TextMasks {
-        let bytes = load_512(block);
-        let (low, high) = TEXT.split_at(BLOCK_BYTES);
-        let half = |half: &[u8]| load_512(half.first_chunk().expect("half of 128 bytes"));
-        // The upper bit of a byte is not looked at by the table: such bytes are in no class.
-        let ascii = !_mm512_movepi8_mask(bytes);
-        let classes = _mm512_maskz_permutex2var_epi8(ascii, half(low), bytes, half(high));
-        [1, 2, 4, 8, 16].map(|class| _mm512_test_epi8_mask(classes, _mm512_set1_epi8(class)))
+    fn text_masks_table(bytes: &__m512i) -> TextMasks {
+        let classes = look_up(*bytes, &TEXT);
+        // Not `map`: what it calls has not the instructions of this function.
+        [
+            in_class(classes, 1),
+            in_class(classes, 2),
+            in_class(classes, 4),
+            in_class(classes, 8),
+            in_class(classes, 16),
+        ]
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    pub(super) fn text_ends_512(text: &[u8], out: &mut Vec<u64>) {
-        text_loop!(text, out, text_masks_512);
+    pub(super) fn text_ends_table(text: &[u8], each: &mut impl FnMut(usize)) {
+        text_loop!(text, each, load_512, load_part_512, text_masks_table);
+    }
+
+    pub(super) fn has_squeeze() -> bool {
+        has_table() && std::arch::is_x86_feature_detected!("avx512vbmi2")
+    }
+
+    /// The backslashes that begin an escape: each other one of a row. (Langdale and Lemire, Parsing gigabytes of JSON per
+    /// second, 2019, §3.1.1.)
+    #[inline(always)]
+    fn escape_starts(slash: u64) -> u64 {
+        const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+        if slash & (slash << 1) == 0 {
+            return slash;
+        }
+        let series = ((slash << 1) | ODD).wrapping_sub(slash);
+        (series ^ ODD) & slash
+    }
+
+    /// The short escapes of a block all at once: the second byte of each becomes what it stands for, the first is squeezed
+    /// out. Goes up to what is no short escape.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+    pub(super) fn unescape_squeeze(
+        from: &[u8],
+        out: &mut [u8],
+        units: Units,
+        long: impl Fn(&[u8], &mut [u8]) -> (usize, usize),
+    ) -> Unescaped {
+        let table = SHORT.first_chunk().expect("half of 256 bytes");
+        let begins = |byte: u8| if units == Units::Any { is_lead(byte) } else { byte == b'\\' };
+        let (mut read, mut written, mut count) = (0, 0, 0);
+        while read < from.len() {
+            let (bytes, length) = match from[read..].first_chunk::<BLOCK_BYTES>() {
+                Some(block) => (load_512(block), BLOCK_BYTES),
+                None => (load_part_512(&from[read..]), from.len() - read),
+            };
+            let to = out[written..].first_chunk_mut().expect("room for a block more than is read");
+            let slash = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8));
+            let leads = match units {
+                Units::Json => slash,
+                Units::Any => leads_in_512(bytes),
+            };
+            if leads == 0 {
+                store_512(to, bytes);
+                (read, written) = (read + length, written + length);
+                continue;
+            }
+            let starts = escape_starts(slash);
+            let second = starts << 1;
+            let short = look_up(bytes, table);
+            let strange = second & !_mm512_test_epi8_mask(short, short);
+            let stops = strange >> 1 | leads & !slash & !second;
+            // An escape that the block cuts waits for the next one.
+            let whole = length - usize::from(length == BLOCK_BYTES && starts >> 63 == 1);
+            let end = (stops.trailing_zeros() as usize).min(whole);
+            let here = if end == BLOCK_BYTES { u64::MAX } else { (1 << end) - 1 };
+            let keep = here & !starts;
+            let text = _mm512_mask_mov_epi8(bytes, second, short);
+            store_512(to, _mm512_maskz_compress_epi8(keep, text));
+            read += end;
+            written += keep.count_ones() as usize;
+            count += (starts & here).count_ones() as usize;
+            if end == whole {
+                continue;
+            }
+            // Long units in a row: texts that are spelled out have many.
+            while let Some(&first) = from.get(read).filter(|byte| begins(**byte)) {
+                if first == b'\\'
+                    && from.get(read + 1).is_some_and(|&byte| SHORT[byte as usize] != 0)
+                {
+                    break;
+                }
+                let (used, made) = long(&from[read..], &mut out[written..]);
+                count += usize::from(used > 1);
+                (read, written) = (read + used, written + made);
+            }
+        }
+        Unescaped { written, units: count }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn store_512(block: &mut Block, bytes: __m512i) {
+        // SAFETY: the reference is to 64 bytes that may be written; the store asks for no alignment.
+        unsafe { _mm512_storeu_si512(block.as_mut_ptr().cast(), bytes) }
     }
 
     pub(super) fn has_256() -> bool {
@@ -598,7 +726,12 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn leads_512(block: &Block) -> u64 {
-        let bytes = load_512(block);
+        leads_in_512(load_512(block))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn leads_in_512(bytes: __m512i) -> u64 {
         LEADS.iter().fold(0, |mask, &lead| {
             mask | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(lead as i8))
         })
@@ -617,14 +750,146 @@ mod x86 {
             | b"+/-_".iter().fold(0, |mask, &sign| mask | _mm512_cmpeq_epi8_mask(bytes, all(sign)))
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn runs_512(text: &[u8], out: &mut Vec<Range<usize>>) {
-        runs_loop!(text, out, letters_512);
+    fn classes_512(block: &Block) -> Classes {
+        let bytes = load_512(block);
+        let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(b'0' as i8));
+        Classes {
+            digit: _mm512_cmplt_epu8_mask(digits, _mm512_set1_epi8(10)),
+            upper: _mm512_cmplt_epu8_mask(
+                _mm512_sub_epi8(bytes, _mm512_set1_epi8(b'A' as i8)),
+                _mm512_set1_epi8(26),
+            ),
+            join: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'.' as i8))
+                | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'+' as i8)),
+            at: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'@' as i8)),
+            lead: leads_512(block),
+            letter: letters_512(block),
+        }
+    }
+
+    const DIGIT: u8 = 1;
+    const UPPER: u8 = 2;
+    const WORD: u8 = 4;
+    const GAP: u8 = 8;
+    const JOIN: u8 = 16;
+    const AT: u8 = 32;
+    const LEAD: u8 = 64;
+    const LETTER: u8 = 128;
+
+    const fn class(holds: bool, bit: u8) -> u8 {
+        if holds { bit } else { 0 }
+    }
+
+    /// Bits of the classes of a byte of ASCII.
+    const CLASSES: [u8; 128] = {
+        let mut table = [0; 128];
+        let mut byte = 0;
+        while byte < 128 {
+            let it = byte as u8;
+            let join = it == b'.' || it == b'+';
+            table[byte] = class(it.is_ascii_digit(), DIGIT)
+                | class(it.is_ascii_uppercase(), UPPER)
+                | class(it.is_ascii_alphanumeric() || it == b'_', WORD)
+                | class(matches!(it, b' ' | b'-' | b'.' | b')'), GAP)
+                | class(join, JOIN)
+                | class(it == b'@', AT)
+                | class(IS_LEAD[byte], LEAD)
+                | class(crate::guard::runs::BASE64[byte] != crate::guard::runs::NONE, LETTER);
+            byte += 1;
+        }
+        table
+    };
+
+    /// The class of each byte; none for bytes that are not ASCII, whose upper bit the table does not see.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn look_up(bytes: __m512i, table: &[u8; 128]) -> __m512i {
+        let (low, high) = table.split_at(BLOCK_BYTES);
+        let low = load_512(low.first_chunk().expect("half of 128 bytes"));
+        let high = load_512(high.first_chunk().expect("half of 128 bytes"));
+        _mm512_maskz_permutex2var_epi8(!_mm512_movepi8_mask(bytes), low, bytes, high)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn in_class(classes: __m512i, class: u8) -> u64 {
+        _mm512_test_epi8_mask(classes, _mm512_set1_epi8(class as i8))
+    }
+
+    /// The bytes of a text shorter than a block, with zeros behind them.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn load_part_512(part: &[u8]) -> __m512i {
+        let length = part.len().min(BLOCK_BYTES - 1);
+        // SAFETY: only the bytes whose bit is set are read, and all of them lie in `part`.
+        unsafe { _mm512_maskz_loadu_epi8((1 << length) - 1, part.as_ptr().cast()) }
+    }
+
+    /// What is known of a window from one look into the table.
+    #[derive(Clone, Copy)]
+    struct Seen {
+        bytes: __m512i,
+        classes: __m512i,
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn see(block: &Block) -> Seen {
+        let bytes = load_512(block);
+        Seen { bytes, classes: look_up(bytes, &CLASSES) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn see_part(part: &[u8]) -> Seen {
+        let bytes = load_part_512(part);
+        Seen { bytes, classes: look_up(bytes, &CLASSES) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn classes_table(seen: &Seen) -> Classes {
+        let classes = seen.classes;
+        let lead = match _mm512_movepi8_mask(seen.bytes) {
+            0 => in_class(classes, LEAD),
+            _ => leads_in_512(seen.bytes),
+        };
+        Classes {
+            digit: in_class(classes, DIGIT),
+            upper: in_class(classes, UPPER),
+            at: in_class(classes, AT),
+            join: in_class(classes, JOIN),
+            lead,
+            letter: in_class(classes, LETTER),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn masks_table(seen: &Seen) -> Masks {
+        let classes = seen.classes;
+        let (gap, join) = (in_class(classes, GAP), in_class(classes, JOIN));
+        Masks {
+            digit: in_class(classes, DIGIT),
+            upper: in_class(classes, UPPER),
+            word: in_class(classes, WORD),
+            dot: join & gap,
+            at: in_class(classes, AT),
+            plus: join & !gap,
+            gap,
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    pub(super) fn survey_table(text: &[u8], out: &mut Survey) {
+        survey_loop!(text, out, see, see_part, classes_table, masks_table);
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn marks_512(text: &[u8], out: &mut Vec<Marks>) {
-        marks_loop!(text, out, masks_512);
+    pub(super) fn survey_512(text: &[u8], out: &mut Survey) {
+        survey_loop!(text, out, whole, padded, classes_512, masks_512);
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -731,14 +996,31 @@ mod x86 {
             | b"+/-_".iter().fold(0, |mask, &sign| mask | is(sign))
     }
 
+    #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn runs_256(text: &[u8], out: &mut Vec<Range<usize>>) {
-        runs_loop!(text, out, letters_256);
+    fn classes_256(block: &Block) -> Classes {
+        let [low, high] = load_256(block);
+        let all = |byte: u8| _mm256_set1_epi8(byte as i8);
+        let within = |bytes: __m256i, first: u8, count: u8| {
+            let over = _mm256_sub_epi8(bytes, all(first));
+            _mm256_cmpeq_epi8(_mm256_min_epu8(over, all(count - 1)), over)
+        };
+        let is = |byte: u8| {
+            mask_256(_mm256_cmpeq_epi8(low, all(byte)), _mm256_cmpeq_epi8(high, all(byte)))
+        };
+        Classes {
+            digit: mask_256(within(low, b'0', 10), within(high, b'0', 10)),
+            upper: mask_256(within(low, b'A', 26), within(high, b'A', 26)),
+            at: is(b'@'),
+            join: is(b'.') | is(b'+'),
+            lead: leads_256(block),
+            letter: letters_256(block),
+        }
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn marks_256(text: &[u8], out: &mut Vec<Marks>) {
-        marks_loop!(text, out, masks_256);
+    pub(super) fn survey_256(text: &[u8], out: &mut Survey) {
+        survey_loop!(text, out, whole, padded, classes_256, masks_256);
     }
 
     #[target_feature(enable = "avx2")]
@@ -766,18 +1048,26 @@ mod tests {
     use proptest::prelude::*;
 
     /// Every way in which this CPU can do it, the plain one first.
-    fn all_marks(text: &[u8]) -> Vec<Vec<Marks>> {
-        let mut plain = vec![];
-        marks_loop!(text, plain, Masks::plain);
-        let mut chosen = vec![];
-        marks(text, &mut chosen);
-        let mut all = vec![plain, chosen];
+    fn all_surveys(text: &[u8]) -> Vec<Survey> {
+        let mut plain = Survey::default();
+        survey_loop!(text, &mut plain, whole, padded, Classes::plain, Masks::plain);
+        let mut all = vec![plain];
+        let mut add = |does: &dyn Fn(&mut Survey)| {
+            let mut one = Survey::default();
+            does(&mut one);
+            all.push(one);
+        };
+        add(&|out| survey(text, out));
         #[cfg(target_arch = "x86_64")]
-        if x86::has_256() {
-            let mut narrow = vec![];
-            // SAFETY: the CPU was asked.
-            unsafe { x86::marks_256(text, &mut narrow) };
-            all.push(narrow);
+        {
+            if x86::has_512() {
+                // SAFETY: the CPU was asked.
+                add(&|out| unsafe { x86::survey_512(text, out) });
+            }
+            if x86::has_256() {
+                // SAFETY: the CPU was asked.
+                add(&|out| unsafe { x86::survey_256(text, out) });
+            }
         }
         all
     }
@@ -813,9 +1103,15 @@ mod tests {
             run(&|out| unescape(text, out, units, long)),
         ];
         #[cfg(target_arch = "x86_64")]
-        if x86::has_256() {
-            // SAFETY: the CPU was asked.
-            all.push(run(&|out| unsafe { x86::unescape_256(text, out, units, long) }));
+        {
+            if x86::has_512() {
+                // SAFETY: the CPU was asked.
+                all.push(run(&|out| unsafe { x86::unescape_512(text, out, units, long) }));
+            }
+            if x86::has_256() {
+                // SAFETY: the CPU was asked.
+                all.push(run(&|out| unsafe { x86::unescape_256(text, out, units, long) }));
+            }
         }
         // Byte by byte.
         let (mut out, mut at, mut count) = (vec![], 0, 0);
@@ -831,7 +1127,7 @@ mod tests {
     }
 
     proptest! {
-        // Mutants: nothing of the block before in `text_of`; bytes of 0x80 and more looked up like those below.
+        // Mutants: windows of 49 bytes more; `pairs4 << 4`; bytes of 0x80 and more looked up like those below.
         #[test]
         fn text_ends_are_the_plain_ones(
             text in proptest::collection::vec(prop_oneof![
@@ -839,22 +1135,22 @@ mod tests {
             ], 0..300)
         ) {
             let mut all = [vec![], vec![]];
-            text_loop!(&text, &mut all[0], text_masks_plain);
-            text_ends(&text, &mut all[1]);
+            text_loop!(&text, &mut |at| all[0].push(at), whole, padded, text_masks_plain);
+            text_ends(&text, |at| all[1].push(at));
             prop_assert_eq!(&all[0], &all[1]);
             let class = |at: usize, bit: u8| {
                 text.get(at).is_some_and(|&byte| byte < 128 && TEXT[byte as usize] & bit != 0)
             };
-            for at in 0..text.len() {
-                let group = |at: usize| class(at, 1) && class(at + 1, 2) && class(at + 2, 4);
-                let pair = |at: usize| class(at, 16) && class(at + 1, 8);
-                let ends = at >= 10 && [0, 4, 8].iter().all(|on| group(at - 10 + on))
-                    || at >= 17 && (0..9).all(|on| pair(at - 17 + 2 * on));
-                prop_assert_eq!(all[0][at / 64] >> (at % 64) & 1 == 1, ends, "{}", at);
-            }
+            let group = |at: usize| class(at, 1) && class(at + 1, 2) && class(at + 2, 4);
+            let pair = |at: usize| class(at, 16) && class(at + 1, 8);
+            let ends = |at: &usize| {
+                *at >= 10 && [0, 4, 8].iter().all(|on| group(at - 10 + on))
+                    || *at >= 15 && (0..8).all(|on| pair(at - 15 + 2 * on))
+            };
+            prop_assert_eq!(&all[0], &(0..text.len()).filter(ends).collect::<Vec<_>>());
         }
 
-        // Mutants: the run that is open at the end of a block is dropped; the mask's own last bit.
+        // Mutants: the run that is open at the end of a window is dropped; `letter` for `letter >> BACK_BYTES`.
         #[test]
         fn runs_are_the_plain_ones(
             pieces in proptest::collection::vec((0usize..90, "[^A-Za-z0-9+/_-]{1,3}"), 0..12)
@@ -870,31 +1166,34 @@ mod tests {
                     from = at + 1;
                 }
             }
-            let mut all = vec![vec![], vec![]];
-            runs_loop!(&text, &mut all[0], letters_plain);
-            runs(&text, &mut all[1]);
-            #[cfg(target_arch = "x86_64")]
-            if x86::has_256() {
-                let mut narrow = vec![];
-                // SAFETY: the CPU was asked.
-                unsafe { x86::runs_256(&text, &mut narrow) };
-                all.push(narrow);
-            }
-            for one in &all {
-                prop_assert_eq!(one, &plain);
+            for one in all_surveys(&text) {
+                prop_assert_eq!(&one.runs, &plain);
             }
         }
 
-        // Mutants: `count` for `count - 1` in `in_half`; `before` not carried on.
+        // Mutants: `count` for `count - 1` in `in_half`; no `join` in `may_show`; `here.word << 8` in `nine`.
         #[test]
-        fn wide_marks_are_the_plain_ones(
+        fn wide_surveys_are_the_plain_one(
             text in proptest::collection::vec(prop_oneof![
                 any::<u8>(), Just(b'1'), Just(b'A'), Just(b' '), Just(b'.'), Just(b'@'), Just(b'+'), Just(b':'), Just(b'['), Just(b'/'), Just(b'{')
-            ], 0..300)
+            ], 0..300),
+            words in proptest::collection::vec(("[A-Za-z@ .+(%&\\\\-]{0,150}", "[0-9A-Z .)@+-]{0,40}"), 0..4)
         ) {
-            let all = all_marks(&text);
-            for one in &all[1..] {
-                prop_assert_eq!(one, &all[0]);
+            let words: Vec<u8> = words.into_iter().flat_map(|(word, number)| [word, number].concat().into_bytes()).collect();
+            for text in [text, words] {
+                let all = all_surveys(&text);
+                for one in &all[1..] {
+                    prop_assert_eq!(one, &all[0]);
+                }
+                // Each window looked at closely.
+                let mut close = vec![];
+                windows!(&text, whole, padded, |at, block: Block| {
+                    let marks = marks_of(at, &Masks::plain(&block));
+                    close.extend((marks.any() != 0).then_some(marks));
+                });
+                prop_assert_eq!(&all[0].marks, &close);
+                let leads = |from: usize| (from..text.len()).find(|&at| IS_LEAD[text[at] as usize]);
+                prop_assert!((0..text.len()).all(|from| all[0].next_lead(from) == leads(from)));
             }
         }
 

@@ -71,6 +71,22 @@ pub(super) fn next(text: &[u8], mut from: usize) -> Option<std::ops::Range<usize
     None
 }
 
+/// [`next`] in a text that was surveyed.
+pub(super) fn next_of(
+    text: &[u8],
+    survey: &simd::Survey,
+    mut from: usize,
+) -> Option<std::ops::Range<usize>> {
+    while let Some(at) = survey.next_lead(from) {
+        let unit = any(&text[at..]);
+        if unit.len > 1 {
+            return Some(at..at + unit.len);
+        }
+        from = at + 1;
+    }
+    None
+}
+
 /// Whether a unit remains in `text` that hides something. A run of backslashes, or one before a quote, does not:
 /// both stand for themselves at every level.
 pub(super) fn hides_something(text: &[u8]) -> bool {
@@ -201,6 +217,25 @@ const NAMES: &[(&[u8], u8)] = &[
 const UNSEEN: &[&[u8]] =
     &[b"shy;", b"zwnj;", b"zwj;", b"ZeroWidthSpace;", b"NoBreak;", b"lrm;", b"rlm;"];
 
+/// Bound: the longest of the names, with its semicolon.
+const NAME_BYTES_MAX: usize = "ZeroWidthSpace;".len();
+
+/// The first letters of all names.
+const NAMES_BEGIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < NAMES.len() {
+        table[NAMES[at].0[0] as usize] = true;
+        at += 1;
+    }
+    at = 0;
+    while at < UNSEEN.len() {
+        table[UNSEEN[at][0] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Bound: digits of a numeric reference, leading zeros included. More of them stand for themselves.
 const REFERENCE_DIGITS_MAX: usize = 12;
 
@@ -208,6 +243,9 @@ const REFERENCE_DIGITS_MAX: usize = 12;
 /// browsers allow (HTML, numeric character reference end state).
 fn reference(text: &[u8]) -> Unit {
     let rest = &text[1..];
+    if !rest.first().is_some_and(|&byte| byte == b'#' || NAMES_BEGIN[byte as usize]) {
+        return Unit::plain(b'&');
+    }
     if rest.first() == Some(&b'#') {
         let (radix, skip) =
             if matches!(rest.get(1), Some(b'x' | b'X')) { (16, 2) } else { (10, 1) };
@@ -226,10 +264,16 @@ fn reference(text: &[u8]) -> Unit {
         let semicolon = usize::from(digits.get(count) == Some(&b';'));
         return Unit::of(1 + skip + count + semicolon, u32::try_from(value).unwrap_or(u32::MAX));
     }
-    if let Some((name, byte)) = NAMES.iter().find(|(name, _)| rest.starts_with(name)) {
+    // Nearly every `&` is an operator: without a semicolon soon it is no name.
+    let near = &rest[..rest.len().min(NAME_BYTES_MAX)];
+    if !near.contains(&b';') {
+        return Unit::plain(b'&');
+    }
+    let begins = |name: &[u8]| name[0] == rest[0] && rest.starts_with(name);
+    if let Some((name, byte)) = NAMES.iter().find(|(name, _)| begins(name)) {
         return Unit { len: 1 + name.len(), out: [*byte, 0, 0, 0], out_len: 1 };
     }
-    match UNSEEN.iter().find(|name| rest.starts_with(name)) {
+    match UNSEEN.iter().find(|name| begins(name)) {
         Some(name) => Unit { len: 1 + name.len(), out: [0; 4], out_len: 0 },
         None => Unit::plain(b'&'),
     }

@@ -27,7 +27,7 @@
 use std::ops::Range;
 
 use super::runs::{self, Edit, Letters, Window};
-use super::simd;
+use super::simd::{self, Survey};
 use super::units::{self, Units};
 
 /// Between two views: no rule reads across it, because no secret holds it.
@@ -150,16 +150,30 @@ impl Buffer {
     }
 }
 
+/// What stands around some units, or what a run decodes to.
+#[derive(Debug, Clone)]
+struct Piece {
+    level: u8,
+    /// Where in `around`.
+    at: Range<usize>,
+    /// What it was decoded from, when that are units of the first view.
+    from: Option<Range<usize>>,
+}
+
 /// The views of one message, and their memory, which is used again.
 #[derive(Debug, Default)]
 pub struct Views {
     buffer: Buffer,
     around: Buffer,
     views: Vec<View>,
-    /// Levels of the pieces of `around`, and where they lie.
-    pieces: Vec<(u8, Range<usize>)>,
+    pieces: Vec<Piece>,
+    /// Where shapes may start in `around`.
+    around_marks: Vec<simd::Marks>,
     runs: runs::Scratch,
     windows: Vec<Window>,
+    /// Of the first view, and of the text that is looked at behind it.
+    first: Survey,
+    piece: Survey,
     levels_max: u8,
     bytes_max: u64,
 }
@@ -187,12 +201,14 @@ impl Views {
         self.bytes_max = bytes_max;
         if !json || memchr::memchr(b'\\', raw).is_none() {
             self.views.push(View { level: u8::from(json), at: None, made: Made::First });
+            simd::survey(raw, &mut self.first);
             return Ok(());
         }
         if raw.len() as u64 > bytes_max {
             return Err(ViewFault::TooLong);
         }
         self.buffer.decode(raw, Units::Json);
+        simd::survey(self.buffer.text(), &mut self.first);
         self.views.push(View { level: 1, at: Some(0..self.buffer.used), made: Made::First });
         self.buffer.separate();
         Ok(())
@@ -202,26 +218,30 @@ impl Views {
     /// nothing. It holds every match up to `margin` bytes long that a deeper view has and the view below it
     /// has not. Fails where something remains to decode behind the last level.
     pub fn around(&mut self, raw: &[u8], margin: usize) -> Result<&[u8], ViewFault> {
-        let Views { buffer, around, views, pieces, runs, windows, levels_max, bytes_max } = self;
+        let Views { buffer, around, views, pieces, around_marks, runs, windows, .. } = self;
+        let (first, piece) = (&self.first, &mut self.piece);
+        let (levels_max, bytes_max) = (&self.levels_max, &self.bytes_max);
         around.used = 0;
         pieces.clear();
-        let Some(View { level, at, .. }) = views.first().cloned() else { return Ok(&[]) };
+        around_marks.clear();
+        let Some(&View { level, ref at, .. }) = views.first() else { return Ok(&[]) };
         // The first level lies in the raw bytes or in the buffer of whole views.
-        let text = at.map_or(raw, |at| &buffer.memory[at]);
+        let text = at.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
         if level >= *levels_max && units::hides_something(text) {
             return Err(ViewFault::TooDeep);
         }
         let mut from = if level < *levels_max { 0 } else { text.len() };
-        while let Some(window) = units_around(text, from, margin) {
+        while let Some(window) = units_around(text, first, from, margin) {
             from = window.end;
             fits(around, &window, *bytes_max)?;
             let start = around.used;
-            around.decode(&text[window], Units::Any);
-            pieces.push((level + 1, start..around.used));
+            around.decode(&text[window.clone()], Units::Any);
+            let at = start..around.used;
+            pieces.push(Piece { level: level + 1, at, from: Some(window) });
             around.separate();
         }
         windows.clear();
-        runs::find(text, runs, *bytes_max, windows)?;
+        runs::find(text, &first.runs, runs, *bytes_max, windows)?;
         for window in windows.drain(..) {
             let start = around.used;
             match window.inflated(runs) {
@@ -231,16 +251,20 @@ impl Views {
                     around.decode_run(&text[window.at], window.code);
                 }
             }
-            pieces.push((level + 1, start..around.used));
+            pieces.push(Piece { level: level + 1, at: start..around.used, from: None });
             around.separate();
         }
         // Each piece by itself: nothing reaches from one into another.
         let mut number = 0;
-        while let Some((level, below)) = pieces.get(number).cloned() {
+        while let Some(&Piece { level, at: ref below, .. }) = pieces.get(number) {
+            let below = below.clone();
             number += 1;
             let text = &around.memory[below.clone()];
+            simd::survey(text, piece);
+            let moved = |marks: &simd::Marks| simd::Marks { at: below.start + marks.at, ..*marks };
+            around_marks.extend(piece.marks.iter().map(moved));
             if level >= *levels_max && units::hides_something(text)
-                || level > *levels_max && runs::hides_something(text, runs, *bytes_max)
+                || level > *levels_max && runs::hides_something(text, &piece.runs, runs, *bytes_max)
             {
                 return Err(ViewFault::TooDeep);
             }
@@ -248,17 +272,19 @@ impl Views {
                 continue;
             }
             let mut from = if level < *levels_max { 0 } else { below.len() };
-            while let Some(window) = units_around(&around.memory[below.clone()], from, margin) {
+            while let Some(window) =
+                units_around(&around.memory[below.clone()], piece, from, margin)
+            {
                 from = window.end;
                 fits(around, &window, *bytes_max)?;
                 let start = around.used;
                 let at = below.start + window.start..below.start + window.end;
                 around.decode_within(at, Units::Any);
-                pieces.push((level + 1, start..around.used));
+                pieces.push(Piece { level: level + 1, at: start..around.used, from: None });
                 around.separate();
             }
             windows.clear();
-            runs::find(&around.memory[below.clone()], runs, *bytes_max, windows)?;
+            runs::find(&around.memory[below.clone()], &piece.runs, runs, *bytes_max, windows)?;
             for window in windows.drain(..) {
                 let start = around.used;
                 match window.inflated(runs) {
@@ -269,7 +295,7 @@ impl Views {
                         around.decode_run_within(at, window.code);
                     }
                 }
-                pieces.push((level + 1, start..around.used));
+                pieces.push(Piece { level: level + 1, at: start..around.used, from: None });
                 around.separate();
             }
         }
@@ -278,13 +304,15 @@ impl Views {
 
     /// Builds all deeper views whole.
     pub fn deepen(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
-        let Views { buffer, views, runs, windows, levels_max, bytes_max, .. } = self;
+        let Views { buffer, views, runs, windows, piece, levels_max, bytes_max, .. } = self;
         let mut number = 0;
         while let Some(View { level, at: below, .. }) = views.get(number).cloned() {
             let text = below.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
+            simd::survey(text, piece);
             if level >= *levels_max {
                 let hides = units::hides_something(text)
-                    || level > *levels_max && runs::hides_something(text, runs, *bytes_max);
+                    || level > *levels_max
+                        && runs::hides_something(text, &piece.runs, runs, *bytes_max);
                 if hides {
                     return Err(ViewFault::TooDeep);
                 }
@@ -294,8 +322,8 @@ impl Views {
                 }
             }
             windows.clear();
-            runs::find(text, runs, *bytes_max, windows)?;
-            if level < *levels_max && units::next(text, 0).is_some() {
+            runs::find(text, &piece.runs, runs, *bytes_max, windows)?;
+            if level < *levels_max && units::next_of(text, piece, 0).is_some() {
                 fits(buffer, &(0..text.len()), *bytes_max)?;
                 let start = buffer.used;
                 match below.clone() {
@@ -335,6 +363,32 @@ impl Views {
             number += 1;
         }
         Ok(())
+    }
+
+    /// Where shapes may start in the first view.
+    pub(super) fn marks(&self) -> &[simd::Marks] {
+        &self.first.marks
+    }
+
+    /// The same in [`Views::around`].
+    pub(super) fn marks_around(&self) -> &[simd::Marks] {
+        &self.around_marks
+    }
+
+    /// What stands around units, as long as nothing else is looked for.
+    pub(super) fn text_around(&self) -> &[u8] {
+        self.around.text()
+    }
+
+    /// Where `span` of the text around units stands in the first view, when it stands there as it is.
+    pub(super) fn in_first(&self, raw: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
+        let which = self.pieces.partition_point(|piece| piece.at.end < span.end);
+        let Piece { at, from, .. } = self.pieces.get(which)?;
+        let from = from.as_ref()?;
+        let mut below = span.start.checked_sub(at.start)?..span.end - at.start;
+        let text = &self.text(raw, 0)[from.clone()];
+        step_down(text, Units::Any, std::slice::from_mut(&mut below));
+        (below.len() == span.len()).then(|| from.start + below.start..from.start + below.end)
     }
 
     /// The views, lowest level first.
@@ -592,11 +646,11 @@ impl<'a> Walk<'a> {
 ///
 /// It begins and ends outside of any unit: one within the margin of another belongs to the same piece,
 /// with its own margin.
-fn units_around(text: &[u8], from: usize, margin: usize) -> Option<Range<usize>> {
-    let first = units::next(text, from)?;
+fn units_around(text: &[u8], survey: &Survey, from: usize, margin: usize) -> Option<Range<usize>> {
+    let first = units::next_of(text, survey, from)?;
     let start = first.start.saturating_sub(margin).max(from);
     let mut last = first.end;
-    while let Some(next) = units::next(text, last) {
+    while let Some(next) = units::next_of(text, survey, last) {
         // Both margins meet.
         if next.start > last.saturating_add(margin.saturating_mul(2)) {
             break;
