@@ -17,14 +17,17 @@ mod stage;
 mod attack;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use record_support::{How, MemoryDisk, key, random, request, settings, until};
 use script::{STREAM_HEAD, Script, call, call_body, chunk, event, json_answer, post, result};
+use serde_json::Value;
 use stage::{FORBIDDEN, PLANTED, Plan};
 use stenograph::audit::originals::{Closed, Opener};
+use stenograph::audit::rescan::{self, RescanOptions};
 use stenograph::gateway::env::{Seals, Terms};
-use stenograph::guard::Mask;
+use stenograph::guard::{Mask, RuleSet};
 use stenograph::limits::Limits;
 use stenograph::record::age::{AgeFault, Identity};
 use stenograph::record::disk::{Directory, Files};
@@ -186,6 +189,58 @@ fn everything(plan: Plan) -> (MemoryDisk, Vec<String>) {
     });
     let sent = [asked, answered, progress, stopped, lines, refused, blocked, denied, listed];
     (disk, sent.into())
+}
+
+/// What `rescan` says: its lines, and its exit code.
+fn rescanned(directory: &Path, rules: Arc<RuleSet>, identity: bool) -> (Vec<Value>, u8) {
+    let options = RescanOptions {
+        directory: directory.into(),
+        rules,
+        fingerprint_key: Some([5; 32]),
+        known: false,
+        json: true,
+    };
+    let opener = identity.then(|| Opener::new(directory, vec![auditor()]));
+    let mut out = Vec::new();
+    let exit = rescan::run(&options, opener, &mut out, &mut Vec::new()).unwrap();
+    let lines = String::from_utf8(out).unwrap();
+    (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), exit as u8)
+}
+
+// Mutants: originals are not scanned; what the verdicts name is new.
+#[test]
+fn rules_of_then_find_nothing_new_and_rules_of_today_tell_where() {
+    for plan in [sealed_plan(), Plan { mask: Mask::Label, ..sealed_plan() }] {
+        let (disk, _) = everything(plan);
+        let directory = on_disk(&disk);
+        let (mut lines, exit) = rescanned(directory.path(), stage::RULES.clone(), true);
+        let coverage = lines.pop().unwrap();
+        // What was cut from the list was never judged.
+        let cut = "/result/tools/1/description";
+        assert!(lines.iter().all(|line| line["path"] == cut), "{lines:?}");
+        assert_eq!((lines.len(), exit), (1, 0), "{lines:?}");
+        assert!(coverage["coverage"]["known"].as_u64() > Some(5), "{coverage}");
+        assert_eq!(coverage["coverage"]["complete"], true);
+        // Without the identity nothing of it is seen, and it is said that not all was.
+        let (lines, exit) = rescanned(directory.path(), stage::RULES.clone(), false);
+        assert_eq!((lines.len(), exit), (1, 4), "{lines:?}");
+    }
+    let (disk, _) = everything(Plan::default());
+    let directory = on_disk(&disk);
+    assert_eq!(rescanned(directory.path(), stage::RULES.clone(), false).1, 1);
+    let today = "schema = 1\n[[rule]]\nid = \"word\"\ntitle = \"w\"\ncategory = \"custom\"\n\
+                 pattern = 'clean'\naction = \"alert\"\n";
+    let today = RuleSet::compile(&[("today".into(), today.into())], false, &[]).unwrap();
+    let (mut lines, exit) = rescanned(directory.path(), today, false);
+    lines.pop();
+    assert_eq!((lines.len(), exit), (2, 0), "{lines:?}");
+    for line in &lines {
+        let told = [&line["rule"], &line["direction"], &line["path"], &line["known"]];
+        assert_eq!(
+            told.map(ToString::to_string),
+            ["\"word\"", "\"request\"", "\"/params/arguments/text\"", "false"]
+        );
+    }
 }
 
 // Mutants: names are told whatever is kept; the path of a finding is left out.

@@ -44,7 +44,7 @@ pub enum Exit {
 
 impl Exit {
     /// The exit of a command that says it as a number; what is no exit code is a failure.
-    fn from_code(code: u8) -> Exit {
+    pub(crate) fn from_code(code: u8) -> Exit {
         match code {
             0 => Exit::Done,
             1 => Exit::No,
@@ -88,6 +88,7 @@ enum Command {
     Show(reading::ShowArgs),
     Search(reading::SearchArgs),
     Echoed(reading::EchoedArgs),
+    Rescan(reading::RescanArgs),
     Verify(reading::VerifyArgs),
     Scan(ScanArgs),
     Rules(RulesArgs),
@@ -424,6 +425,7 @@ fn run(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
         Command::Show(args) => reading::show(&args, out, err),
         Command::Search(args) => reading::search(args, out, err),
         Command::Echoed(args) => reading::echoed(&args, out, err),
+        Command::Rescan(args) => reading::rescan(args, out, err),
         Command::Verify(args) => reading::verify(args, out, err),
         Command::Scan(args) => Ok(scan_command(args, out)),
         Command::Rules(args) => Ok(rules_command(args, out)),

@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 use crate::app::check;
 use crate::app::cli::Exit;
 use crate::app::config::Config;
+use crate::app::rules;
 use crate::audit::echoed::{self, EchoedOptions};
 use crate::audit::filter::{Filter, parse_time};
 use crate::audit::originals::Opener;
 use crate::audit::refusals::{self, RefusalsOptions};
+use crate::audit::rescan::{self, RescanOptions};
 use crate::audit::search::{self, SearchOptions};
 use crate::audit::sessions::{self, SessionsOptions};
 use crate::audit::show::{self, ShowOptions, Shown};
@@ -271,6 +273,28 @@ pub struct EchoedArgs {
     identity: Option<PathBuf>,
 }
 
+/// Run today's rules over what was recorded
+///
+/// Scans every body that the record holds in clear, and with an auditor's identity every original, with the
+/// built-in rules and those of --rules, and tells what the verdicts of then do not name. Exits with 0 when
+/// there is something new, 1 when there is not and everything was scanned, 4 when not everything was.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  stenograph rescan --config stenograph.toml\n  \
+    stenograph rescan --record ./record --rules new-rules.toml --identity auditor.key --json")]
+pub struct RescanArgs {
+    #[command(flatten)]
+    record: RecordArgs,
+    /// A rule file beside the built-in rules; may be given several times
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// Tell what the verdicts name already, too
+    #[arg(long)]
+    known: bool,
+    /// Scan what is sealed too, with this auditor's identity
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
 /// Check every byte of the record against the signed tree
 ///
 /// Names segment, entry and byte of any damage, and every gap. The key has to come from outside: a
@@ -412,6 +436,35 @@ fn opener(directory: &Path, path: &Path, err: &mut dyn Write) -> io::Result<Resu
             Ok(Err(Exit::Incomplete))
         }
     }
+}
+
+/// `rescan`.
+pub fn rescan(args: RescanArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let found = match find(&args.record, err)? {
+        Ok(found) => found,
+        Err(exit) => return Ok(exit),
+    };
+    // Best without, too: positions tell most of what is known.
+    let key = found.config.as_ref().map(|config| &config.record.fingerprint_key);
+    let fingerprint_key = key.and_then(|path| keys::load_fingerprint_key(path).ok());
+    let directory = found.directory;
+    let rules = match rules::load(&args.rules) {
+        Ok(rules) => rules,
+        Err(fault) => {
+            for line in fault.lines() {
+                writeln!(err, "{line}")?;
+            }
+            return Ok(Exit::from_code(fault.exit_code()));
+        }
+    };
+    let opener = match args.identity.map(|path| opener(&directory, &path, err)).transpose()? {
+        None => None,
+        Some(Ok(opener)) => Some(opener),
+        Some(Err(exit)) => return Ok(exit),
+    };
+    let (known, json) = (args.known, args.record.json);
+    let options = RescanOptions { directory, rules, fingerprint_key, known, json };
+    Ok(rescan::run(&options, opener, out, err)?.into())
 }
 
 /// `echoed`.

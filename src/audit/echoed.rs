@@ -201,7 +201,7 @@ impl Echoed<'_> {
 }
 
 /// The direction that an entry of this kind records.
-fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str> {
+pub(super) fn direction(kind: Option<Kind>, part: Option<PartKind>) -> Option<&'static str> {
     match kind? {
         Kind::Request => Some("request"),
         Kind::Answer | Kind::StreamOpen | Kind::Event | Kind::Interim => Some("response"),

@@ -42,6 +42,7 @@ pub mod find;
 pub mod originals;
 pub mod parts;
 pub mod refusals;
+pub mod rescan;
 pub mod rows;
 pub mod search;
 pub mod sessions;

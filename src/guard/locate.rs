@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use memchr::memchr2;
 
+use super::fault::GuardFault;
+use super::scan::{Kind, Scanner, kind_of};
+use crate::limits::Limits;
 use crate::types::path::{JsonPath, Step};
-use crate::types::{Finding, Span};
-use crate::wire::json::Text;
+use crate::types::{Direction, Finding, Span};
+use crate::wire::json::{self, Text};
 
 /// Bound: bytes of the paths of one message, as they are written into one verdict. Decided: several times
 /// what `findings_max` findings in the content of an answer need.
@@ -102,6 +105,23 @@ pub(super) fn locate(raw: &[u8], findings: &mut [Finding]) {
                 finding.path = (told <= PATHS_BYTES_MAX).then(|| Arc::clone(&path));
             }
         }
+    }
+}
+
+impl Scanner {
+    /// [`Scanner::scan`], with the path of each finding where the text is JSON.
+    pub fn scan_located(
+        &mut self,
+        input: &[u8],
+        direction: Direction,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Result<Vec<Finding>, GuardFault> {
+        let mut findings = self.scan(input, direction, scratch, limits)?;
+        if !findings.is_empty() && kind_of(input, scratch, limits) == Kind::Json {
+            locate(input, &mut findings);
+        }
+        Ok(findings)
     }
 }
 

@@ -593,6 +593,15 @@ def echoes(world, checks):
         found = world.command("echoed", "--config", world.config, "--json", stdin=secret.encode(), timeout_s=300)
         return [json.loads(line) for line in found.stdout.splitlines()]
 
+    again = world.command("rescan", "--config", world.config, "--json", timeout_s=300)
+    coverage = json.loads(again.stdout.splitlines()[-1])["coverage"] if again.stdout else {}
+    checks.check("rescan: the rules of then find nothing new", again.returncode == 1 and coverage.get("new") == 0, again)
+    rule = world.directory / "today.toml"
+    rule.write_text('schema = 1\n[[rule]]\nid = "today"\ntitle = "t"\ncategory = "custom"\npattern = "hidden elsewhere"\naction = "alert"\n')
+    again = world.command("rescan", "--config", world.config, "--json", "--rules", rule, timeout_s=300)
+    hits = [line for line in map(json.loads, again.stdout.splitlines()) if "rule" in line]
+    checks.check("rescan: a rule of today names the places of then",
+                 again.returncode == 0 and hits and all(h["rule"] == "today" and h["path"] == "/result/content/0/text" for h in hits), again)
     hiding.told(checks, {name: one for name, one in world.hidden.items() if name != "plain"}, sum(len(eras) for _, eras in CLIENTS.values()), ask)
 
 
