@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guard::glob::Glob;
 use crate::guard::rules::{Actions, BUILTIN_NAME, Matcher};
+use crate::guard::scope::Scope;
 use crate::guard::validate::Validator;
 use crate::guard::{Engine, KnownValue, Rule, RuleFault, RuleSet};
 use crate::guard::{cost, packtest};
@@ -138,6 +140,26 @@ fn as_json(rule: &Rule) -> serde_json::Value {
     })
 }
 
+/// Where a rule applies, by the keys of rule files.
+fn parts(scope: &Scope) -> [(&'static str, Vec<&str>); 4] {
+    [
+        ("methods", texts(&scope.methods)),
+        ("upstreams", texts(&scope.upstreams)),
+        ("tools", texts(&scope.tools)),
+        ("json_keys", scope.json_keys.iter().map(String::as_str).collect()),
+    ]
+}
+
+fn texts(globs: &[Glob]) -> Vec<&str> {
+    globs.iter().map(Glob::as_str).collect()
+}
+
+fn scope(rule: &Rule) -> Option<serde_json::Value> {
+    let scope = rule.scope.as_deref()?;
+    let members = parts(scope).into_iter();
+    Some(members.map(|(name, texts)| (name.to_owned(), serde_json::json!(texts))).collect())
+}
+
 fn names(validators: &[Validator]) -> Vec<&'static str> {
     validators.iter().map(|validator| validator.name()).collect()
 }
@@ -213,6 +235,7 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             "after": rule.after,
             "not_after": rule.not_after,
             "pseudonym": rule.pseudonym,
+            "scope": scope(rule),
             "allow_slow": rule.allow_slow,
             "cost": { "engine": cost.engine, "confirm": cost.confirm },
             "file": rule.file,
@@ -267,6 +290,11 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
     }
     if !rule.not_after.is_empty() {
         writeln!(out, "  not after  a label with one of: {}", rule.not_after.join(", "))?;
+    }
+    for (name, allowed) in rule.scope.iter().flat_map(|scope| parts(scope)) {
+        if !allowed.is_empty() {
+            writeln!(out, "  only {name:<10}{}", allowed.join(", "))?;
+        }
     }
     if !rule.allow.is_empty() {
         writeln!(out, "  let pass   {} patterns", rule.allow.len())?;

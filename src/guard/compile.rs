@@ -9,6 +9,7 @@ use regex_syntax::hir::{Capture, Hir, HirKind, Repetition};
 use super::detect::Detector;
 use super::print::{self, PrintFault};
 use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault, Words};
+use super::scope::Scope;
 use super::validate::Validator;
 use crate::types::RuleAction;
 
@@ -51,6 +52,8 @@ pub struct RuleSource {
     pub pseudonym: Option<bool>,
     /// False: left out.
     pub enabled: bool,
+    /// Where it applies; nothing: everywhere.
+    pub scope: Scope,
     /// Dearer than the gate allows, and meant to be.
     pub allow_slow: bool,
     /// Texts in which the rule must match.
@@ -202,6 +205,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         on_confirmed: source.on_confirmed,
         pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
         allow,
+        scope: (!source.scope.is_empty()).then(|| Box::new(source.scope.clone())),
         allow_slow: source.allow_slow,
         tests_match: source.tests_match.clone(),
         tests_no_match: source.tests_no_match.clone(),
@@ -234,6 +238,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         // A known value may be a short password: a visible keyed digest of it helps nobody.
         pseudonym: false,
         allow: vec![],
+        scope: None,
         allow_slow: false,
         tests_match: vec![],
         tests_no_match: vec![],

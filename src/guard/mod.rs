@@ -8,6 +8,7 @@
 //! | [`detect`], `simd`, [`validate`], `people`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
+//! | [`scope`] | which rules apply where |
 //! | [`cost`] | what a rule costs, and the gate against dear ones |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //!
@@ -39,6 +40,7 @@ pub mod print;
 pub mod rules;
 mod runs;
 pub mod scan;
+pub mod scope;
 mod simd;
 mod units;
 pub mod validate;
@@ -51,3 +53,4 @@ pub use judge::{Judged, Judgement, Original, Outcome, Payload, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
 pub use scan::{Engine, Scanner};
+pub use scope::Asked;

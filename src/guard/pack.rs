@@ -26,6 +26,8 @@
 //! on_confirmed = { request = "block" }
 //! pseudonym = true
 //! enabled = true
+//! scope = { methods = ["tools/call"], upstreams = ["*"], tools = ["sql_*"], json_keys = ["arguments"] }
+//!                                      # where it applies; globs, keys at any depth, all must hold
 //! allow_slow = false                   # true: loaded though it is dearer than `rules check` allows
 //! tests = { match = ["…"], no_match = ["…"] }
 //! [[override]]                         # changes a rule of an earlier file
@@ -39,7 +41,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::compile::RuleSource;
 use super::detect::Detector;
+use super::glob::Glob;
 use super::rules::{Actions, CONTEXT_BYTES_MAX, Category, RuleFault};
+use super::scope::Scope;
 use super::validate::Validator;
 use crate::types::RuleAction;
 
@@ -188,6 +192,7 @@ const RULE_KEYS: &[&str] = &[
     "on_confirmed",
     "pseudonym",
     "enabled",
+    "scope",
     "allow_slow",
     "tests",
 ];
@@ -356,6 +361,22 @@ impl<'a> Reader<'a> {
         Some(Actions { request: action, response: action })
     }
 
+    fn scope(&mut self, table: &DeTable<'a>) -> Scope {
+        let Some(table) = self.table(table, "scope") else { return Scope::default() };
+        self.keys(table, &["methods", "upstreams", "tools", "json_keys"], "scope");
+        let mut plain = |key: &str| -> Vec<String> {
+            self.texts(table, key).into_iter().map(|(_, text)| text).collect()
+        };
+        let json_keys = plain("json_keys");
+        let mut globs = |key: &str| plain(key).iter().map(|text| Glob::new(text)).collect();
+        Scope {
+            methods: globs("methods"),
+            upstreams: globs("upstreams"),
+            tools: globs("tools"),
+            json_keys,
+        }
+    }
+
     fn rule(&mut self, table: &DeTable<'a>, line: u32) -> Option<RuleSource> {
         let id = self.text(table, "id", true);
         self.rule = Some(id.clone());
@@ -414,6 +435,7 @@ impl<'a> Reader<'a> {
         source.actions = self.actions(table, "action").unwrap_or(mask);
         source.on_confirmed = self.actions(table, "on_confirmed").unwrap_or_default();
         source.pseudonym = self.flag(table, "pseudonym");
+        source.scope = self.scope(table);
         source.allow_slow = self.flag(table, "allow_slow").unwrap_or(false);
         source.enabled = self.flag(table, "enabled").unwrap_or(true);
         if let Some(tests) = self.table(table, "tests") {

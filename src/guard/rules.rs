@@ -16,6 +16,7 @@ use super::engine::{Candidates, Database, EngineFault};
 use super::literals;
 use super::pack;
 use super::print;
+use super::scope::Scope;
 use super::validate::Validator;
 use crate::types::{Direction, RuleAction};
 
@@ -166,6 +167,8 @@ pub struct Rule {
     pub pseudonym: bool,
     /// Values that are let through.
     pub allow: Vec<meta::Regex>,
+    /// Where it applies; `None`: everywhere.
+    pub scope: Option<Box<Scope>>,
     /// Dearer than the gate allows ([`super::cost`]), and meant to be.
     pub allow_slow: bool,
     /// Texts in which the rule matches; checked when a pack is tested.
@@ -351,6 +354,11 @@ impl RuleSet {
             literals::Database::compile(&patterns)
         };
         self.without.get_or_init(compile).as_ref().map_err(Clone::clone)
+    }
+
+    /// Whether some rule asks where it applies.
+    pub fn has_scopes(&self) -> bool {
+        self.rules.iter().any(|rule| rule.scope.is_some())
     }
 
     /// The rule called `id`.

@@ -30,6 +30,7 @@ use super::hit::{Hit, resolve};
 use super::literals;
 use super::mask::fill_of;
 use super::rules::{Rule, RuleSet};
+use super::scope::{Asked, keep_in_scope};
 use super::views::Views;
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction, Span};
@@ -101,6 +102,7 @@ pub struct Scanner {
     /// Keep overlapping hits: what one rule finds, whatever others do.
     pub(super) unresolved: bool,
     pub(super) keeps_originals: bool,
+    asked: Asked,
     levels_max: u64,
     view_bytes_max: u64,
     findings_max: usize,
@@ -153,6 +155,7 @@ impl Scanner {
             reread: 0,
             unresolved: false,
             keeps_originals: false,
+            asked: Asked::default(),
             levels_max: limits.views_max,
             view_bytes_max: limits.view_bytes_max,
             findings_max: limits.findings_max as usize,
@@ -168,6 +171,11 @@ impl Scanner {
     /// From now on this token is a known value too; `None` for none.
     pub fn look_for(&mut self, caller: Option<Arc<CallerMark>>) {
         self.caller = caller;
+    }
+
+    /// What the messages to come belong to; only rules with a scope ask.
+    pub fn set_asked(&mut self, asked: Asked) {
+        self.asked = asked;
     }
 
     /// The rules in force.
@@ -236,6 +244,8 @@ impl Scanner {
         }
         self.place(&rules, raw, kind, scratch, limits)?;
         if !self.unresolved {
+            let of = (kind, direction);
+            keep_in_scope(&mut self.hits, &rules, raw, of, &self.asked, scratch, limits);
             resolve(&mut self.hits, rules.known_from);
         }
         self.digest(raw, pseudonym_key);

@@ -153,6 +153,22 @@ impl Exchange {
         &self.settings.routes[self.route.expect("a route was found before anything asks for it")]
     }
 
+    /// Tells the scanner what the next message belongs to, where a rule asks.
+    pub(super) fn asked(&self, scanner: &mut crate::guard::Scanner) {
+        if !scanner.rules().has_scopes() {
+            return;
+        }
+        let tool = self.targets.iter().find(|target| target.kind == "tool");
+        scanner.set_asked(crate::guard::Asked {
+            upstream: self.route.map(|route| self.settings.routes[route].name.to_string()),
+            method: self.rpc_method.as_deref().map(str::to_owned),
+            tool: self
+                .rpc_method
+                .as_ref()
+                .map(|_| tool.map_or_else(String::new, |it| it.name.clone())),
+        });
+    }
+
     /// From here on what passes does so under this grant: it says how far the record must be, and how
     /// bodies are kept.
     pub(super) fn under(&mut self, grant: Option<u16>) {

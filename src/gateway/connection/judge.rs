@@ -130,6 +130,7 @@ impl FromServer {
         let key = pseudonym_key(exchange, turn);
         let keeps = exchange.settings.seals.originals && self.original.is_none();
         turn.env.scanner.keep_originals(keeps);
+        exchange.asked(&mut turn.env.scanner);
         let mut outcome = turn.env.scanner.judge_message(
             self.bytes,
             self.message,

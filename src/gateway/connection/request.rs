@@ -542,6 +542,7 @@ impl Connection {
 
         let exchange = self.exchange.as_mut().expect("a call belongs to an exchange");
         let caller = exchange.caller.as_ref().expect("a call was authenticated");
+        exchange.asked(&mut turn.env.scanner);
         let permit = match settings.policy.judge_message(&caller.access, &message, &body) {
             Ok(permit) => permit,
             Err(denial) => {
