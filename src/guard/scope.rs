@@ -90,7 +90,7 @@ pub(super) fn keep_in_scope(
     scratch: &mut json::Scratch,
     limits: &Limits,
 ) {
-    let scope_of = |hit: &Hit| rules.rules()[hit.rule].scope.as_deref();
+    let scope_of = |hit: &Hit| rules.all()[hit.rule].scope.as_deref();
     if !hits.iter().any(|hit| scope_of(hit).is_some()) {
         return;
     }
@@ -108,7 +108,7 @@ pub(super) fn keep_in_scope(
     let mut places: Vec<Finding> = hits
         .iter()
         .map(|hit| Finding {
-            rule: Arc::clone(&rules.rules()[hit.rule].id),
+            rule: Arc::clone(&rules.all()[hit.rule].id),
             action: RuleAction::Alert,
             span: Span::new(hit.span.start, hit.span.end),
             fingerprint: [0; 16],
