@@ -263,6 +263,8 @@ pub struct Identity {
 /// What a rule does with what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuleAction {
+    /// Let through by an `allow` of the operator; recorded.
+    Allow,
     /// Recorded only.
     Alert,
     /// Replaced before it goes on.
@@ -275,6 +277,7 @@ impl RuleAction {
     /// The word used in rules, records and answers.
     pub fn as_str(self) -> &'static str {
         match self {
+            RuleAction::Allow => "allow",
             RuleAction::Alert => "alert",
             RuleAction::Mask => "mask",
             RuleAction::Block => "block",

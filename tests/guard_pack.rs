@@ -8,7 +8,7 @@ use serde_json::json;
 use stenograph::guard::cost::{self, CONFIRM_MAX, ENGINE_MAX, Gauge};
 use stenograph::guard::packtest::check;
 use stenograph::guard::rules::{Category, Matcher};
-use stenograph::guard::{Asked, Engine, RuleSet, Scanner};
+use stenograph::guard::{Asked, Engine, Mask, RuleSet, Scanner};
 use stenograph::limits::Limits;
 use stenograph::types::{Direction, RuleAction};
 use stenograph::wire::json::Scratch;
@@ -264,4 +264,32 @@ action = "alert"
         assert_eq!(found.len(), wanted, "{upstream:?} {method:?} {tool:?}");
     }
     assert!(scanner.is_clean(b"balance: 12", Direction::Request), "a head has no method");
+}
+
+#[test]
+fn what_an_operator_lets_through_is_told_and_nothing_else_passes_with_it() {
+    let own = r#"schema = 1
+[[allow]]
+rule = "email"
+pattern = '@acme\.example$'
+reason = "our own"
+"#;
+    let rules = RuleSet::compile(&[("own.toml".into(), own.into())], true, &[]).unwrap();
+    let mut scanner = Scanner::new(rules, [0; 32], &Limits::default());
+    let (mut scratch, limits) = (Scratch::new(), Limits::default());
+    let text = br#"{"to":"anna@acme.example","cc":"bert@other.example"}"#;
+    let response = Direction::Response;
+    let found = scanner.scan(text, response, &mut scratch, &limits).unwrap();
+    let actions: Vec<_> = found.iter().map(|finding| finding.action.as_str()).collect();
+    assert_eq!(actions, ["allow", "mask"]);
+    let (_, masked) =
+        scanner.mask_input(text, response, Mask::Fill, &mut scratch, &limits).unwrap();
+    let masked = String::from_utf8(masked).unwrap();
+    assert!(masked.contains("anna@acme.example") && !masked.contains("bert@"), "{masked}");
+    // The same value inside a credential: the credential goes as a whole.
+    let field = b"postgres://app:s3cr3t.anna@acme.example/db";
+    let found = scanner.scan(field, response, &mut scratch, &limits).unwrap();
+    assert!(found.iter().any(|finding| finding.action == RuleAction::Mask), "{found:?}");
+    assert!(scanner.is_clean(b"anna@acme.example", Direction::Request));
+    assert_eq!(scanner.judge_field(b"anna@acme.example", Direction::Request), None);
 }

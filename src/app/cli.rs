@@ -335,6 +335,9 @@ struct ScanArgs {
     /// Every line is a message of its own
     #[arg(long)]
     lines: bool,
+    /// Also what an allow of a rule file lets through, with the action allow
+    #[arg(long, conflicts_with = "mask")]
+    allowed: bool,
     /// Threads for --lines; the answer is the same for any number [default: one for each core]
     #[arg(long, value_name = "N", requires = "lines")]
     threads: Option<std::num::NonZeroUsize>,
@@ -478,6 +481,7 @@ fn scan_command(args: ScanArgs, out: &mut dyn Write) -> Exit {
         direction,
         mask: args.mask,
         lines: args.lines,
+        allowed: args.allowed,
         threads: args.threads,
     };
     Exit::from_code(scan::run(&options, &mut io::stdin().lock(), out))

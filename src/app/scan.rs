@@ -22,7 +22,7 @@ use std::sync::{Arc, mpsc};
 use super::rules::load;
 use crate::guard::{GuardFault, Mask, RuleSet, Scanner};
 use crate::limits::Limits;
-use crate::types::{Direction, Finding};
+use crate::types::{Direction, Finding, RuleAction};
 use crate::wire::json;
 
 /// `stenograph scan …`.
@@ -36,6 +36,8 @@ pub struct ScanOptions {
     pub mask: bool,
     /// Every line is one message.
     pub lines: bool,
+    /// Also what an `allow` of a rule file lets through.
+    pub allowed: bool,
     /// Threads for lines; none given: one for each core.
     pub threads: Option<NonZeroUsize>,
 }
@@ -293,7 +295,7 @@ impl<'a> Worker<'a> {
             );
             match masked {
                 Ok((findings, masked)) => {
-                    self.told.found |= !findings.is_empty();
+                    self.told.found |= findings.iter().any(tells);
                     out.extend_from_slice(&masked);
                 }
                 Err(fault) => {
@@ -305,8 +307,9 @@ impl<'a> Worker<'a> {
         }
         match self.scanner.scan(bytes, direction, &mut self.scratch, &self.limits) {
             Ok(findings) => {
-                self.told.found |= !findings.is_empty();
-                findings.iter().for_each(|finding| write_finding(finding, offset, line, out));
+                self.told.found |= findings.iter().any(tells);
+                let told = findings.iter().filter(|it| tells(it) || self.options.allowed);
+                told.for_each(|finding| write_finding(finding, offset, line, out));
             }
             Err(fault) => self.refused(line, fault),
         }
@@ -319,6 +322,11 @@ impl<'a> Worker<'a> {
             None => fault.to_string(),
         });
     }
+}
+
+/// Whether it is a finding, not a value that is let through.
+fn tells(finding: &Finding) -> bool {
+    finding.action > RuleAction::Allow
 }
 
 /// Rule ids are `a-z0-9-` and names of known values are not used here: nothing needs escaping.
@@ -356,6 +364,7 @@ mod tests {
             direction: Direction::Response,
             mask,
             lines,
+            allowed: false,
             threads: NonZeroUsize::new(1),
         };
         let mut whole = vec![];
@@ -416,6 +425,7 @@ mod tests {
                     direction: Direction::Response,
                     mask,
                     lines: true,
+                    allowed: false,
                     threads: NonZeroUsize::new(threads),
                 };
                 let mut out = vec![];

@@ -87,7 +87,7 @@ pub struct Counters {
     requests: Box<[[AtomicU64; Outcome::ALL.len()]]>,
     /// Refusals by reason, in the order of `reasons`; the last one is for words outside it.
     refusals: Box<[AtomicU64]>,
-    findings: [AtomicU64; 3],
+    findings: [AtomicU64; 4],
     bytes: [AtomicU64; Leg::ALL.len()],
     clients_opened: AtomicU64,
     clients_closed: AtomicU64,
@@ -266,7 +266,7 @@ impl Metrics {
             }
         }
         let reasons = self.reasons.iter().copied().chain(["other"]).enumerate();
-        let actions = [RuleAction::Alert, RuleAction::Mask, RuleAction::Block];
+        let actions = [RuleAction::Alert, RuleAction::Mask, RuleAction::Block, RuleAction::Allow];
         let clients_opened = total(&|one| &one.clients_opened);
         let upstreams_opened = total(&|one| &one.upstreams_opened);
         Sum {

@@ -19,7 +19,7 @@ use crate::wire::mcp::Place;
 pub(super) fn settle(rules: &[Rule], hit: &Hit, place: Place) -> RuleAction {
     let rule = &rules[hit.rule];
     match (place, hit.action) {
-        (_, RuleAction::Alert) => RuleAction::Alert,
+        (_, action @ (RuleAction::Allow | RuleAction::Alert)) => action,
         (Place::Value, action) => action,
         (Place::Number, action) => {
             let sure = rule.category != Category::Pii || hit.context;
@@ -38,6 +38,8 @@ pub(super) struct Verdict {
     pub(super) confirmed: bool,
     /// Its label says what it is.
     pub(super) context: bool,
+    /// The operator lets it through.
+    pub(super) allowed: bool,
 }
 
 /// Everything about a match but its span.
@@ -75,15 +77,13 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     if !context && !rule.not_after.is_empty() && label_says(label, &rule.not_after) {
         return None;
     }
-    if rule.allow.iter().any(|allow| allow.is_match(value)) {
-        return None;
-    }
     if !context && rule.validators.contains(&Validator::Card) && in_table(text, &span) {
         return None;
     }
     let confirmed =
         !rule.confirm.is_empty() && rule.confirm.iter().all(|validator| validator.holds(value));
-    Some(Verdict { confirmed, context })
+    let allowed = rule.allow.iter().any(|allow| allow.is_match(value));
+    Some(Verdict { confirmed, context, allowed })
 }
 
 /// Whether a word of the rule's context stands before any match in `window`: never false where

@@ -55,7 +55,7 @@ pub(super) fn resolve(hits: &mut Vec<Hit>, known_from: usize) {
             kept.push(hit);
             continue;
         }
-        if hit.action == RuleAction::Alert {
+        if hit.action <= RuleAction::Alert {
             continue;
         }
         let mut at = hit.span.start;

@@ -216,7 +216,7 @@ impl Scanner {
                         let mut more = self.findings();
                         locate(&bytes, &mut more);
                         findings
-                            .extend(more.into_iter().filter(|it| it.action != RuleAction::Alert));
+                            .extend(more.into_iter().filter(|it| it.action > RuleAction::Alert));
                     }
                 }
                 Some(RuleAction::Mask) => return Outcome::Refused(GuardFault::NotClean),
@@ -238,7 +238,8 @@ impl Scanner {
         if self.find(value, Kind::Field, direction, None, &mut scratch, &limits).is_err() {
             return Some(("unreadable".into(), RuleAction::Block));
         }
-        let hit = self.hits.iter().max_by_key(|hit| hit.action)?;
+        let told = self.hits.iter().filter(|hit| hit.action > RuleAction::Allow);
+        let hit = told.max_by_key(|hit| hit.action)?;
         Some((Arc::clone(&self.rules().all()[hit.rule].id), hit.action))
     }
 
@@ -247,7 +248,7 @@ impl Scanner {
     pub fn is_clean(&mut self, text: &[u8], direction: Direction) -> bool {
         let (mut scratch, limits) = (json::Scratch::new(), Limits::default());
         self.find(text, Kind::Field, direction, None, &mut scratch, &limits).is_ok()
-            && self.hits.is_empty()
+            && self.hits.iter().all(|hit| hit.action == RuleAction::Allow)
     }
 
     /// Fills every secret in plain text, in place and without pseudonyms: heads on their way into the

@@ -92,7 +92,7 @@ fn pseudonym_of(rules: &RuleSet, hit: &Hit) -> Option<[u8; 4]> {
 /// checked for that when they are compiled, known values are cut there. So every raw span consists of
 /// whole escapes at every level.
 pub(super) fn fill_hits(rules: &RuleSet, hits: &[Hit], raw: &mut [u8]) {
-    for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
+    for hit in hits.iter().filter(|hit| hit.action > RuleAction::Alert) {
         if let Some(patch) = &hit.patch {
             patch.iter().for_each(|&(place, byte)| raw[place] = byte);
             continue;
@@ -124,7 +124,7 @@ pub(super) fn fill_of(rules: &RuleSet, hit: &Hit, text: &[u8], span: Range<usize
 pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], raw: &mut Vec<u8>) {
     let mut out = Vec::with_capacity(raw.len() + hits.len() * 16);
     let mut at = 0;
-    for hit in hits.iter().filter(|hit| hit.action != RuleAction::Alert) {
+    for hit in hits.iter().filter(|hit| hit.action > RuleAction::Alert) {
         if hit.number || hit.patch.is_some() {
             fill_hits(rules, std::slice::from_ref(hit), raw);
             continue;

@@ -32,7 +32,8 @@
 //! tests = { match = ["…"], no_match = ["…"] }
 //! [[override]]                         # changes a rule of an earlier file
 //! rule = "email"; action = "alert"; enabled = true
-//! [[allow]]                            # values that are let through; not for prefixed credentials
+//! [[allow]]                            # values that are let through, and recorded with the action allow;
+//!                                      # not for prefixed credentials
 //! rule = "email"; pattern = '@acme\.example$'; reason = "our own"
 //! ```
 

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use super::hit::Hit;
 use super::rules::{RuleFault, RuleSet};
 use super::scan::{Engine, Kind, Scanner};
 use crate::limits::Limits;
-use crate::types::Direction;
+use crate::types::{Direction, RuleAction};
 use crate::wire::json;
 
 /// Every test of every rule in `rules` that fails on `engine`.
@@ -28,7 +29,10 @@ pub fn check(rules: &Arc<RuleSet>, engine: Engine) -> Vec<RuleFault> {
                 scanner.unresolved = true;
                 let found = scanner
                     .find(text.as_bytes(), Kind::Text, direction, None, &mut scratch, &limits)
-                    .map(|()| scanner.hits.iter().any(|hit| hit.rule == number));
+                    .map(|()| {
+                        let told = |hit: &Hit| hit.rule == number && hit.action > RuleAction::Allow;
+                        scanner.hits.iter().any(told)
+                    });
                 scanner.unresolved = false;
                 if found != Ok(wanted) {
                     let word =

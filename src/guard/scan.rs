@@ -448,11 +448,13 @@ impl Scanner {
             let to = detector.map_or(to, |detector| detector.settle(text, from, to));
             let alone = detector.is_none_or(|detector| detector.stands_alone(text, from, to));
             match alone.then(|| judge(rule, text, from..to)).flatten() {
-                Some(Verdict { confirmed, context }) => {
+                Some(Verdict { confirmed, context, allowed }) => {
                     let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
+                    // What carries a checksum that holds is no value of the operator's choice.
+                    let passes = (allowed && !confirmed).then_some(RuleAction::Allow);
                     self.push(
                         number,
-                        stronger.unwrap_or(action),
+                        passes.or(stronger).unwrap_or(action),
                         context,
                         view,
                         from..to,
@@ -581,7 +583,7 @@ impl Scanner {
 
     /// What takes the place of hits in runs.
     fn rewrite(&mut self, rules: &RuleSet, raw: &[u8]) {
-        let masked = |hit: &Hit| hit.action != RuleAction::Alert;
+        let masked = |hit: &Hit| hit.action > RuleAction::Alert;
         let places: Vec<_> = self
             .hits
             .iter()
