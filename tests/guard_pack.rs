@@ -39,11 +39,9 @@ fn the_pack_is_as_large_as_it_says_and_every_rule_is_tested() {
     assert!(count(Category::Credential) >= 95 && count(Category::Pii) >= 28);
     for rule in set.rules() {
         assert!(rule.tests_match.len() >= 2 && rule.tests_no_match.len() >= 2, "{}", rule.id);
-        assert!(
-            matches!(rule.matcher, Matcher::Pattern { .. }) || rule.category == Category::Pii,
-            "{}",
-            rule.id
-        );
+        // A credential has something fixed in it, all but one.
+        let fixed = matches!(rule.matcher, Matcher::Pattern { .. }) || &*rule.id == "discord-bot";
+        assert!(fixed || rule.category == Category::Pii, "{}", rule.id);
         assert!(!rule.allow_slow, "{}", rule.id);
     }
 }

@@ -9,6 +9,22 @@ use serde_json::{Value, json};
 
 use crate::text::{self, Seed};
 
+/// Words of titles, logs and descriptions, a few that belong to secrets among them.
+const WORDS: &[&str] = &[
+    "the", "a", "of", "to", "and", "in", "for", "is", "on", "that", "with", "this", "when", "from",
+    "not", "build", "request", "failed", "returns", "server", "list", "issue", "branch", "merge",
+    "update", "file", "error", "page", "result", "query", "user", "project", "status", "after",
+    "before", "retry", "cache", "index", "queue", "worker", "open", "closed", "assigned", "review",
+    "comment", "title", "number", "items", "search", "default", "limit", "optional", "string",
+    "value", "field", "table", "row", "column", "deploy", "release", "version", "test", "token",
+    "key", "account", "customer", "order", "invoice", "region", "cluster", "node", "memory",
+    "disk", "latency",
+];
+
+fn prose(seed: &mut Seed, words: usize) -> String {
+    (0..words).map(|_| seed.pick(WORDS)).collect::<Vec<_>>().join(" ")
+}
+
 /// The texts that code and documents are cut from.
 pub struct Source {
     code: Vec<String>,
@@ -95,7 +111,7 @@ impl Source {
                 while log.len() < bytes {
                     let (second, milli, worker) =
                         (seed.below(60), seed.below(1000), seed.below(32));
-                    let words = text::prose(seed, 9);
+                    let words = prose(seed, 9);
                     let took = seed.number(1, 9999);
                     log.push_str(&format!(
                         "2026-11-22T08:14:{second:02}.{milli:03}Z INFO worker={worker} {words} took={took}ms\n"
@@ -108,8 +124,8 @@ impl Source {
                 let mut length = 0;
                 while length < bytes {
                     let row = json!({
-                        "id": seed.number(1, 1_000_000), "key": text::uuid(seed), "title": text::prose(seed, 6),
-                        "state": seed.pick(&["open", "closed", "merged"]), "labels": [text::prose(seed, 1), text::prose(seed, 1)],
+                        "id": seed.number(1, 1_000_000), "key": text::uuid(seed), "title": prose(seed, 6),
+                        "state": seed.pick(&["open", "closed", "merged"]), "labels": [prose(seed, 1), prose(seed, 1)],
                         "created_at": format!("2026-{:02}-{:02}T10:00:00Z", seed.number(1, 13), seed.number(1, 29)),
                         "amount": seed.number(1, 100_000) as f64 / 100.0, "owner": null
                     });
@@ -128,11 +144,11 @@ impl Source {
                 let mut length = 0;
                 while length < bytes {
                     let properties = json!({
-                        "query": {"type": "string", "description": text::prose(seed, 12)},
+                        "query": {"type": "string", "description": prose(seed, 12)},
                         "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
                     });
                     let tool = json!({
-                        "name": format!("{}_{}", text::prose(seed, 1), seed.below(99)), "description": text::prose(seed, 30),
+                        "name": format!("{}_{}", prose(seed, 1), seed.below(99)), "description": prose(seed, 30),
                         "inputSchema": {"type": "object", "properties": properties, "required": ["query"]},
                         "annotations": {"readOnlyHint": true}
                     });
@@ -142,7 +158,7 @@ impl Source {
                 answer(seed, json!({"tools": tools}))
             }
             17 => {
-                let data = text::prose(seed, bytes / 6 + 1);
+                let data = prose(seed, bytes / 6 + 1);
                 json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "logger": "build", "data": data}})
                     .to_string()
             }

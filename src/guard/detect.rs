@@ -35,6 +35,8 @@ pub enum Detector {
     Nino,
     /// Groups of digits joined by dots.
     Dotted,
+    /// Three groups of letters, digits, `-` and `_`, joined by dots: twenty or more, six, and twenty-seven or more.
+    LongSixLong,
 }
 
 /// One place to look at: the expression is searched in `from..to`.
@@ -62,6 +64,7 @@ impl Detector {
         ("iban", Detector::Iban),
         ("nino", Detector::Nino),
         ("dotted", Detector::Dotted),
+        ("long-6-long", Detector::LongSixLong),
     ];
 
     /// The detector called `name`.
@@ -80,6 +83,7 @@ impl Detector {
             // A local part, a domain, and one more byte on each side; an address in front of a host is told by its
             // scheme, and is a candidate where that is not seen.
             Detector::Email => 64 + 1 + 255 + 2,
+            Detector::LongSixLong => 2 * LONG_MAX + 6 + 2 + 2,
             _ => 64,
         }
     }
@@ -91,6 +95,8 @@ impl Detector {
         let after = |on: usize| text.get(end + on).copied();
         let word = |byte: Option<u8>| byte.is_some_and(is_word);
         match self {
+            // Its expression says what may stand beside it.
+            Detector::LongSixLong => true,
             Detector::Email => {
                 let glued = matches!(before(1), Some(byte) if is_local(byte) || byte >= 0x80);
                 // `user@host:/path` is a place on a machine.
@@ -189,7 +195,7 @@ pub(super) fn among(text: &[u8], marks: &[simd::Marks], mut found: impl FnMut(Ca
             any &= any - 1;
             let place = block.at + bit as usize;
             // One byte can end two shapes: `AB 41` starts a code and a number.
-            let codes = block.tight | block.spaced | block.plus;
+            let codes = block.tight | block.spaced | block.plus | block.dots;
             if (block.email | block.dotted | codes) & mark != 0 {
                 let named = [
                     (block.email & mark != 0).then(|| email_at(text, place)).flatten(),
@@ -198,6 +204,7 @@ pub(super) fn among(text: &[u8], marks: &[simd::Marks], mut found: impl FnMut(Ca
                     (block.tight & mark != 0).then(|| nino_at(text, place - 3)).flatten(),
                     (block.spaced & mark != 0).then(|| nino_at(text, place - 4)).flatten(),
                     (block.plus & mark != 0).then(|| plus_at(text, place)).flatten(),
+                    (block.dots & mark != 0).then(|| dots_at(text, place)).flatten(),
                 ];
                 for candidate in named.into_iter().flatten() {
                     if !found(candidate) {
@@ -312,6 +319,24 @@ fn dotted_at(text: &[u8], place: usize) -> Option<Candidate> {
     })
 }
 
+/// Bound: the longest group on either side of two dots that is looked at.
+const LONG_MAX: usize = 48;
+
+/// Six letters before the dot at `place`, and long groups on both sides.
+fn dots_at(text: &[u8], place: usize) -> Option<Candidate> {
+    let is_letter = |byte: &&u8| is_word(**byte) || **byte == b'-';
+    let first = place - 7;
+    let before = text[..first].iter().rev().take(LONG_MAX).take_while(is_letter).count();
+    let after = text[place + 1..].iter().take(LONG_MAX).take_while(is_letter).count();
+    let six = text[first + 1..place].iter().all(|byte| is_letter(&byte));
+    (six && before >= 20 && after >= 27).then(|| Candidate {
+        detector: Detector::LongSixLong,
+        from: first - before,
+        // One byte more: the expression looks at what follows.
+        to: text.len().min(place + 1 + after + 1),
+    })
+}
+
 /// A `+` before `place` and enough digits after it.
 fn plus_at(text: &[u8], place: usize) -> Option<Candidate> {
     let mut digits = 0;
@@ -414,6 +439,10 @@ mod tests {
                 ("GB82WEST12345698765432", Detector::Iban),
                 ("AB 12 34 56 C", Detector::Nino),
                 ("8.8.4.4", Detector::Dotted),
+                (
+                    "NzU2MDcxNzkwMjU5NjE0MjQx.GB5tZg.f4e1vYFjo0G7eezpGsEm3JYUvLB5LMuUkCiVoj",
+                    Detector::LongSixLong,
+                ),
             ] {
                 let whole = format!("{pad}{text}");
                 let all = named(&whole);

@@ -739,7 +739,7 @@ mod tests {
             }
         }
 
-        // Mutants: `group + 2 < groups_min`; `at > hex_over`; an open window of another phase made longer.
+        // Mutant: one phase for all.
         #[test]
         fn windows_are_those_of_every_phase_looked_at_whole(
             pieces in proptest::collection::vec(
