@@ -99,6 +99,9 @@ pub struct Scanner {
     slots: Vec<Option<regex_automata::util::primitives::NonMaxUsize>>,
     rejected: usize,
     reread: usize,
+    /// Look at whole views, also where nothing shows around units.
+    #[cfg(test)]
+    whole: bool,
     /// Keep overlapping hits: what one rule finds, whatever others do.
     pub(super) unresolved: bool,
     pub(super) keeps_originals: bool,
@@ -153,6 +156,8 @@ impl Scanner {
             slots: vec![],
             rejected: 0,
             reread: 0,
+            #[cfg(test)]
+            whole: false,
             unresolved: false,
             keeps_originals: false,
             asked: Asked::default(),
@@ -291,6 +296,8 @@ impl Scanner {
                 });
             self.hits.truncate(found);
         }
+        #[cfg(test)]
+        let deeper = deeper || self.whole;
         if !deeper {
             return Ok(());
         }
@@ -630,5 +637,60 @@ pub(super) fn kind_of(input: &[u8], scratch: &mut json::Scratch, limits: &Limits
             Kind::Json
         }
         _ => Kind::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One character in another way of writing it.
+    fn unit(way: u8, character: char) -> String {
+        match (way % 4, character.is_ascii()) {
+            (0, true) => format!("%{:02X}", character as u8),
+            (1, true) => format!("\\u{:04x}", character as u32),
+            (2, _) => format!("&#{};", character as u32),
+            _ => format!("{character}\u{200b}"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        // Mutant: a margin of 24 bytes.
+        #[test]
+        fn what_stands_around_units_says_all_that_whole_views_do(
+            pieces in proptest::collection::vec(
+                (0usize..700, any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..200, any::<u8>(), 0usize..3), 1..4
+            )
+        ) {
+            let rules = RuleSet::builtin().expect("the built-in pack compiles");
+            let mut text = String::new();
+            for (filler, rule, example, place, way, units) in pieces {
+                // Nothing of the filler stands in a secret or before one.
+                text.push_str(&"lorem ipsum; ".repeat(filler / 13));
+                let rule = rule.get(rules.rules());
+                let example = example.get(&rule.tests_match);
+                for (at, character) in example.chars().enumerate() {
+                    let coded = (0..units).any(|unit| at == (place + unit * 37) % example.chars().count());
+                    if coded {
+                        text.push_str(&unit(way, character));
+                    } else {
+                        text.push(character);
+                    }
+                }
+            }
+            let raw = serde_json::to_string(&text).expect("text");
+            let limits = Limits::default();
+            let mut memory = json::Scratch::new();
+            let mut found = |whole: bool| {
+                let mut scanner = Scanner::new(Arc::clone(&rules), [0; 32], &limits);
+                scanner.whole = whole;
+                scanner.scan_json(raw.as_bytes(), Direction::Response, &mut memory, &limits)
+            };
+            prop_assert_eq!(found(false), found(true), "{}", raw);
+        }
     }
 }
