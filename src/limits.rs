@@ -133,6 +133,10 @@ limits! {
     /// Bytes of an event stream that wait for the record or for a slow reader; beyond it the upstream
     /// is not read on. One event may stand above it.
     stream_ahead_bytes_max: Bytes = MIB, least KIB;
+    /// Events of one stream that wait because a secret began in one of them and has not ended.
+    split_bytes_max: Bytes = 256 * KIB, least KIB;
+    /// How long they wait. Token by token a model says a key in less; a person hardly sees it.
+    split_ms_max: Milliseconds = 2_000, least 10;
     /// Bytes of pipelined requests that are received ahead of the exchange in progress.
     pipelined_bytes_max: Bytes = 32 * KIB, least KIB;
     /// Requests on one client connection before it is closed (nginx 1000): spreads load over workers.

@@ -182,6 +182,8 @@ pub struct Verdict<'a> {
     pub edited: bool,
     /// Elements removed from lists.
     pub filtered: bool,
+    /// A piece of a secret was masked that other events hold the rest of.
+    pub split: bool,
     /// Chunks in which the body arrived.
     pub chunks: Option<&'a Chunks>,
     /// Coding in which the body came, and its bytes then; what is judged and goes on is decoded.
@@ -220,6 +222,7 @@ impl<'a> Verdict<'a> {
             names: false,
             edited: false,
             filtered: false,
+            split: false,
             chunks: None,
             coded: None,
             kept_back_bytes: None,
@@ -286,6 +289,8 @@ impl<'a> Verdict<'a> {
             edited: bool,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             filtered: bool,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            split: bool,
             #[serde(flatten)]
             chunks: ChunksText<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -338,6 +343,7 @@ impl<'a> Verdict<'a> {
                 .collect(),
             edited: self.edited,
             filtered: self.filtered,
+            split: self.split,
             chunks: ChunksText::of(self.chunks),
             coding: self.coded.map(|(coding, _)| coding),
             coded_bytes: self.coded.map(|(_, bytes)| bytes),

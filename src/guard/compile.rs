@@ -85,7 +85,7 @@ pub(super) fn parse(pattern: &str) -> Result<Hir, String> {
 const COUNTED_MAX: u32 = 512;
 
 /// `hir` with long repeats as [`COUNTED_MAX`] says.
-fn without_long_counts(hir: &Hir) -> Hir {
+pub(super) fn without_long_counts(hir: &Hir) -> Hir {
     match hir.kind() {
         HirKind::Repetition(repetition) => Hir::repetition(Repetition {
             max: repetition.max.filter(|&max| max < COUNTED_MAX),
@@ -120,7 +120,7 @@ fn secret_is_match(hir: &Hir) -> bool {
     }
 }
 
-fn expression(hir: &Hir) -> Result<meta::Regex, String> {
+pub(super) fn expression(hir: &Hir) -> Result<meta::Regex, String> {
     let config = meta::Config::new()
         .utf8_empty(false)
         .onepass(false)

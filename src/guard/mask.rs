@@ -53,6 +53,11 @@ fn fill(out: &mut [u8], id: &str, pseudonym: Option<[u8; 4]>) {
     }
 }
 
+/// Writes the fill of the rule called `id` over a piece of a secret.
+pub(super) fn cover_with(piece: &mut [u8], id: &str) {
+    fill(piece, &label(id), None);
+}
+
 /// Digits of the same length that no rule takes for anything; no leading zero where that matters.
 fn fill_number(raw: &mut [u8], start: usize, end: usize) {
     let leads = !start
@@ -73,7 +78,10 @@ fn fill_number(raw: &mut [u8], start: usize, end: usize) {
 /// The name of a rule as it may stand in a mask: known values are called by the operator's word, which
 /// may hold anything.
 fn label_of(rules: &RuleSet, hit: &Hit) -> String {
-    let id = &rules.all()[hit.rule].id;
+    label(&rules.all()[hit.rule].id)
+}
+
+fn label(id: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-') { c } else { '-' }
     };

@@ -10,6 +10,7 @@
 //! | [`caller`] | the caller's own token |
 //! | [`scope`] | which rules apply where |
 //! | [`cost`] | what a rule costs, and the gate against dear ones |
+//! | [`split`], `opening` | secrets that come in pieces |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
@@ -32,6 +33,7 @@ pub mod literals;
 mod locate;
 pub mod mask;
 mod national;
+mod opening;
 pub mod pack;
 pub mod packtest;
 mod people;
@@ -42,6 +44,7 @@ mod runs;
 pub mod scan;
 pub mod scope;
 mod simd;
+pub mod split;
 mod units;
 pub mod validate;
 pub mod views;

@@ -14,6 +14,7 @@ pub use super::context::Words;
 use super::detect::Detector;
 use super::engine::{Candidates, Database, EngineFault};
 use super::literals;
+use super::opening::Openings;
 use super::pack;
 use super::print;
 use super::scope::Scope;
@@ -222,6 +223,8 @@ pub struct RuleSet {
     pub(super) detectors: Vec<(Detector, usize)>,
     /// How far from an escape a match can reach for the engine to see it, in bytes.
     pub(super) margin: usize,
+    /// Beginnings of secrets, for texts that come in pieces.
+    pub(super) openings: Openings,
     source_digest: [u8; 32],
 }
 
@@ -319,6 +322,8 @@ impl RuleSet {
             .unwrap_or(0);
         // The bytes beside a word count too.
         let margin = rules.iter().map(near_bytes).chain([longest + 2]).max().unwrap_or(0);
+        let values = secrets.iter().map(|(_, value)| value.clone());
+        let openings = Openings::of(&rules, (known_from..).zip(values).collect());
         let source_digest = digest.finalize().into();
         Ok(Arc::new(RuleSet {
             rules,
@@ -328,6 +333,7 @@ impl RuleSet {
             known,
             detectors,
             margin,
+            openings,
             source_digest,
         }))
     }

@@ -291,3 +291,112 @@ fn the_answer_of_a_client_that_left_is_waited_for_within_a_bound() {
         .expect_closed()
         .end();
 }
+
+/// A log notification that says `text`.
+fn log(text: &str) -> String {
+    event(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"{text}"}}}}"#
+    ))
+}
+
+// Mutants: `say` lets every notification out at once; the deadline of what waits is not looked at; what waits is
+// dropped at the end; an answer does not give up what waits; the covers are not written.
+#[test]
+fn a_secret_in_two_events_waits_and_is_masked_in_both() {
+    let (begin, end) = PLANTED.split_at(11);
+    streaming(Plan::default())
+        .upstream(log("plain text goes out at once"))
+        .expect_to_client(&["plain text"])
+        .expect_recorded(Kind::Event, &["\"allowed\""])
+        .upstream(log(&format!("the key is {begin}")))
+        .expect_nothing()
+        .after_ms(300)
+        .expect_nothing()
+        .upstream(event(&progress(1)))
+        .upstream(chunk("id: 7\ndata:\n\n"))
+        .expect_nothing()
+        .upstream(log(&format!("{end}, he said")))
+        .expect_to_client(&[
+            "the key is [planted]**",
+            "\"progress\":1",
+            "data: \n\n",
+            "\"data\":\"",
+            ", he said",
+        ])
+        .expect_recorded(
+            Kind::Event,
+            &["\"masked\"", "planted", "\"split\":true", "key is [planted]**"],
+        )
+        .expect_recorded(Kind::Event, &["notifications/progress"])
+        .expect_recorded(Kind::Event, &[])
+        .expect_recorded(Kind::Event, &["\"masked\"", "\"split\":true", ", he said"])
+        .upstream(log("and on it goes"))
+        .expect_to_client(&["and on it goes"])
+        .end();
+}
+
+#[test]
+fn what_does_not_end_in_time_goes_out_masked_and_so_does_the_rest() {
+    let (begin, end) = PLANTED.split_at(11);
+    streaming(Plan::default())
+        .upstream(log(&format!("the key is {begin}")))
+        .after_ms(1_999)
+        .expect_nothing()
+        .after_ms(1)
+        .expect_to_client(&["the key is [planted]**"])
+        .after_ms(3_000)
+        .upstream(log(&format!("{end}, he said")))
+        .expect_to_client(&["\"data\":\"********, he said"])
+        .end();
+}
+
+#[test]
+fn an_answer_and_the_end_of_the_stream_wait_for_nothing() {
+    let (begin, _) = PLANTED.split_at(11);
+    streaming(Plan::default())
+        .upstream(log(&format!("the key is {begin}")))
+        .expect_nothing()
+        .upstream(event(&result(7, "done")))
+        .expect_to_client(&["the key is [planted]**", "\"id\":7"])
+        .end();
+    streaming(Plan::default())
+        .upstream(log(&format!("the key is {begin}")))
+        .upstream("0\r\n\r\n")
+        .expect_to_client(&["the key is [planted]**", "0\r\n\r\n"])
+        .end();
+    streaming(Plan::default())
+        .upstream(log(&format!("the key is {begin}")))
+        .upstream_breaks()
+        .expect_to_client(&["the key is [planted]**", "\"id\":7,\"error\"", "0\r\n\r\n"])
+        .end();
+}
+
+#[test]
+fn what_waits_when_access_ends_is_recorded_and_stays_here() {
+    let (begin, _) = PLANTED.split_at(11);
+    streaming(Plan::default())
+        .upstream(log(&format!("the key is {begin}")))
+        .expect_nothing()
+        .set(|stage| stage.deny("alice"))
+        .expect_to_client(&["error", "0\r\n\r\n"])
+        .expect_recorded(Kind::Event, &["\"masked\"", "the key is [planted]**"])
+        .expect_recorded(Kind::Cut, &[])
+        .end();
+}
+
+#[test]
+fn texts_at_other_places_are_other_texts() {
+    let (begin, end) = PLANTED.split_at(11);
+    let at = |member: &str, text: &str| {
+        event(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":{{"{member}":"{text}"}}}}}}"#
+        ))
+    };
+    streaming(Plan::default())
+        .upstream(at("out", begin))
+        .upstream(at("err", end))
+        .expect_nothing()
+        .upstream(at("out", "."))
+        .expect_to_client(&[begin, end])
+        .end();
+}

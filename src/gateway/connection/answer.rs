@@ -519,6 +519,7 @@ impl Connection {
     /// Ends the exchange from our side and records why.
     pub(super) fn cut(&mut self, reason: &'static str, turn: &mut Turn<'_>) {
         // What was judged before access ended but is not yet released stays inside.
+        let _ = self.give_up_waiting(turn);
         self.withhold();
         let fault = match reason {
             "client-disconnected" => None,

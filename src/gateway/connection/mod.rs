@@ -47,6 +47,7 @@ mod routing;
 mod stream;
 mod told;
 mod upstream_head;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -59,11 +60,13 @@ use self::exchange::{Exchange, Measure};
 use self::life::Life;
 use self::outbox::{Emission, HeldOut};
 pub use self::receive::Receive;
+use self::waiting::Waits;
 use super::env::Env;
 use super::fault::{Fault, UpstreamFault};
 use super::metrics::{self, Leg};
 use super::secure::Secured;
 use crate::auth::token::TokenFault;
+use crate::guard::split::Splits;
 use crate::guard::{Judged, Payload};
 use crate::limits::RECEIVE_BYTES;
 use crate::record::{Level, Released, Ticket};
@@ -187,6 +190,8 @@ enum Phase {
         decoder: Decoder,
         payload: BytesMut,
         events: Box<sse::Reader>,
+        /// What the server said in pieces, and the events that wait because of it.
+        splits: Option<Box<Splits<Waits>>>,
         deadline_ns: u64,
         /// The end of any stream.
         until_ns: u64,
@@ -319,7 +324,10 @@ impl Connection {
                 let rate_ns = self.body_rate_due_ns(limits).unwrap_or(u64::MAX);
                 Some(rate_ns.min(*deadline_ns))
             }
-            Phase::Stream { deadline_ns, until_ns, .. } => Some(*deadline_ns.min(until_ns)),
+            Phase::Stream { deadline_ns, until_ns, splits, .. } => {
+                let waits = splits.as_ref().and_then(|splits| splits.deadline_ns(limits));
+                Some((*deadline_ns.min(until_ns)).min(waits.unwrap_or(u64::MAX)))
+            }
             Phase::Keys { deadline_ns, .. }
             | Phase::Forward { deadline_ns, .. }
             | Phase::AnswerHead { deadline_ns }
@@ -636,6 +644,14 @@ impl Connection {
             Phase::Stream { until_ns, .. } if now_ns >= *until_ns => {
                 self.drop_link(false, turn);
                 self.end_stream(Some(Fault::StreamTooOld), turn);
+            }
+            Phase::Stream { splits: Some(splits), .. }
+                if splits.deadline_ns(limits).is_some_and(|due| now_ns >= due) =>
+            {
+                if let Err(fault) = self.give_up_waiting(turn) {
+                    self.drop_link(false, turn);
+                    self.end_stream(Some(fault), turn);
+                }
             }
             Phase::Linger { deadline_ns, discarded }
                 if now_ns >= *deadline_ns

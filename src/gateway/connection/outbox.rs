@@ -101,7 +101,11 @@ impl Connection {
     /// [`Connection::is_far_ahead`].
     pub(super) fn waiting_bytes(&self) -> u64 {
         let held: u64 = self.held.iter().map(|held| held.bytes).sum();
-        held + payload_bytes(&self.to_client) + self.sending_bytes
+        let split = match &self.phase {
+            Phase::Stream { splits: Some(splits), .. } => splits.waiting_bytes(),
+            _ => 0,
+        };
+        held + split + payload_bytes(&self.to_client) + self.sending_bytes
     }
 
     /// So much of a stream waits that no more is taken from the upstream. What waits wakes the machine when

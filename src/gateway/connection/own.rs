@@ -144,6 +144,7 @@ impl Connection {
 
     /// The client ended before the exchange had an answer to send.
     pub(super) fn abandon(&mut self, outcome: &'static str, turn: &mut Turn<'_>) {
+        let _ = self.give_up_waiting(turn);
         self.keep_back_partial();
         self.drop_link(false, turn);
         let Some(exchange) = &mut self.exchange else { return };

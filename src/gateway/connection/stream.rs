@@ -11,9 +11,10 @@ use super::judge::FromServer;
 use super::outbox::Emission;
 use super::told::tell;
 use super::upstream_head::count_findings;
+use super::waiting::Said;
 use super::{Action, Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Purpose};
-use crate::guard::{self, Judged, Original, Outcome, Payload};
+use crate::guard::{self, Judged, Original, Payload};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
@@ -67,6 +68,7 @@ impl Connection {
             decoder: Decoder::of_response(answer.framing),
             payload: BytesMut::new(),
             events: Box::new(sse::Reader::new()),
+            splits: None,
             deadline_ns: turn.now.after_ms(idle_ms_max),
             until_ns: turn.now.after_ms(exchange.settings.limits.stream_ms_max),
         };
@@ -252,16 +254,12 @@ impl Connection {
                 let (name, id) = (event.name.as_deref(), id.as_deref().map(str::as_bytes));
                 let mut fields = BytesMut::new();
                 sse::write_event(&mut fields, name, id, retry_ms, None);
-                let entry = with_prefix(exchange.entry(Kind::Event, turn.now), &fields);
-                let (head, tail) = chunk(fields, 0, b"");
-                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+                self.say_fields(fields, b"", turn);
                 Ok(())
             }
             Some(data) if data.is_empty() => {
                 // A priming event: an id to come back with, and nothing yet.
-                let entry = with_prefix(exchange.entry(Kind::Event, turn.now), &prefix);
-                let (head, tail) = chunk(prefix, 0, sse::EVENT_SUFFIX);
-                self.emit(Emission::answer(entry, own_piece(head, Bytes::new(), tail)), turn);
+                self.say_fields(prefix, sse::EVENT_SUFFIX, turn);
                 Ok(())
             }
             Some(data) => self.on_message(data, prefix, turn),
@@ -284,8 +282,7 @@ impl Connection {
         let mut from_server = FromServer::read(exchange, data, turn)?;
         // Why: our canonical form has one data line for each event.
         from_server.join_lines(exchange, waiting, turn)?;
-        let FromServer { bytes: data, message, filtered, rewritten, .. } = &from_server;
-        let (filtered, rewritten) = (*filtered, *rewritten);
+        let FromServer { bytes: data, message, .. } = &from_server;
         // The stream of a call carries the answer of that call, once; a resumed one (GET) may carry others.
         let of_a_call = exchange.http == Method::Post;
         let whose = match message.class {
@@ -300,47 +297,13 @@ impl Connection {
         if whose == Some(Whose::Nobodys) {
             exchange.upstream_keeps = false;
         }
-        let class = message.class;
-        let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(data)));
-        let method = message.method.as_ref().map(|text| text.decode(data).into_owned());
-        let outcome = from_server.scan(exchange, turn);
-        match outcome {
-            Outcome::Pass(judgement) => {
-                if answers_call {
-                    exchange.answered = true;
-                    exchange.answer_ordinal = Some(exchange.ordinal);
-                }
-                let decision = if judgement.edited { Decision::Masked } else { Decision::Allowed };
-                let findings = judgement.findings;
-                count_findings(&findings, turn);
-                let mut verdict =
-                    event_verdict(decision, method.as_deref(), id.as_deref(), &findings);
-                verdict.policy = Some(&exchange.settings.policy_id);
-                verdict.names = exchange.tells_names();
-                verdict.edited = judgement.edited || rewritten;
-                verdict.filtered = filtered;
-                let verdict = verdict.part();
-                let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
-                let entry = with_prefix(entry, &prefix);
-                let body = (*judgement.bytes).clone();
-                let entry = Exchange::body(entry, body, judgement.original);
-                let (head, tail) = chunk(prefix, judgement.bytes.len(), sse::EVENT_SUFFIX);
-                let payload = guard::join(guard::own(head), judgement.bytes, guard::own(tail));
-                self.emit(Emission::answer(entry, payload), turn);
-                Ok(())
-            }
-            Outcome::Blocked { findings, masked, original, .. } => {
-                let body = (masked, original);
-                self.block_event(class, id, answers_call, method, findings, body, turn);
-                Ok(())
-            }
-            Outcome::Refused(fault) => Err(Fault::Guard(fault)),
-        }
+        let event = Box::new(Said { from_server, prefix, answers_call });
+        self.say(event, turn)
     }
 
     /// A blocked event: an answer's place takes an error with its id, anything else is kept back.
     #[expect(clippy::too_many_arguments, reason = "what is known of one event, used once")]
-    fn block_event(
+    pub(super) fn block_event(
         &mut self,
         class: Class,
         id: Option<Bytes>,
@@ -389,6 +352,7 @@ impl Connection {
     /// Ends the stream towards the client; with a fault, its error takes the place of an answer that
     /// is still owed.
     pub(super) fn end_stream(&mut self, fault: Option<Fault>, turn: &mut Turn<'_>) {
+        let fault = fault.or(self.give_up_waiting(turn).err());
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         let unterminated = match &mut self.phase {
             Phase::Stream { events, decoder, .. } => {
@@ -463,14 +427,14 @@ enum Next {
 }
 
 /// What stands before the data of an event: its name, its id, the time to come back.
-fn with_prefix(entry: Entry, prefix: &[u8]) -> Entry {
+pub(super) fn with_prefix(entry: Entry, prefix: &[u8]) -> Entry {
     match prefix.is_empty() {
         true => entry,
         false => entry.part(PartKind::HeadOut, Bytes::copy_from_slice(prefix)),
     }
 }
 
-fn event_verdict<'a>(
+pub(super) fn event_verdict<'a>(
     decision: Decision,
     method: Option<&'a str>,
     id: Option<&'a [u8]>,
@@ -492,7 +456,7 @@ fn wrap_event_id(exchange: &Exchange, id: &[u8]) -> Result<String, Fault> {
 }
 
 /// RFC 9112 §7.1: one chunk. What stands before the data of the event, and what stands behind it.
-fn chunk(prefix: BytesMut, data_bytes: usize, suffix: &'static [u8]) -> (Bytes, Bytes) {
+pub(super) fn chunk(prefix: BytesMut, data_bytes: usize, suffix: &'static [u8]) -> (Bytes, Bytes) {
     let bytes = prefix.len() + data_bytes + suffix.len();
     let mut head = BytesMut::with_capacity(prefix.len() + 12);
     head.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
