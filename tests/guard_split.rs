@@ -119,8 +119,6 @@ const STRICT: [&str; 12] = [
     "stripe-live",
 ];
 
-// Mutants: a piece is searched alone; what waits is not covered when it is given up; what goes on behind what
-// was given up is not; a match that ends at the cut is left where it is.
 #[test]
 fn a_secret_cut_anywhere_comes_out_nowhere() {
     let rules = builtin();
@@ -227,7 +225,6 @@ fn ordinary() -> Vec<Vec<String>> {
     ]
 }
 
-// Mutant: nothing behind a name is ordinary text.
 // What is held of ordinary streams, and what looking costs: `cargo test --test guard_split ordinary -- --nocapture`.
 #[test]
 fn ordinary_events_are_not_held() {

@@ -353,7 +353,6 @@ mod tests {
         }
     }
 
-    // Mutant: what stands behind a name is never ordinary.
     #[test]
     fn ordinary_ends_have_not_begun() {
         for text in [

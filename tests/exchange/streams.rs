@@ -299,8 +299,6 @@ fn log(text: &str) -> String {
     ))
 }
 
-// Mutants: `say` lets every notification out at once; the deadline of what waits is not looked at; what waits is
-// dropped at the end; an answer does not give up what waits; the covers are not written.
 #[test]
 fn a_secret_in_two_events_waits_and_is_masked_in_both() {
     let (begin, end) = PLANTED.split_at(11);
