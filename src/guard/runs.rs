@@ -28,6 +28,8 @@ pub(super) const LETTERS_MIN: usize = 16;
 const PRINTABLE_MIN: usize = 9;
 /// Printable bytes that no noise has: a run with so many in a row hides something.
 const SURELY_MIN: usize = 24;
+/// Printable bytes in a row that noise does not have: once in five million places.
+const NOISE_MAX: usize = 16;
 /// Groups of noise between two windows that become one.
 const JOIN_GROUPS: usize = 8;
 
@@ -647,6 +649,15 @@ pub(super) struct Edit {
     pub(super) byte: u8,
     /// The number of the hit that asks for it.
     pub(super) hit: usize,
+}
+
+/// Whether what a run decodes to is text nowhere.
+pub(super) fn is_noise(text: &[u8]) -> bool {
+    let mut row = 0;
+    !text.iter().any(|&byte| {
+        row = if is_printable(byte) { row + 1 } else { 0 };
+        row >= NOISE_MAX
+    })
 }
 
 /// Whether `text` holds a run that surely decodes to text, or too much of what is compressed.
