@@ -90,7 +90,7 @@ fn common() -> std::sync::Arc<RuleSet> {
         .rules()
         .iter()
         .filter(|rule| !COMMON.contains(&&*rule.id))
-        .map(|rule| format!("[[override]]\nid = \"{}\"\nenabled = false\n", rule.id))
+        .map(|rule| format!("[[override]]\nrule = \"{}\"\nenabled = false\n", rule.id))
         .collect();
     let set = RuleSet::compile(&[("common".into(), format!("schema = 1\n{off}"))], true, &[])
         .expect("a part of the built-in pack compiles");

@@ -59,7 +59,6 @@ fn known_values_and_the_callers_token_are_masked_in_every_hiding_place_both_ways
     }
 }
 
-// Mutant: the margin around units without the length of the token.
 #[test]
 fn a_long_token_with_one_unit_at_its_begin_is_seen_whole() {
     let (head, rest) = TOKEN.split_once('.').expect("three parts");
@@ -71,6 +70,23 @@ fn a_long_token_with_one_unit_at_its_begin_is_seen_whole() {
             guard.scan(json!({ "token": text }).to_string().as_bytes(), Direction::Response);
         assert_eq!(found.len(), 1, "{text}");
         assert_eq!(found[0].level, 2);
+    }
+}
+
+// No rule knows such a token, and its unit stands further from its end than any rule sees. Mutant: the end of a token
+// that stands somewhere is no reason to look deeper.
+#[test]
+fn a_token_of_no_known_kind_with_one_unit_far_from_its_end_is_seen_whole() {
+    let token: String = (0..120).map(|n| format!("qz{n:03}wx")).collect();
+    let mut guard = scanner();
+    guard.scanner.look_for(CallerMark::of(token.as_bytes()).map(Arc::new));
+    let filler = "lorem ipsum ".repeat(90);
+    for text in
+        [format!("%71{}", &token[1..]), format!("{filler}{}%71{}", &token[..7], &token[8..])]
+    {
+        let found =
+            guard.scan(json!({ "token": text }).to_string().as_bytes(), Direction::Response);
+        assert_eq!(found.len(), 1, "{text}");
     }
 }
 

@@ -106,7 +106,6 @@ fn between(original: &str, bytes: &str, findings: &[Finding], place: &str) {
     assert!(rest.ends_with(&original[at..]), "{place}: {rest}");
 }
 
-// Mutants: names of members may be edited; the address of a resource may not.
 #[test]
 fn every_rule_is_masked_or_stops_the_message_in_every_place_of_it() {
     let mut guard = Judge::builtin();

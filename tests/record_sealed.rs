@@ -243,7 +243,6 @@ fn rules_of_then_find_nothing_new_and_rules_of_today_tell_where() {
     }
 }
 
-// Mutants: names are told whatever is kept; the path of a finding is left out.
 #[test]
 fn findings_name_their_place_and_where_bodies_are_sealed_no_name_of_it() {
     let answered = format!(

@@ -215,6 +215,10 @@ fn rule_texts(config: &Config) -> Result<RuleTexts, Vec<Problem>> {
     Ok(RuleTexts { builtin: config.guard.builtin, files, secrets })
 }
 
+/// Words in front of a credential that are no part of it: schemes of the registry of RFC 9110 §16.4.1 that carry one
+/// value, and those in use beside them.
+const SCHEMES: [&str; 7] = ["Basic", "Bearer", "DPoP", "OAuth", "Token", "ApiKey", "SSWS"];
+
 /// What of a credential opens the upstream for whoever reads it: the part behind the scheme, and of
 /// `Basic` what it says (RFC 7617 §2).
 fn credential_values(upstream: &str, value: &[u8]) -> Vec<KnownValue> {
@@ -224,6 +228,10 @@ fn credential_values(upstream: &str, value: &[u8]) -> Vec<KnownValue> {
     let secret = parts.next().map_or(value, <[u8]>::trim_ascii_start);
     let name = format!("upstream-credential-{upstream}");
     let mut values = vec![(name.clone(), secret.to_vec())];
+    let known = SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()));
+    if !known && secret.len() < value.len() {
+        values.push((format!("{name}-whole"), value.to_vec()));
+    }
     if scheme.eq_ignore_ascii_case(b"basic")
         && let Ok(pair) = base64::engine::general_purpose::STANDARD.decode(secret)
     {
@@ -1079,5 +1087,27 @@ pub fn run(path: &Path, host: Host) -> Exit {
             log::error("stopped", text).write();
             Exit::Incomplete
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // `mysecret word` was looked for as `word`.
+    #[test]
+    fn only_a_scheme_is_no_part_of_a_credential() {
+        let values = |credential: &str| -> Vec<String> {
+            let values = credential_values("codegen", credential.as_bytes());
+            values.into_iter().map(|(_, value)| String::from_utf8(value).expect("text")).collect()
+        };
+        assert_eq!(values("bearer abcdefgh"), ["abcdefgh"]);
+        assert_eq!(values("abcdefgh"), ["abcdefgh"]);
+        assert_eq!(values("mysecret word"), ["mysecret word"]);
+        assert_eq!(values("secretword of two"), ["of two", "secretword of two"]);
+        assert_eq!(
+            values("Basic YWxpY2U6c2VjcmV0MQ=="),
+            ["YWxpY2U6c2VjcmV0MQ==", "secret1", "alice:secret1"]
+        );
     }
 }

@@ -178,8 +178,6 @@ mod tests {
         findings.iter().map(|finding| finding.path.as_ref().unwrap().text(names)).collect()
     }
 
-    // Mutants: an escaped quote ends a string; a comma inside a string counts; a name is told that holds a
-    // finding; the name of the member before is kept; lists count in objects.
     #[test]
     fn every_place_has_its_path() {
         let raw = r#"{"a,]":"x\"}, SECRET","result":{ "content":[ {"text":"SECRET and SECRET"},[1,SECRET] ,"SECRET"],
