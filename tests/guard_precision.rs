@@ -201,6 +201,11 @@ fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
         ("line ends in gzip", gzip(&repeated(b"\n"))),
         ("members that break off", repeated(b"H4sIAAAAAAAAA")),
         ("members that begin in each other", repeated(STANDARD.encode(STORED).as_bytes())),
+        ("gzip in gzip", {
+            // A kilobyte that held sixty megabytes of numbers stood still for 20 seconds.
+            let one = String::from_utf8(gzip(&b"4111 1111 1111 1112 ".repeat(50_000))).unwrap();
+            gzip([one.as_str()].repeat(60).join(" ").as_bytes())
+        }),
         ("addresses in base64 behind escapes", addresses(|line| STANDARD.encode(line))),
         ("the same, one level down", {
             let inner = addresses(|line| STANDARD.encode(line));

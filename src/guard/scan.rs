@@ -71,6 +71,10 @@ pub(super) enum Kind {
 /// stays below; what is compressed to be long is refused before it costs anything.
 const FIELD_VIEWS_MAX: (u64, u64) = (8, 64 << 10);
 
+/// The same for everything else. What is decoded is shorter than what it was decoded from, and stands once at each level
+/// and phase; only what is compressed is longer, and 1 KB of it must not be the work of megabytes.
+const VIEWS_MAX: (u64, u64) = (32, 512 << 10);
+
 /// Why views are always there behind a search.
 const LENT: &str = "views are lent out during a search only";
 
@@ -227,13 +231,11 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         self.hits.clear();
         (self.rejected, self.reread, self.shown) = (0, 0, false);
-        let bytes_max = match kind {
-            Kind::Json | Kind::Text => self.view_bytes_max,
-            Kind::Field => {
-                let (each, more) = FIELD_VIEWS_MAX;
-                self.view_bytes_max.min(each * raw.len() as u64 + more)
-            }
+        let (each, more) = match kind {
+            Kind::Json | Kind::Text => VIEWS_MAX,
+            Kind::Field => FIELD_VIEWS_MAX,
         };
+        let bytes_max = self.view_bytes_max.min(each * raw.len() as u64 + more);
         // Why taken out: the views lend their text while the scanner's other memory changes.
         let mut views = self.views.take().unwrap_or_default();
         let built = views.build(raw, kind == Kind::Json, self.levels_max, bytes_max);

@@ -42,8 +42,12 @@ impl Scope {
             globs.is_empty()
                 || known.is_none_or(|name| globs.iter().any(|glob| glob.matches(name.as_bytes())))
         };
-        let below =
-            |path: &str| path.split('/').any(|step| self.json_keys.iter().any(|key| key == step));
+        // What is not told, because the path is too deep or a name too long, may be the key.
+        let is_key = |step: &str| {
+            let name = step.replace("~1", "/").replace("~0", "~");
+            name == "*" || name.contains('…') || self.json_keys.contains(&name)
+        };
+        let below = |path: &str| path.split('/').any(is_key);
         any(&self.methods, &asked.method)
             && any(&self.upstreams, &asked.upstream)
             && any(&self.tools, &asked.tool)
@@ -124,4 +128,22 @@ pub(super) fn keep_in_scope(
         scope_of(hit)
             .is_none_or(|scope| scope.holds(&asked, path.map(|path| path.text(true)).as_deref()))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Fourteen objects around a key hid it, and a key with a slash was none. Mutants: `…` is a name like others; the key
+    // compared as the path writes it.
+    #[test]
+    fn a_key_that_the_path_does_not_tell_may_be_the_key() {
+        let scope = |key: &str| Scope { json_keys: vec![key.into()], ..Scope::default() };
+        let holds = |key: &str, path: &str| scope(key).holds(&Asked::default(), Some(path));
+        assert!(holds("cmd", "/params/arguments/cmd"));
+        assert!(!holds("cmd", "/params/arguments/command"));
+        assert!(holds("cmd", &format!("/params/arguments{}/…", "/x".repeat(14))));
+        assert!(holds("cmd", "/params/arguments/*"));
+        assert!(holds("a/b~c", "/params/arguments/a~1b~0c"));
+    }
 }
