@@ -359,7 +359,8 @@ fn plus_at(text: &[u8], place: usize) -> Option<Candidate> {
 /// Where the group of three or four digits starts that ends before the gap before `place`; a longer one
 /// begins no shape, nor does one that follows a letter.
 fn group_before(text: &[u8], place: usize) -> Option<usize> {
-    let end = place - if text[place - 2].is_ascii_digit() { 1 } else { 2 };
+    let gap = (1..GAP_MAX).find(|gap| text[place - 1 - gap].is_ascii_digit()).unwrap_or(GAP_MAX);
+    let end = place - gap;
     let from = end.saturating_sub(5);
     let length = text[from..end].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let start = end - length;
@@ -367,10 +368,13 @@ fn group_before(text: &[u8], place: usize) -> Option<usize> {
     (matches!(length, 3 | 4) && !glued).then_some(start)
 }
 
+/// Bound: what stands between two groups of digits, `)` and two more.
+const GAP_MAX: usize = 3;
+
 /// Most groups of digits that a shape has.
 const GROUPS_MAX: usize = 4;
 
-/// A comb of digits that starts at `start`: groups with at most two separators between them. Each shape
+/// A comb of digits that starts at `start`: groups with at most [`GAP_MAX`] separators between them. Each shape
 /// at its front is named; false when the caller has enough.
 fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> bool) -> bool {
     let mut groups = [0u8; GROUPS_MAX];
@@ -388,7 +392,8 @@ fn digits_at(text: &[u8], start: usize, found: &mut impl FnMut(Candidate) -> boo
         if !more {
             break;
         }
-        let gap = text[end..].iter().take(2).take_while(|byte| b" -.)".contains(byte)).count();
+        let gap =
+            text[end..].iter().take(GAP_MAX).take_while(|byte| b" -.)".contains(byte)).count();
         if gap == 0 || !text.get(end + gap).is_some_and(u8::is_ascii_digit) {
             break;
         }
@@ -436,6 +441,8 @@ mod tests {
                 ("4111 1111 1111 1111", Detector::Card),
                 ("+1 (415) 555-2671", Detector::Plus),
                 ("(415) 555-2671", Detector::ThreeThreeFour),
+                // Two blanks behind the bracket were one too many.
+                ("(415)  555-2671", Detector::ThreeThreeFour),
                 ("GB82WEST12345698765432", Detector::Iban),
                 ("AB 12 34 56 C", Detector::Nino),
                 ("8.8.4.4", Detector::Dotted),

@@ -77,7 +77,7 @@ fn leads_plain(block: &Block) -> u64 {
 pub(super) struct Marks {
     /// Offset of the block.
     pub(super) at: usize,
-    /// The first digit behind a gap of one or two bytes behind a group of three digits or more.
+    /// The first digit behind a gap of one to three bytes behind a group of three digits or more.
     pub(super) joint: u64,
     /// The ninth digit of a run whose first digit does not follow a letter.
     pub(super) nine: u64,
@@ -117,7 +117,8 @@ fn marks_of(at: usize, here: &Masks) -> Marks {
     let four = two & two << 2;
     let nine = four & four << 4 & here.digit << 8;
     let codes = two & here.upper << 3;
-    let behind_gap = here.gap << 1 & (three << 2 | here.gap << 2 & three << 3);
+    let behind_three = here.gap << 3 & three << 4;
+    let behind_gap = here.gap << 1 & (three << 2 | here.gap << 2 & (three << 3 | behind_three));
     let fresh = fresh(at);
     Marks {
         at,
