@@ -256,3 +256,27 @@ fn ordinary_events_are_not_held() {
     assert!(all > 14_000, "{all}");
     assert_eq!((held, masked), (0, 0));
 }
+
+// With sixteen begun secrets at once the seventeenth let the first go as it stood.
+#[test]
+fn a_channel_that_is_forgotten_lets_nothing_out_bare() {
+    let begun = "ghp_16C7e42F292c6912E7710c83";
+    let mut play = Play::new(Judge::builtin());
+    for token in 0..40 {
+        let params = json!({"progressToken": token, "progress": 1, "message": begun});
+        play.say(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}));
+    }
+    play.end();
+    assert_eq!(play.out.len(), 40);
+    for message in &play.out {
+        let told = message["params"]["message"].as_str().expect("a message");
+        assert!(!told.contains(&begun[..12]), "{told}");
+    }
+    // And in one message, whose strings are a channel each.
+    let mut play = Play::new(Judge::builtin());
+    let many: Vec<String> = (0..40).map(|_| format!("x {begun}")).collect();
+    play.say(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": many}}));
+    play.end();
+    assert_eq!(play.out.len(), 1);
+    assert!(!play.out[0].to_string().contains(&begun[..12]), "{}", play.out[0]);
+}

@@ -134,8 +134,7 @@ pub(super) fn keep_in_scope(
 mod tests {
     use super::*;
 
-    // Fourteen objects around a key hid it, and a key with a slash was none. Mutants: `…` is a name like others; the key
-    // compared as the path writes it.
+    // Fourteen objects around a key hid it, and a key with a slash was none.
     #[test]
     fn a_key_that_the_path_does_not_tell_may_be_the_key() {
         let scope = |key: &str| Scope { json_keys: vec![key.into()], ..Scope::default() };

@@ -37,7 +37,7 @@ use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::json::{self, Text};
 use crate::wire::mcp::{Class, Message};
 
-/// Bound: channels of one stream; the one that said nothing for longest is forgotten.
+/// Bound: channels of one stream; the one that said nothing for longest is forgotten, and given up where it is open.
 const CHANNELS_MAX: usize = 16;
 
 /// Bound: pieces of one message that are looked at, the first ones. A log record has fewer.
@@ -190,7 +190,7 @@ impl<T> Splits<T> {
                 if text.is_empty() {
                     continue;
                 }
-                let channel = self.channel(hasher.finish());
+                let channel = self.channel(hasher.finish(), &mut heard.hidden);
                 let said = channel.said..channel.said + text.len() as u64;
                 heard.said.push(Said { string, channel: channel.name, at: said });
                 channel.hear(text.as_bytes(), scanner, scratch, limits, &mut heard.hidden)?;
@@ -211,19 +211,7 @@ impl<T> Splits<T> {
 
     /// What has begun and not ended is covered as far as it came: all that waits goes on.
     pub fn give_up(&mut self) {
-        let mut hidden = vec![];
-        for channel in &mut self.channels {
-            if let Some(open) = channel.begun.as_mut().filter(|open| !open.given_up) {
-                open.given_up = true;
-                hidden.push(Hidden {
-                    channel: channel.name,
-                    at: open.at..channel.said,
-                    with: With::Mask,
-                    rule: Arc::clone(&open.rule),
-                    fingerprint: [0; 16],
-                });
-            }
-        }
+        let hidden: Vec<Hidden> = self.channels.iter_mut().filter_map(Channel::give_up).collect();
         self.cover(&hidden);
     }
 
@@ -245,7 +233,8 @@ impl<T> Splits<T> {
         Some((first.message, first.covers))
     }
 
-    fn channel(&mut self, name: u64) -> &mut Channel {
+    /// The channel called `name`. One that is forgotten for it is given up, in `hidden`.
+    fn channel(&mut self, name: u64, hidden: &mut Vec<Hidden>) -> &mut Channel {
         self.count += 1;
         let known = self.channels.iter().position(|channel| channel.name == name);
         let at = known.unwrap_or_else(|| {
@@ -258,6 +247,7 @@ impl<T> Splits<T> {
             // One that is open is not forgotten as long as another is there.
             let oldest = |at: &usize| (self.channels[*at].begun.is_some(), self.channels[*at].used);
             let at = (0..self.channels.len()).min_by_key(oldest).unwrap_or(0);
+            hidden.extend(self.channels[at].give_up());
             self.channels[at] = new;
             at
         });
@@ -296,6 +286,19 @@ impl<T> Splits<T> {
 }
 
 impl Channel {
+    /// What has begun and not ended, to be covered as far as it came.
+    fn give_up(&mut self) -> Option<Hidden> {
+        let open = self.begun.as_mut().filter(|open| !open.given_up)?;
+        open.given_up = true;
+        Some(Hidden {
+            channel: self.name,
+            at: open.at..self.said,
+            with: With::Mask,
+            rule: Arc::clone(&open.rule),
+            fingerprint: [0; 16],
+        })
+    }
+
     fn hear(
         &mut self,
         text: &[u8],
