@@ -456,19 +456,17 @@ fn an_upstream_sees_nothing_that_was_not_judged_and_a_client_nothing_that_is_not
         let got = converse(gateway.address, &pieces, !dice.once_in(8));
         assert!(find(&got, CANARY.as_bytes()).is_none(), "case {number}: {}", text(&got));
         let (found, others) = results(&got);
-        let own = format!("mk{number:06}p");
-        for pair in found.windows(2) {
-            assert!(pair[0] < pair[1], "case {number}: answers out of order: {found:?}");
-        }
-        assert!(found.iter().all(|marker| marker.starts_with(&own)), "case {number}: {found:?}");
-        // What was answered was written as nobody can read otherwise, and so was all in front of it.
+        // What was answered was written as nobody can read otherwise, and so was all in front of it. The
+        // markers are those of the bodies as they were sent: a changed byte may stand in a marker too.
         let (sent, mut at, mut written) = (pieces.concat(), 0, Vec::new());
         while let Some((body, used)) = proper(&sent[at..], false) {
             written.push(marker_in(&body));
             at += used;
         }
+        let mut rest = written.iter();
         for marker in &found {
-            assert!(written.contains(marker), "case {number}: {marker} passed: {}", text(&sent));
+            let own = rest.any(|next| next == marker);
+            assert!(own, "case {number}: {marker} of {found:?} passed: {}", text(&sent));
         }
         passed.fetch_add(found.len(), Ordering::Relaxed);
         refused.fetch_add(others, Ordering::Relaxed);
