@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::units;
+
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: usize = 64;
 
@@ -51,25 +53,83 @@ fn backslashes_plain(block: &Block) -> u64 {
         .fold(0, |mask, (place, &byte)| mask | u64::from(byte == b'\\') << place)
 }
 
-/// The bytes with which any unit of a coding begins, beside the backslash: `%41`, `&#65;`, and the UTF-8
-/// of characters that are not seen.
-pub(super) const LEADS: [u8; 7] = [b'\\', b'%', b'&', 0xc2, 0xe2, 0xef, 0xf3];
+/// The bytes of ASCII with which a unit of a coding begins: an escape, `%41`, `&#65;`.
+const SIGNS: [u8; 3] = [b'\\', b'%', b'&'];
 
+/// The first two bytes of the characters that are not seen ([`units::UNSEEN`]) in UTF-8, as bits by their lower seven
+/// bits: such a character may begin where the bits of a first byte and those of the byte behind it meet.
+struct Unseen {
+    first: [u8; 128],
+    second: [u8; 128],
+}
+
+const UNSEEN: Unseen = {
+    let mut out = Unseen { first: [0; 128], second: [0; 128] };
+    // First bytes that have a bit; the last bit serves all beyond the seventh.
+    let mut bits = 0;
+    let mut range = 0;
+    while range < units::UNSEEN.len() {
+        let (mut value, last) = units::UNSEEN[range];
+        while value <= last {
+            let (first, second) = match value {
+                0..0x800 => (0xc0 | value >> 6, 0x80 | value & 0x3f),
+                0x800..0x1_0000 => (0xe0 | value >> 12, 0x80 | value >> 6 & 0x3f),
+                _ => (0xf0 | value >> 18, 0x80 | value >> 12 & 0x3f),
+            };
+            let first = (first & 0x7f) as usize;
+            if out.first[first] == 0 {
+                out.first[first] = 1 << if bits < 7 { bits } else { 7 };
+                bits += 1;
+            }
+            out.second[(second & 0x7f) as usize] |= out.first[first];
+            value += 1;
+        }
+        range += 1;
+    }
+    out
+};
+
+/// Whether a unit may begin with `byte`, whatever stands behind it.
 const IS_LEAD: [bool; 256] = {
     let mut table = [false; 256];
     let mut place = 0;
-    while place < LEADS.len() {
-        table[LEADS[place] as usize] = true;
+    while place < SIGNS.len() {
+        table[SIGNS[place] as usize] = true;
         place += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        table[128 + byte] = UNSEEN.first[byte] != 0;
+        byte += 1;
     }
     table
 };
 
+/// The bytes of a block with which a unit may begin: signs, and first bytes of characters that may be unseen as far as
+/// the byte behind them says; behind the last one of the block may be anything.
 fn leads_plain(block: &Block) -> u64 {
-    block
-        .iter()
-        .enumerate()
-        .fold(0, |mask, (place, &byte)| mask | u64::from(IS_LEAD[byte as usize]) << place)
+    let (mut signs, mut strange) = (0, 0);
+    for (place, byte) in block.iter().enumerate() {
+        signs |= u64::from(SIGNS.contains(byte)) << place;
+        strange |= u64::from(!byte.is_ascii()) << place;
+    }
+    signs | unseen_among(block, strange)
+}
+
+/// The bytes among `strange`, which are not ASCII, with which an unseen character may begin.
+#[inline]
+fn unseen_among(block: &Block, mut strange: u64) -> u64 {
+    let mut mask = 0;
+    while strange != 0 {
+        let place = strange.trailing_zeros() as usize;
+        strange &= strange - 1;
+        let first = UNSEEN.first[(block[place] & 0x7f) as usize];
+        let meets =
+            |next: u8| !next.is_ascii() && UNSEEN.second[(next & 0x7f) as usize] & first != 0;
+        let may = first != 0 && block.get(place + 1).is_none_or(|&next| meets(next));
+        mask |= u64::from(may) << place;
+    }
+    mask
 }
 
 /// Places of one block where a shape may start, each bit at the byte that shows it.
@@ -147,7 +207,7 @@ struct Classes {
     at: u64,
     /// `.` and `+`.
     join: u64,
-    /// Bytes of [`LEADS`].
+    /// Where units may begin.
     lead: u64,
     /// Letters of base64 (RFC 4648 §4 and §5).
     letter: u64,
@@ -163,9 +223,9 @@ impl Classes {
             out.upper |= bit(byte.is_ascii_uppercase());
             out.at |= bit(byte == b'@');
             out.join |= bit(byte == b'.' || byte == b'+');
-            out.lead |= bit(IS_LEAD[byte as usize]);
             out.letter |= bit(super::runs::BASE64[byte as usize] != super::runs::NONE);
         }
+        out.lead = leads_plain(block);
         out
     }
 
@@ -184,7 +244,7 @@ impl Classes {
 pub(super) struct Survey {
     /// The windows in which a shape may start.
     pub(super) marks: Vec<Marks>,
-    /// Bytes of [`LEADS`]: a word a window, a bit a byte that is fresh in it.
+    /// Where units may begin: a word a window, a bit a byte that is fresh in it.
     leads: Vec<u64>,
     /// Runs of at least [`RUN_BYTES_MIN`] letters of base64, in order.
     pub(super) runs: Vec<Range<usize>>,
@@ -197,7 +257,7 @@ impl Survey {
         self.runs.clear();
     }
 
-    /// The next byte of [`LEADS`] from `from` on.
+    /// The next byte from `from` on with which a unit may begin.
     pub(super) fn next_lead(&self, from: usize) -> Option<usize> {
         let mut window = from.saturating_sub(BACK_BYTES) / STEP_BYTES;
         let mut word = self.leads.get(window)? & (u64::MAX << (from - window * STEP_BYTES));
@@ -500,7 +560,7 @@ pub(super) fn survey(text: &[u8], out: &mut Survey) {
 pub(super) enum Units {
     /// Escapes of JSON strings.
     Json,
-    /// All that begin with one of [`LEADS`].
+    /// All.
     Any,
 }
 
@@ -543,7 +603,7 @@ pub(super) fn unescape(
     }
 }
 
-/// The next of [`LEADS`] in `text` from `from` on.
+/// The next byte of `text` from `from` on with which a unit may begin.
 pub(super) fn next_lead(text: &[u8], from: usize) -> Option<usize> {
     // Units often stand close together.
     let near = text[from..].iter().take(8).position(|&byte| is_lead(byte));
@@ -570,9 +630,9 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{
-        BACK_BYTES, BLOCK_BYTES, Block, Classes, IS_LEAD, LEADS, Marks, Masks, SHORT, STEP_BYTES,
-        Survey, TEXT, TextMasks, Unescaped, Units, each_bit, fresh, is_backslash, is_lead,
-        marks_of, padded, runs_of, text_of, whole,
+        BACK_BYTES, BLOCK_BYTES, Block, Classes, IS_LEAD, Marks, Masks, SHORT, SIGNS, STEP_BYTES,
+        Survey, TEXT, TextMasks, UNSEEN, Unescaped, Units, each_bit, fresh, is_backslash, is_lead,
+        marks_of, padded, runs_of, text_of, unseen_among, whole,
     };
 
     /// The standard library keeps the answer.
@@ -641,7 +701,7 @@ mod x86 {
             let slash = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8));
             let leads = match units {
                 Units::Json => slash,
-                Units::Any => leads_in_512(bytes),
+                Units::Any => leads_table(bytes),
             };
             if leads == 0 {
                 store_512(to, bytes);
@@ -732,16 +792,68 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn leads_512(block: &Block) -> u64 {
-        leads_in_512(load_512(block))
+        let bytes = load_512(block);
+        let signs = signs_512(bytes);
+        match _mm512_movepi8_mask(bytes) {
+            0 => signs,
+            strange => signs | unseen_among(block, strange),
+        }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn leads_in_512(bytes: __m512i) -> u64 {
-        LEADS.iter().fold(0, |mask, &lead| {
-            mask | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(lead as i8))
+    fn signs_512(bytes: __m512i) -> u64 {
+        SIGNS.iter().fold(0, |mask, &sign| {
+            mask | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(sign as i8))
         })
     }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn leads_table(bytes: __m512i) -> u64 {
+        match _mm512_movepi8_mask(bytes) {
+            0 => signs_512(bytes),
+            strange => signs_512(bytes) | unseen_table(bytes, strange),
+        }
+    }
+
+    /// Where characters begin that may be unseen: two looks into tables. `strange` are the bytes that are not ASCII.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn unseen_table(bytes: __m512i, strange: u64) -> u64 {
+        let [first, second] = [&UNSEEN.first, &UNSEEN.second].map(|table| {
+            let (low, high) = table.split_at(BLOCK_BYTES);
+            let half = |half: &[u8]| *half.first_chunk::<BLOCK_BYTES>().expect("half of 128 bytes");
+            [half(low), half(high)]
+        });
+        let first = _mm512_maskz_permutex2var_epi8(
+            strange,
+            load_512(&first[0]),
+            bytes,
+            load_512(&first[1]),
+        );
+        let second = _mm512_maskz_permutex2var_epi8(
+            strange,
+            load_512(&second[0]),
+            bytes,
+            load_512(&second[1]),
+        );
+        // Each byte takes the place of the one before it; behind the last one may be anything.
+        let any = _mm512_set1_epi8(-1);
+        let next = _mm512_mask_permutexvar_epi8(any, u64::MAX >> 1, load_512(&BEHIND), second);
+        _mm512_test_epi8_mask(first, next)
+    }
+
+    /// For each byte the place of the one behind it.
+    const BEHIND: Block = {
+        let mut out = [0; BLOCK_BYTES];
+        let mut place = 0;
+        while place < BLOCK_BYTES {
+            out[place] = place as u8 + 1;
+            place += 1;
+        }
+        out
+    };
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -860,7 +972,7 @@ mod x86 {
         let classes = seen.classes;
         let lead = match _mm512_movepi8_mask(seen.bytes) {
             0 => in_class(classes, LEAD),
-            _ => leads_in_512(seen.bytes),
+            strange => in_class(classes, LEAD) | unseen_table(seen.bytes, strange),
         };
         Classes {
             digit: in_class(classes, DIGIT),
@@ -978,10 +1090,14 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     fn leads_256(block: &Block) -> u64 {
         let [low, high] = load_256(block);
-        LEADS.iter().fold(0, |mask, &lead| {
-            let wanted = _mm256_set1_epi8(lead as i8);
+        let signs = SIGNS.iter().fold(0, |mask, &sign| {
+            let wanted = _mm256_set1_epi8(sign as i8);
             mask | mask_256(_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted))
-        })
+        });
+        match mask_256(low, high) {
+            0 => signs,
+            strange => signs | unseen_among(block, strange),
+        }
     }
 
     #[inline]
@@ -1079,21 +1195,7 @@ mod tests {
     }
 
     fn all_unescaped(text: &[u8], units: Units) -> Vec<(Vec<u8>, usize)> {
-        // A stand-in for longer units: `\u`, and any other lead, takes six bytes and makes one.
-        let long = |text: &[u8], out: &mut [u8]| match (text[0], text.get(1)) {
-            (b'\\', Some(&byte)) if SHORT[byte as usize] != 0 => {
-                out[0] = SHORT[byte as usize];
-                (2, 1)
-            }
-            (_, Some(b'u')) if text.len() >= 6 => {
-                out[0] = text[5];
-                (6, 1)
-            }
-            (byte, _) => {
-                out[0] = byte;
-                (1, 1)
-            }
-        };
+        let long = |text: &[u8], out: &mut [u8]| units.decode(text, out);
         let begins = |byte: u8| if units == Units::Any { is_lead(byte) } else { byte == b'\\' };
         let run = |does: &dyn Fn(&mut [u8]) -> Unescaped| {
             let mut out = vec![0xee; text.len() + BLOCK_BYTES];
@@ -1198,8 +1300,14 @@ mod tests {
                     close.extend((marks.any() != 0).then_some(marks));
                 });
                 prop_assert_eq!(&all[0].marks, &close);
-                let leads = |from: usize| (from..text.len()).find(|&at| IS_LEAD[text[at] as usize]);
-                prop_assert!((0..text.len()).all(|from| all[0].next_lead(from) == leads(from)));
+                let leads = |at: usize| all[0].next_lead(at) == Some(at);
+                // None too few, and of characters those only that have two bytes of unseen ones, or one at an end.
+                for at in 0..text.len() {
+                    let sign = SIGNS.contains(&text[at]);
+                    let unit = IS_LEAD[text[at] as usize] && Units::Any.at(&text[at..]).out_len == 0;
+                    prop_assert!(leads(at) || !(sign || unit));
+                    prop_assert!(IS_LEAD[text[at] as usize] || !leads(at));
+                }
             }
         }
 
@@ -1209,10 +1317,10 @@ mod tests {
         fn wide_unescaping_is_the_plain_one(
             text in proptest::collection::vec(prop_oneof![
                 4 => Just(b'a'), 1 => Just(b'\\'), 1 => Just(b'n'), 1 => Just(b'u'), 1 => any::<u8>(),
-                1 => proptest::sample::select(LEADS.to_vec())
+                1 => proptest::sample::select(vec![b'%', b'&', 0xc2, 0xad, 0xe2, 0x80, 0x8b, 0xe3, 0x85])
             ], 0..400),
             words in proptest::collection::vec(
-                (0usize..80, proptest::sample::select(vec!["\\n", "\\\\", "\\\\n", "\\\"", "\\u0041", "\\d", "%41"])), 0..12
+                (0usize..80, proptest::sample::select(vec!["\\n", "\\\\", "\\\\n", "\\\"", "\\u0041", "\\d", "%41", "\u{200b}", "\u{2013}", "\u{e0001}"])), 0..12
             )
         ) {
             let words: Vec<u8> = words.iter().flat_map(|(plain, unit)| ["a".repeat(*plain), unit.to_string()].concat().into_bytes()).collect();
@@ -1224,22 +1332,37 @@ mod tests {
             }
         }
 
-        // Mutant: `from + 9` behind the bytes that are looked at one by one.
+        // Mutants: `from + 9` behind the bytes that are looked at one by one; no `is_none_or` at the end of a block.
         #[test]
         fn the_next_lead_is_the_next_one(
             text in proptest::collection::vec(prop_oneof![
-                60 => Just(b'a'), 1 => proptest::sample::select(LEADS.to_vec())
+                60 => Just("a"), 1 => proptest::sample::select(vec!["%", "\\", "&", "é", "–", "\u{200b}", "\u{ad}", "\u{1f600}", "\u{e0001}"])
             ], 1..400),
             from in any::<proptest::sample::Index>()
         ) {
+            let text = text.concat().into_bytes();
             let from = from.index(text.len());
-            let plain = (from..text.len()).find(|&at| LEADS.contains(&text[at]));
-            prop_assert_eq!(next_lead(&text, from), plain);
-            prop_assert_eq!(next_loop!(&text, from, leads_plain), plain);
+            let is_unit = |at: usize| {
+                IS_LEAD[text[at] as usize]
+                    && (SIGNS.contains(&text[at]) || Units::Any.at(&text[at..]).out_len == 0)
+            };
+            let plain = (from..text.len()).find(|&at| is_unit(at));
+            // What is no unit may be told, and is passed.
+            let behind = |next: &dyn Fn(usize) -> Option<usize>| {
+                let mut at = from;
+                loop {
+                    match next(at) {
+                        Some(lead) if !is_unit(lead) => at = lead + 1,
+                        other => break other,
+                    }
+                }
+            };
+            prop_assert_eq!(behind(&|from| next_lead(&text, from)), plain);
+            prop_assert_eq!(behind(&|from| next_loop!(&text, from, leads_plain)), plain);
             #[cfg(target_arch = "x86_64")]
             if x86::has_256() {
                 // SAFETY: the CPU was asked.
-                prop_assert_eq!(unsafe { x86::next_lead_256(&text, from) }, plain);
+                prop_assert_eq!(behind(&|from| unsafe { x86::next_lead_256(&text, from) }), plain);
             }
         }
     }

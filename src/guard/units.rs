@@ -5,12 +5,34 @@
 //! | `\` | an escape of a JSON string (RFC 8259 §7) | its character |
 //! | `%` | two hexadecimal digits (RFC 3986 §2.1) | the byte |
 //! | `&` | a character reference of HTML: decimal, hexadecimal, or a name for a sign of ASCII | its character |
-//! | C2, E2, EF, F3 | a character that is not seen: soft hyphen, zero width, marks of direction, tags | nothing |
+//! | C2 and more | a character that is not seen ([`UNSEEN`]): soft hyphen, zero width, fillers, marks of direction, tags | nothing |
 //!
 //! Behind the first level nobody can know which coding a text is in, so all of them are taken off at once, one level
 //! at a time: `%5Cu0041`, `\u00255C`, in any order. What is no unit stands for itself.
 
 use super::simd;
+
+/// Characters that are not seen, first and last of each range: Default_Ignorable_Code_Point (Unicode 16,
+/// DerivedCoreProperties.txt), and the marks of interlinear annotations, U+FFF9 to U+FFFB.
+pub(super) const UNSEEN: &[(u32, u32)] = &[
+    (0xad, 0xad),
+    (0x34f, 0x34f),
+    (0x61c, 0x61c),
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x200b, 0x200f),
+    (0x202a, 0x202e),
+    (0x2060, 0x206f),
+    (0x3164, 0x3164),
+    (0xfe00, 0xfe0f),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0x1bca0, 0x1bca3),
+    (0x1d173, 0x1d17a),
+    (0xe0000, 0xe0fff),
+];
 
 /// What stands at one place of an encoded text: `len` bytes that decode to `out[..out_len]`.
 pub(super) struct Unit {
@@ -143,9 +165,8 @@ fn json(text: &[u8]) -> Unit {
     }
 }
 
-/// The unit of any coding at the start of `text`, which begins with a byte of [`simd::LEADS`].
+/// The unit of any coding at the start of `text`, which begins with a sign or is not ASCII.
 fn any(text: &[u8]) -> Unit {
-    let nothing = |len| Unit { len, out: [0; 4], out_len: 0 };
     match *text {
         [b'\\', ..] => json(text),
         [b'%', high, low, ..] => match hex(&[high, low]) {
@@ -153,19 +174,33 @@ fn any(text: &[u8]) -> Unit {
             None => Unit::plain(b'%'),
         },
         [b'&', ..] => reference(text),
-        // U+00AD.
-        [0xc2, 0xad, ..] => nothing(2),
-        // U+200B to U+200F, U+202A to U+202E, U+2060 to U+2064, U+2066 to U+206F.
-        [0xe2, 0x80, 0x8b..=0x8f | 0xaa..=0xae, ..] | [0xe2, 0x81, 0xa0..=0xaf, ..] => nothing(3),
-        // U+FE00 to U+FE0F, U+FEFF.
-        [0xef, 0xb8, 0x80..=0x8f, ..] | [0xef, 0xbb, 0xbf, ..] => nothing(3),
-        // U+E0000 to U+E007F, U+E0100 to U+E01EF.
-        [0xf3, 0xa0, 0x80 | 0x81, 0x80..=0xbf, ..] | [0xf3, 0xa0, 0x84..=0x87, 0x80..=0xbf, ..] => {
-            nothing(4)
-        }
+        [0x80..=0xff, ..] => match unseen(text) {
+            Some(len) => Unit { len, out: [0; 4], out_len: 0 },
+            None => Unit::plain(text[0]),
+        },
         [byte, ..] => Unit::plain(byte),
         [] => Unit { len: 0, out: [0; 4], out_len: 0 },
     }
+}
+
+/// Bytes of the character at the start of `text`, which is not ASCII, when it is one that is not seen.
+fn unseen(text: &[u8]) -> Option<usize> {
+    let (len, first) = match *text.first()? {
+        byte @ 0xc2..=0xdf => (2, byte & 0x1f),
+        byte @ 0xe0..=0xef => (3, byte & 0x0f),
+        byte @ 0xf0..=0xf4 => (4, byte & 0x07),
+        _ => return None,
+    };
+    let mut value = u32::from(first);
+    for &byte in text.get(1..len)? {
+        if byte & 0xc0 != 0x80 {
+            return None;
+        }
+        value = value << 6 | u32::from(byte & 0x3f);
+    }
+    // Most of what is asked for are dashes and quotes, U+2010 to U+201F.
+    let range = UNSEEN.iter().find(|(_, last)| value <= *last)?;
+    (value >= range.0).then_some(len)
 }
 
 /// Names of signs that stand in secrets or around them (HTML, named character references).
@@ -214,11 +249,28 @@ const NAMES: &[(&[u8], u8)] = &[
 ];
 
 /// Names of characters that are not seen.
-const UNSEEN: &[&[u8]] =
-    &[b"shy;", b"zwnj;", b"zwj;", b"ZeroWidthSpace;", b"NoBreak;", b"lrm;", b"rlm;"];
+const UNSEEN_NAMES: &[&[u8]] = &[
+    b"shy;",
+    b"zwnj;",
+    b"zwj;",
+    b"lrm;",
+    b"rlm;",
+    b"ZeroWidthSpace;",
+    b"NegativeVeryThinSpace;",
+    b"NegativeThinSpace;",
+    b"NegativeMediumSpace;",
+    b"NegativeThickSpace;",
+    b"NoBreak;",
+    b"ApplyFunction;",
+    b"af;",
+    b"InvisibleTimes;",
+    b"it;",
+    b"InvisibleComma;",
+    b"ic;",
+];
 
 /// Bound: the longest of the names, with its semicolon.
-const NAME_BYTES_MAX: usize = "ZeroWidthSpace;".len();
+const NAME_BYTES_MAX: usize = "NegativeVeryThinSpace;".len();
 
 /// The first letters of all names.
 const NAMES_BEGIN: [bool; 256] = {
@@ -229,8 +281,8 @@ const NAMES_BEGIN: [bool; 256] = {
         at += 1;
     }
     at = 0;
-    while at < UNSEEN.len() {
-        table[UNSEEN[at][0] as usize] = true;
+    while at < UNSEEN_NAMES.len() {
+        table[UNSEEN_NAMES[at][0] as usize] = true;
         at += 1;
     }
     table
@@ -273,7 +325,7 @@ fn reference(text: &[u8]) -> Unit {
     if let Some((name, byte)) = NAMES.iter().find(|(name, _)| begins(name)) {
         return Unit { len: 1 + name.len(), out: [*byte, 0, 0, 0], out_len: 1 };
     }
-    match UNSEEN.iter().find(|name| begins(name)) {
+    match UNSEEN_NAMES.iter().find(|name| begins(name)) {
         Some(name) => Unit { len: 1 + name.len(), out: [0; 4], out_len: 0 },
         None => Unit::plain(b'&'),
     }
@@ -340,6 +392,56 @@ mod tests {
             "&#1234567890123;",
         ] {
             assert_eq!(decoded(text), text);
+        }
+    }
+
+    // Mutant: U+FFA0 left out of the table.
+    #[test]
+    fn the_table_is_what_unicode_ignores() {
+        let class = r"[\p{Default_Ignorable_Code_Point}\u{fff9}-\u{fffb}]";
+        let hir = regex_syntax::parse(class).expect("a class");
+        let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) =
+            hir.kind()
+        else {
+            panic!("{hir:?}")
+        };
+        let ranges = class.iter().map(|range| (range.start() as u32, range.end() as u32));
+        assert_eq!(ranges.collect::<Vec<_>>(), UNSEEN);
+    }
+
+    // Mutants: `value < *last` in `unseen`; no bit for the second byte of more than one first byte in `simd::UNSEEN`.
+    #[test]
+    fn every_character_that_is_not_seen_is_folded_however_it_is_written() {
+        let mut survey = simd::Survey::default();
+        for value in 0x80..0x11_0000 {
+            let Some(character) = char::from_u32(value) else { continue };
+            let folds = UNSEEN.iter().any(|(first, last)| (first..=last).contains(&&value));
+            let wanted = if folds { "ghp_".to_string() } else { format!("gh{character}p_") };
+            let raw = format!("gh{character}p_");
+            assert_eq!(decoded(&raw), wanted, "U+{value:04X}");
+            let leads = next(raw.as_bytes(), 0).map(|unit| unit.start);
+            assert_eq!(leads, folds.then_some(2), "U+{value:04X}");
+            if !folds && value > 0xffff {
+                continue;
+            }
+            simd::survey(raw.as_bytes(), &mut survey);
+            let found = next_of(raw.as_bytes(), &survey, 0).map(|unit| unit.start);
+            assert_eq!(found, folds.then_some(2), "U+{value:04X}");
+            if folds {
+                let percent: String =
+                    character.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
+                let json: String = character
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect();
+                for coded in [percent, json, format!("&#{value};"), format!("&#x{value:X};")] {
+                    assert_eq!(decoded(&decoded(&format!("gh{coded}p_"))), "ghp_", "{coded}");
+                }
+            }
+        }
+        for name in UNSEEN_NAMES {
+            assert_eq!(decoded(&format!("gh&{}p_", String::from_utf8_lossy(name))), "ghp_");
         }
     }
 

@@ -83,6 +83,8 @@ pub enum Coding {
     SoftHyphen,
     /// U+E0001 and U+FEFF in turn between all characters.
     Tags,
+    /// Fillers of scripts and others that Unicode ignores: U+115F, U+3164, U+180B, U+034F, U+1D173 in turn.
+    Fillers,
     /// RFC 4648 §4, padded.
     Base64,
     /// RFC 4648 §5, without padding.
@@ -96,7 +98,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    pub const ALL: [Coding; 13] = [
+    pub const ALL: [Coding; 14] = [
         Coding::Percent,
         Coding::PercentSigns,
         Coding::Decimal,
@@ -105,6 +107,7 @@ impl Coding {
         Coding::ZeroWidth,
         Coding::SoftHyphen,
         Coding::Tags,
+        Coding::Fillers,
         Coding::Base64,
         Coding::Base64Url,
         Coding::Base64Lines,
@@ -128,6 +131,9 @@ impl Coding {
             Coding::SoftHyphen => ("soft-hyphen", "soft hyphens between all others: U+00AD"),
             Coding::Tags => {
                 ("tags", "tags and byte order marks between all others: U+E0001, U+FEFF")
+            }
+            Coding::Fillers => {
+                ("fillers", "fillers and marks that Unicode ignores: U+115F, U+3164, U+034F")
             }
             Coding::Base64 => ("base64", "base64, padded"),
             Coding::Base64Url => ("base64url", "base64 of URLs, without padding"),
@@ -165,6 +171,7 @@ impl Coding {
             Coding::ZeroWidth => between(&['\u{200b}']),
             Coding::SoftHyphen => between(&['\u{ad}']),
             Coding::Tags => between(&['\u{e0001}', '\u{feff}']),
+            Coding::Fillers => between(&FILLERS),
             Coding::Base64 => format!("data {} end", STANDARD.encode(text)),
             Coding::Base64Url => format!("data {} end", URL_SAFE_NO_PAD.encode(text)),
             Coding::Base64Lines => {
@@ -228,13 +235,16 @@ impl Coding {
                 let byte = |at: usize| u8::from_str_radix(&letters[at..at + 2], 16).expect("hex");
                 String::from_utf8((0..letters.len()).step_by(2).map(byte).collect()).expect("text")
             }
-            Coding::ZeroWidth | Coding::SoftHyphen | Coding::Tags => text
+            Coding::ZeroWidth | Coding::SoftHyphen | Coding::Tags | Coding::Fillers => text
                 .chars()
                 .filter(|c| !['\u{200b}', '\u{ad}', '\u{e0001}', '\u{feff}'].contains(c))
+                .filter(|c| !FILLERS.contains(c))
                 .collect(),
         }
     }
 }
+
+const FILLERS: [char; 5] = ['\u{115f}', '\u{3164}', '\u{180b}', '\u{34f}', '\u{1d173}'];
 
 const NAMED: [(char, &str); 14] = [
     ('_', "lowbar"),
@@ -276,6 +286,8 @@ impl Hiding {
             Hiding::Twice(Coding::Percent, Coding::Base64),
             Hiding::Twice(Coding::Base64, Coding::PercentSigns),
             Hiding::Twice(Coding::Base64, Coding::Hexadecimal),
+            Hiding::Twice(Coding::Base64Url, Coding::ZeroWidth),
+            Hiding::Twice(Coding::Hex, Coding::Fillers),
         ]);
         all
     }

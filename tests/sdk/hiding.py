@@ -15,7 +15,7 @@ import urllib.parse
 
 from suites import BLOCKED, Step
 
-UNSEEN = "\u200b\u00ad\U000e0001\ufeff"
+UNSEEN = "\u200b\u00ad\U000e0001\ufeff\u115f\u3164\u034f"
 NAMED = {"_": "lowbar", "-": "hyphen", ".": "period", "/": "sol", "+": "plus", "=": "equals", ":": "colon", " ": None}
 
 
@@ -47,6 +47,7 @@ CODINGS = {
     "zero-width": lambda text: "\u200b".join(text),
     "soft-hyphen": lambda text: "\u00ad".join(text),
     "tags": lambda text: "\U000e0001\ufeff".join(text),
+    "fillers": lambda text: "\u115f\u3164\u034f".join(text),
     "base64": lambda text: f"data {b64(text)} end",
     "base64url": lambda text: f"data {base64.urlsafe_b64encode(text.encode()).decode().rstrip('=')} end",
     "base64-lines": lambda text: "data " + "\r\n".join(re.findall(".{1,76}", b64(text))) + " end",
@@ -57,6 +58,7 @@ CODINGS = {
     "base64>base64": lambda text: b64(b64(text)),
     "hex>base64url": lambda text: base64.urlsafe_b64encode(text.encode().hex().encode()).decode().rstrip("="),
     "percent>base64": lambda text: b64(CODINGS["percent"](text)),
+    "base64>zero-width": lambda text: "\u200b".join(b64(text)),
     "base64>json-1": lambda text: nested(b64(text)),
 }
 
