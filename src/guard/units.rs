@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(ranges.collect::<Vec<_>>(), UNSEEN);
     }
 
-    // Mutants: `value < *last` in `unseen`; no bit for the second byte of more than one first byte in `simd::UNSEEN`.
+    // Mutants: `value < *last` in `unseen`; `=` for `|=` in `simd::UNSEEN`.
     #[test]
     fn every_character_that_is_not_seen_is_folded_however_it_is_written() {
         let mut survey = simd::Survey::default();
