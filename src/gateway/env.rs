@@ -269,7 +269,7 @@ pub struct Env {
     /// Memory of the strict JSON pass.
     pub json: json::Scratch,
     /// Verified tokens.
-    pub tokens: Cache<Caller>,
+    pub tokens: Cache<Arc<Caller>>,
     /// The way to the writer.
     pub recorder: Recorder,
     /// Exchange ids.

@@ -1,6 +1,8 @@
 //! From the first byte of the upstream's answer to the answer in the client's hands; and how an
 //! exchange is cut.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::super::entries::{Decision, Verdict};
@@ -493,7 +495,8 @@ impl Connection {
             return;
         }
         let caller = exchange.caller.as_mut().expect("it was there at the begin");
-        caller.access = settings.policy.access(&caller.identity, route as u16);
+        let access = settings.policy.access(&caller.identity, route as u16);
+        Arc::make_mut(caller).access = access;
         let still = match &exchange.call {
             Some(call) => settings
                 .policy
@@ -706,7 +709,7 @@ pub(super) fn answer_head(
         head.field("Mcp-Session-Id", handle.as_bytes());
     }
     let mut cors = Vec::new();
-    push_cors(exchange.origin.as_ref(), &mut cors);
+    push_cors(exchange.origin.as_deref(), &mut cors);
     for (name, value) in cors {
         head.field(name, value);
     }

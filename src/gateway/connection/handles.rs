@@ -70,7 +70,8 @@ pub(super) fn open(
             }
             // Why of the target alone: `Mcp-Name` says the target, and nothing else that has an id.
             if asks && message.targets.len() == 1 && message.targets[0].text.span == task.span {
-                exchange.upstream_name = Some(id.clone().into_bytes().into());
+                exchange.upstream_fields.get_or_insert_default().name =
+                    Some(id.clone().into_bytes().into());
             }
             edits.push((task.span, escaped(&id)));
         }

@@ -111,19 +111,19 @@ impl Life {
         shown.is_some_and(|shown| shown.sha256 == hex(certificate))
     }
 
-    /// The subject part of a caller's entries, with the certificate of this connection.
-    pub(super) fn subject(&mut self, subject: &Bytes) -> Bytes {
-        let Some(protection) = &mut self.secured else { return subject.clone() };
-        let Some(certificate) = &protection.secured.certificate else { return subject.clone() };
+    /// The subject part of a caller's entries with the certificate of this connection, where it shows one.
+    pub(super) fn subject(&mut self, subject: &Bytes) -> Option<Bytes> {
+        let protection = self.secured.as_mut()?;
+        let certificate = protection.secured.certificate.as_ref()?;
         // Why kept: a connection is one caller's as a rule, and the text is the same each time.
-        match &protection.subject {
+        Some(match &protection.subject {
             Some((known, with)) if known == subject => with.clone(),
             _ => {
                 let with = entries::with_certificate(subject, certificate);
                 protection.subject = Some((subject.clone(), with.clone()));
                 with
             }
-        }
+        })
     }
 
     /// The receive buffer is back with so many bytes in it.

@@ -240,10 +240,10 @@ pub struct Connection {
     client_ended: bool,
     client_broken: bool,
     requests: u64,
-    idle_since_ns: u64,
-    head_since_ns: Option<u64>,
-    /// The same of the head that was read last.
-    head_first_ns: Option<u64>,
+    /// A head has begun to arrive.
+    head_begun: bool,
+    /// Since then, or since the connection waits for one.
+    head_since_ns: u64,
     life: Life,
     generation: u64,
 }
@@ -284,9 +284,8 @@ impl Connection {
             client_ended: false,
             client_broken: false,
             requests: 0,
-            idle_since_ns: now.mono_ns,
-            head_since_ns: None,
-            head_first_ns: None,
+            head_begun: false,
+            head_since_ns: now.mono_ns,
             life: Life::new(now),
             generation: 0,
         }
@@ -316,9 +315,9 @@ impl Connection {
         let limits = &env.settings().limits;
         let ms = |since: u64, ms: u64| since.saturating_add(ms.saturating_mul(1_000_000));
         let phase = match &self.phase {
-            Phase::Head => Some(match self.head_since_ns {
-                Some(since) => ms(since, limits.head_ms_max),
-                None => ms(self.idle_since_ns, limits.idle_ms_max),
+            Phase::Head => Some(match self.head_begun {
+                true => ms(self.head_since_ns, limits.head_ms_max),
+                false => ms(self.head_since_ns, limits.idle_ms_max),
             }),
             Phase::Body { deadline_ns, .. } => {
                 let rate_ns = self.body_rate_due_ns(limits).unwrap_or(u64::MAX);
@@ -387,8 +386,8 @@ impl Connection {
                     *discarded += buffer.len() as u64;
                     self.rx = Some(BytesMut::new());
                 } else {
-                    if matches!(self.phase, Phase::Head) && self.head_since_ns.is_none() {
-                        self.head_since_ns = Some(turn.now.mono_ns);
+                    if matches!(self.phase, Phase::Head) && !self.head_begun {
+                        (self.head_begun, self.head_since_ns) = (true, turn.now.mono_ns);
                     }
                     self.take_back(buffer);
                 }
@@ -599,16 +598,12 @@ impl Connection {
         let now_ns = turn.now.mono_ns;
         match &self.phase {
             Phase::Head => {
-                let started = self.head_since_ns;
-                if let Some(since) = started {
-                    if now_ns >= since.saturating_add(limits.head_ms_max * 1_000_000) {
+                let waited = |ms: u64| now_ns >= self.head_since_ns.saturating_add(ms * 1_000_000);
+                if self.head_begun {
+                    if waited(limits.head_ms_max) {
                         self.refuse_unread(Fault::HeadTimeout, turn);
                     }
-                } else if now_ns
-                    >= self.idle_since_ns.saturating_add(limits.idle_ms_max * 1_000_000)
-                    || turn.env.draining
-                    || self.life.is_over()
-                {
+                } else if waited(limits.idle_ms_max) || turn.env.draining || self.life.is_over() {
                     self.close(turn);
                 }
             }
@@ -696,7 +691,6 @@ impl Connection {
                 // keep the whole receive buffer.
                 let head = BytesMut::from(&rx[..used]);
                 rx.advance(used);
-                self.head_first_ns = self.head_since_ns.take();
                 self.requests += 1;
                 self.begin(head, value, turn);
                 true
@@ -757,7 +751,7 @@ impl Connection {
         let close = exchange_closes(self.exchange.as_deref(), self.requests, turn.env);
         self.exchange = None;
         self.record_since_ns = None;
-        self.idle_since_ns = turn.now.mono_ns;
+        self.head_since_ns = turn.now.mono_ns;
         self.rest();
         if self.client_broken || (close && self.client_ended) {
             self.close(turn);
@@ -775,9 +769,7 @@ impl Connection {
             return false;
         }
         self.phase = Phase::Head;
-        if self.rx.as_ref().is_some_and(|rx| !rx.is_empty()) {
-            self.head_since_ns = Some(turn.now.mono_ns);
-        }
+        self.head_begun = self.rx.as_ref().is_some_and(|rx| !rx.is_empty());
         true
     }
 

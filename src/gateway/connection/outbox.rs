@@ -307,7 +307,7 @@ fn head_of(entry: &Entry) -> BytesMut {
 fn take_back(exchange: &mut Exchange, entry: &Entry) {
     exchange.ordinal = entry.ordinal;
     let token = entry.originals.iter().find(|original| original.kind == PartKind::Token);
-    exchange.token = token.map(|original| original.bytes.clone());
+    exchange.token = token.map(|original| Box::new(original.bytes.clone()));
     let body = entry.parts.iter().find(|part| part.kind == PartKind::Body);
     exchange.kept_back = body.map(|part| Box::new((part.bytes.len(), None)));
 }

@@ -229,7 +229,7 @@ impl Connection {
         exchange.answering = true;
         let mut all: Vec<(&'static str, &[u8])> = fields.to_vec();
         let origin = exchange.origin.clone();
-        push_cors(origin.as_ref(), &mut all);
+        push_cors(origin.as_deref(), &mut all);
         let own = OwnAnswer { status, body, close: exchange.close, fields: &all };
         let (head, body) = heads::own_answer(exchange.id, &own);
         let mut verdict =
@@ -293,9 +293,9 @@ pub(super) fn own_payload(head: Bytes, body: Bytes) -> Judged<Payload> {
 }
 
 /// Adds what lets a listed browser origin read the answer (Fetch standard, CORS protocol).
-pub(super) fn push_cors<'a>(origin: Option<&'a Bytes>, fields: &mut Vec<(&'static str, &'a [u8])>) {
+pub(super) fn push_cors<'a>(origin: Option<&'a [u8]>, fields: &mut Vec<(&'static str, &'a [u8])>) {
     if let Some(origin) = origin {
-        fields.push(("Access-Control-Allow-Origin", &origin[..]));
+        fields.push(("Access-Control-Allow-Origin", origin));
         fields.push((
             "Access-Control-Expose-Headers",
             b"Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Stenograph-Exchange",
@@ -331,7 +331,7 @@ pub(super) fn refusal_text(
     if status == 405 {
         fields.push(("Allow", b"POST, GET, DELETE, OPTIONS"));
     }
-    push_cors(exchange.origin.as_ref(), &mut fields);
+    push_cors(exchange.origin.as_deref(), &mut fields);
     let body = with_body.then(|| {
         let id = exchange.rpc_id.as_deref();
         let error = heads::fault_error(id, fault, exchange.id);

@@ -77,8 +77,7 @@ impl Connection {
             tls: self.life.tls_brief(),
             upstream_tls: None,
             upstream_session: None,
-            upstream_event: None,
-            upstream_name: None,
+            upstream_fields: None,
             request_memory: turn.env.budget.reservation(),
             answer_memory: turn.env.budget.reservation(),
             ordinal: 0,
@@ -86,10 +85,10 @@ impl Connection {
             outcome: "complete",
             counted: metrics::Outcome::Answered,
             sent_bytes: 0,
-            head_ns: turn
-                .now
-                .mono_ns
-                .saturating_sub(self.head_first_ns.unwrap_or(turn.now.mono_ns)),
+            head_ns: match std::mem::take(&mut self.head_begun) {
+                true => turn.now.mono_ns.saturating_sub(self.head_since_ns),
+                false => 0,
+            },
             forwarded_ns: None,
             begun_ns: None,
             sent_ns: None,
@@ -119,7 +118,6 @@ impl Connection {
 
     /// The head as text that nobody could trust, or none at all: an exchange of a refusal only.
     pub(super) fn refuse_unread(&mut self, fault: Fault, turn: &mut Turn<'_>) {
-        self.head_since_ns = None;
         let request = head::Request {
             method: Method::Get,
             path: Default::default(),
@@ -144,7 +142,7 @@ impl Connection {
         }
         let head = &exchange.head;
         let path = exchange.request.path.of(head);
-        let origin = self.fields.get(head, Name::Origin).map(Bytes::copy_from_slice);
+        let origin = self.fields.get(head, Name::Origin).map(Arc::from);
         let host = self.fields.get(head, Name::Host);
         if !host.is_some_and(|host| host_is_ours(&exchange.settings, self.listener, host)) {
             return Err(Fault::HostForeign);
@@ -209,14 +207,14 @@ impl Connection {
         let mut first_use = None;
         let checked =
             turn.env.tokens.check(token, upstream, &route.resource, setting, |identity| {
-                first_use = seals.then(|| Zeroizing::new(token.to_vec()));
-                Caller {
+                first_use = seals.then(|| Box::new(Zeroizing::new(token.to_vec())));
+                Arc::new(Caller {
                     identity: identity.clone(),
                     access: settings.policy.access(identity, upstream),
                     slot: sessions.slot(identity, upstream),
                     subject: entries::subject(identity, &route.name),
                     mark: guard::CallerMark::of(token).map(Arc::new),
-                }
+                })
             });
         exchange.token = first_use;
         match checked {
@@ -233,8 +231,10 @@ impl Connection {
                 // Keys may have been waited for, but nothing of the body was read.
                 exchange.request_memory.belongs_to(caller.slot.share());
                 exchange.answer_memory.belongs_to(caller.slot.share());
-                let subject = self.life.subject(&caller.subject);
-                let caller = Caller { subject, ..caller.clone() };
+                let mut caller = Arc::clone(caller);
+                if let Some(subject) = self.life.subject(&caller.subject) {
+                    Arc::make_mut(&mut caller).subject = subject;
+                }
                 if let Some(reason) = snapshot.deny.denies(identity) {
                     // Why: the refusal is recorded with the subject; it is known who tried.
                     exchange.caller = Some(caller);
@@ -321,7 +321,7 @@ impl Connection {
                     handle::unwrap(&settings.handle_key, owner, Purpose::Event, value)
                         .ok_or(Fault::HandleForeign(Purpose::Event))?;
                 exchange.session.get_or_insert((session, SessionRule::Handle));
-                exchange.upstream_event = Some(original.into());
+                exchange.upstream_fields.get_or_insert_default().event = Some(original.into());
             }
         }
 
@@ -652,7 +652,7 @@ impl Connection {
         let mut verdict =
             exchange.verdict(Direction::Request, Decision::Allowed, &self.source_text);
         verdict.findings = &findings;
-        verdict.resumes = exchange.upstream_event.is_some();
+        verdict.resumes = exchange.upstream_event().is_some();
         let verdict = verdict.part();
         exchange.asked = true;
         let entry = exchange.entry(Kind::Request, turn.now);

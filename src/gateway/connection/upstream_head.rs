@@ -53,7 +53,7 @@ impl Connection {
                 continue;
             }
             accepted |= field.known == Some(Name::Accept);
-            if let (Some(Name::McpName), Some(task)) = (field.known, &exchange.upstream_name) {
+            if let (Some(Name::McpName), Some(task)) = (field.known, exchange.upstream_name()) {
                 // It agreed with the body as it came, so it agrees with the body that goes on.
                 text.field_bytes(field.name, &encode_field(task));
                 continue;
@@ -88,7 +88,7 @@ impl Connection {
         if let Some(session) = &exchange.upstream_session {
             text.field("Mcp-Session-Id", session);
         }
-        if let Some(event) = &exchange.upstream_event {
+        if let Some(event) = exchange.upstream_event() {
             text.field("Last-Event-ID", event);
         }
         if let Some(bytes) = body_bytes {
@@ -101,8 +101,8 @@ impl Connection {
             at..at + value.len()
         });
         // The rest of it is our own text and handles that the upstream made.
-        let handles =
-            [&exchange.upstream_session, &exchange.upstream_event, &exchange.upstream_name];
+        let session = exchange.upstream_session.as_deref();
+        let handles = [session, exchange.upstream_event(), exchange.upstream_name()];
         let clean = clean
             && handles
                 .into_iter()

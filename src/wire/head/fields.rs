@@ -129,6 +129,38 @@ pub(super) struct Slot {
     pub(super) known: Option<Name>,
 }
 
+/// Bound: bytes of a head whose places are told. `head_bytes_max` is at most half of it.
+pub(super) const PLACES_MAX: usize = 1 << 16;
+
+/// A slot in half the room: everybody whose body is on its way holds those of his head.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    name: Short,
+    value: Short,
+    known: Option<Name>,
+}
+
+/// Place and length, both below [`PLACES_MAX`].
+#[derive(Debug, Clone, Copy)]
+struct Short(u16, u16);
+
+impl Short {
+    fn of(span: Span) -> Short {
+        let short = |number: u32| u16::try_from(number).expect("the end of a head is in bound");
+        Short(short(span.start), short(span.len))
+    }
+
+    fn span(self) -> Span {
+        Span { start: self.0.into(), len: self.1.into() }
+    }
+}
+
+impl Kept {
+    fn slot(&self) -> Slot {
+        Slot { name: self.name.span(), value: self.value.span(), known: self.known }
+    }
+}
+
 /// Storage for the fields of one head, one per connection and direction; not grown when warm.
 ///
 /// It also remembers how far an unfinished head was looked at, so that a slow sender is not read anew
@@ -137,7 +169,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub struct Fields {
     pub(super) lines: Lines,
-    slots: Vec<Slot>,
+    slots: Vec<Kept>,
     /// For each known name, one more than the index of its first field.
     first: [u8; Name::COUNT],
 }
@@ -178,13 +210,13 @@ impl Fields {
 
     /// Values of all fields called `name`, in order.
     pub fn all<'a>(&'a self, head: &'a [u8], name: Name) -> impl Iterator<Item = &'a [u8]> {
-        let named = self.slots.iter().filter(move |slot| slot.known == Some(name));
+        let named = self.slots().filter(move |slot| slot.known == Some(name));
         named.map(|slot| slot.value.of(head))
     }
 
     /// All fields in order.
     pub fn iter<'a>(&'a self, head: &'a [u8]) -> impl Iterator<Item = Field<'a>> {
-        self.slots.iter().map(|slot| Field {
+        self.slots().map(|slot| Field {
             name: slot.name.of(head),
             value: slot.value.of(head),
             known: slot.known,
@@ -192,15 +224,15 @@ impl Fields {
         })
     }
 
-    pub(super) fn slot(&self, name: Name) -> Option<&Slot> {
+    pub(super) fn slot(&self, name: Name) -> Option<Slot> {
         match self.first[name as usize] {
             0 => None,
-            index => Some(&self.slots[index as usize - 1]),
+            index => Some(self.slots[index as usize - 1].slot()),
         }
     }
 
-    pub(super) fn slots(&self) -> &[Slot] {
-        &self.slots
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.slots.iter().map(Kept::slot)
     }
 
     pub(super) fn push(&mut self, slot: Slot) {
@@ -208,7 +240,9 @@ impl Fields {
             // As many as clients send; growing by doubling would allocate three times.
             self.slots.reserve_exact(16);
         }
-        self.slots.push(slot);
+        let kept =
+            Kept { name: Short::of(slot.name), value: Short::of(slot.value), known: slot.known };
+        self.slots.push(kept);
         if let Some(name) = slot.known {
             let first = &mut self.first[name as usize];
             if *first == 0 {

@@ -61,7 +61,7 @@ pub(super) fn connection(bytes: &[u8], fields: &Fields) -> Result<Connection, He
     if fields.slot(Name::Connection).is_none() {
         return Ok(said);
     }
-    for slot in fields.slots().iter().filter(|slot| slot.known == Some(Name::Connection)) {
+    for slot in fields.slots().filter(|slot| slot.known == Some(Name::Connection)) {
         let mut at = slot.value.start as usize;
         for part in slot.value.of(bytes).split(|&byte| byte == b',') {
             let option = part.trim_ascii();

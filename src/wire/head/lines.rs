@@ -7,6 +7,7 @@
 //! Afterwards every line of the head ends in CRLF, no other control byte but HTAB stands in it, no
 //! line continues another, and a request begins with a token and a space (a response with `HTTP/`).
 
+use super::fields::PLACES_MAX;
 use super::{HeadFault, HeadRule};
 use crate::limits::Limits;
 use crate::wire::seek;
@@ -14,17 +15,18 @@ use crate::wire::seek;
 /// Longest method that is looked at; the registered ones have at most 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// How far the walk has come. `line <= at`.
+/// How far the walk has come. `line <= at`. In 32 bits, as the places of a head are: every connection that
+/// waits has one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lines {
     /// Everything before this byte is in order.
-    at: usize,
+    at: u32,
     /// Start of the line that `at` is in.
-    line: usize,
+    line: u32,
     /// Ends of the first line and of the head so far.
-    first_end: usize,
+    first_end: u32,
     /// Lines ended so far.
-    ended: usize,
+    ended: u32,
 }
 
 /// Where the parts of a complete head stand: `start..line_end` is the first line, `..end` all.
@@ -52,9 +54,9 @@ impl Lines {
         request: bool,
     ) -> Result<Option<Extent>, HeadFault> {
         let fault = |rule, at: usize| Err(HeadFault { rule, at: at as u32 });
-        let bytes_max = limits.head_bytes_max as usize;
+        let bytes_max = (limits.head_bytes_max as usize).min(PLACES_MAX);
         let window = &bytes[..bytes.len().min(bytes_max)];
-        if self.at > window.len() {
+        if self.at as usize > window.len() {
             // The caller threw bytes away without saying so; begin again rather than skip a check.
             *self = Lines::default();
         }
@@ -69,38 +71,38 @@ impl Lines {
             let rule = if request { HeadRule::RequestLine } else { HeadRule::StatusLine };
             return fault(rule, start + at);
         }
-        (self.at, self.line) = (self.at.max(start), self.line.max(start));
+        let (mut at, mut line) = (start.max(self.at as usize), start.max(self.line as usize));
         loop {
             if self.ended > 0
-                && self.at == self.line
-                && let Some(b' ' | b'\t') = window.get(self.at)
+                && at == line
+                && let Some(b' ' | b'\t') = window.get(at)
             {
-                return fault(HeadRule::ObsFold, self.at);
+                return fault(HeadRule::ObsFold, at);
             }
-            self.at = seek::control(window, self.at);
-            match (window.get(self.at), window.get(self.at + 1)) {
-                (Some(b'\t'), _) => self.at += 1,
+            at = seek::control(window, at);
+            match (window.get(at), window.get(at + 1)) {
+                (Some(b'\t'), _) => at += 1,
                 (Some(b'\r'), Some(b'\n')) => {
-                    let empty = self.at == self.line;
                     if self.ended == 0 {
-                        self.first_end = self.at;
-                    } else if empty {
-                        let (line_end, end) = (self.first_end, self.at + 2);
+                        self.first_end = at as u32;
+                    } else if at == line {
+                        let (line_end, end) = (self.first_end as usize, at + 2);
                         return Ok(Some(Extent { start, line_end, end }));
                     }
                     self.ended += 1;
-                    self.at += 2;
-                    self.line = self.at;
+                    at += 2;
+                    line = at;
                 }
                 (None, _) | (Some(b'\r'), None) => {
+                    (self.at, self.line) = (at as u32, line as u32);
                     return match bytes.len() >= bytes_max {
                         true => fault(HeadRule::TooLong, bytes_max),
                         false => Ok(None),
                     };
                 }
-                (Some(b'\r'), _) => return fault(HeadRule::BareCr, self.at),
-                (Some(b'\n'), _) => return fault(HeadRule::BareLf, self.at),
-                (Some(_), _) => return fault(HeadRule::ControlByte, self.at),
+                (Some(b'\r'), _) => return fault(HeadRule::BareCr, at),
+                (Some(b'\n'), _) => return fault(HeadRule::BareLf, at),
+                (Some(_), _) => return fault(HeadRule::ControlByte, at),
             }
         }
     }

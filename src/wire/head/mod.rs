@@ -332,13 +332,12 @@ fn looks_like_another(bytes: &[u8], name: &[u8], fields: &Fields) -> bool {
     };
     fields
         .slots()
-        .iter()
         .filter(|other| other.known == Some(Name::McpParam))
         .any(|other| other.name.of(bytes).iter().map(variable).eq(name.iter().map(variable)))
 }
 
 fn twice(bytes: &[u8], name: &[u8], fields: &Fields) -> bool {
-    fields.slots().iter().any(|other| other.name.of(bytes).eq_ignore_ascii_case(name))
+    fields.slots().any(|other| other.name.of(bytes).eq_ignore_ascii_case(name))
 }
 
 /// The place of what httparse refused: it names the kind, not the byte.
