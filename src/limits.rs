@@ -133,6 +133,10 @@ limits! {
     /// Bytes of an event stream that wait for the record or for a slow reader; beyond it the upstream
     /// is not read on. One event may stand above it.
     stream_ahead_bytes_max: Bytes = MIB, least KIB;
+    /// Text of one tool's output schema; a longer one counts as not known. Those of SDKs have a few KiB.
+    output_schema_bytes_max: Bytes = 64 * KIB, least 0;
+    /// Output schemas of all upstreams together, and by whom they were seen.
+    output_schemas_bytes_max: Bytes = 16 * MIB, least 64 * KIB;
     /// Events of one stream that wait because a secret began in one of them and has not ended.
     split_bytes_max: Bytes = 256 * KIB, least KIB;
     /// How long they wait. Token by token a model says a key in less; a person hardly sees it.
@@ -277,6 +281,7 @@ impl Limits {
         let connection = ahead + (RECEIVE_BYTES + tls) as u64;
         self.inflight_bytes_max
             + self.recorder_queue_bytes_max
+            + self.output_schemas_bytes_max
             + self.connections_max * connection
             // Views, what stands around units and what was compressed each have their buffer.
             + workers * (3 * self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
@@ -324,6 +329,6 @@ mod tests {
 
     #[test]
     fn the_memory_sum_is_what_tuning_says() {
-        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1884);
+        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1900);
     }
 }

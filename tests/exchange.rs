@@ -38,6 +38,8 @@ mod idle;
 mod recorder;
 #[path = "exchange/streams.rs"]
 mod streams;
+#[path = "exchange/structured.rs"]
+mod structured;
 #[path = "exchange/timeouts.rs"]
 mod timeouts;
 #[path = "exchange/versions.rs"]

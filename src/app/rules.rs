@@ -12,7 +12,7 @@ use crate::guard::glob::Glob;
 use crate::guard::rules::{Actions, BUILTIN_NAME, Matcher};
 use crate::guard::scope::Scope;
 use crate::guard::validate::Validator;
-use crate::guard::{Engine, KnownValue, Rule, RuleFault, RuleSet};
+use crate::guard::{Engine, KnownValue, Rule, RuleFault, RuleSet, Structured};
 use crate::guard::{cost, packtest};
 use crate::types::Direction;
 
@@ -137,6 +137,7 @@ fn as_json(rule: &Rule) -> serde_json::Value {
         "severity": rule.severity,
         "request": word(rule.actions, Direction::Request),
         "response": word(rule.actions, Direction::Response),
+        "structured": rule.structured.map(Structured::as_str),
     })
 }
 
@@ -173,9 +174,11 @@ fn list(set: &RuleSet, json: bool, out: &mut dyn Write) -> io::Result<()> {
         let (request, response) =
             (word(rule.actions, Direction::Request), word(rule.actions, Direction::Response));
         let category = rule.category.as_str();
+        let structured =
+            rule.structured.map_or("".into(), |it| format!(" (structured: {})", it.as_str()));
         writeln!(
             out,
-            "{:<22} {category:<10} {request:<5} / {response:<5}  {}",
+            "{:<22} {category:<10} {request:<5} / {response:<5}  {}{structured}",
             rule.id, rule.title
         )?;
     }
@@ -200,6 +203,13 @@ fn check(set: &Arc<RuleSet>, json: bool, out: &mut dyn Write) -> io::Result<u8> 
             set.rules().len(),
             faults.len()
         )?;
+        for (word, structured) in Structured::WORDS {
+            let says = |rule: &&Rule| rule.structured == Some(*structured);
+            let ids: Vec<&str> = set.rules().iter().filter(says).map(|rule| &*rule.id).collect();
+            if !ids.is_empty() {
+                writeln!(out, "structured = \"{word}\": {}", ids.join(", "))?;
+            }
+        }
     }
     Ok(if faults.is_empty() { 0 } else { 1 })
 }
@@ -212,6 +222,17 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
         let actions = rule.on_confirmed;
         (word(actions, Direction::Request), word(actions, Direction::Response))
     });
+    let structured = match rule.structured {
+        None => {
+            "what `[guard] structured` says of an answer that the mask makes unfit for its schema"
+        }
+        Some(Structured::Block) => {
+            "block: an answer that the mask makes unfit for its schema is blocked"
+        }
+        Some(Structured::Mask) => {
+            "mask: an answer that the mask makes unfit for its schema goes on"
+        }
+    };
     let (printed, detector) = match &rule.matcher {
         Matcher::Pattern { printed, .. } => (Some(printed.as_str()), None),
         Matcher::Detector { detector, .. } => (None, Some(detector.name())),
@@ -299,6 +320,7 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
     if !rule.allow.is_empty() {
         writeln!(out, "  let pass   {} patterns", rule.allow.len())?;
     }
+    writeln!(out, "  structured {structured}")?;
     writeln!(
         out,
         "  cost       engine {:.2}, expression {:.1} (1 is one pass of a plain automaton)",

@@ -363,6 +363,7 @@ fn settings(
         hosts: config.listens.iter().map(|listen| hosts(config, listen)).collect(),
         level: level(config.record.release),
         mask: mask(config.guard.mask),
+        structured: config.guard.structured,
         handle_key: secrets.handle_key.clone(),
         pseudonym_key: secrets.pseudonym_key,
         seals: Seals {

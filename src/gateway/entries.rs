@@ -10,6 +10,7 @@ use super::broken::Broken;
 use super::fault::Fault;
 use super::secure::{Certificate, Secured};
 use super::session::SessionRule;
+use crate::guard::Unfit;
 use crate::types::{Direction, Era, ExchangeId, Finding, Identity};
 use crate::wire::body::Chunks;
 
@@ -84,6 +85,14 @@ struct FindingText<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     fingerprint: Hex,
+}
+
+#[derive(Serialize)]
+struct UnfitText<'a> {
+    rule: &'a str,
+    path: String,
+    keyword: &'static str,
+    schema: Hex,
 }
 
 /// An id as text, written without an allocation.
@@ -184,6 +193,8 @@ pub struct Verdict<'a> {
     pub filtered: bool,
     /// A piece of a secret was masked that other events hold the rest of.
     pub split: bool,
+    /// What the tool's schema refuses of the structured content once it is masked.
+    pub unfit: Option<&'a Unfit>,
     /// Chunks in which the body arrived.
     pub chunks: Option<&'a Chunks>,
     /// Coding in which the body came, and its bytes then; what is judged and goes on is decoded.
@@ -223,6 +234,7 @@ impl<'a> Verdict<'a> {
             edited: false,
             filtered: false,
             split: false,
+            unfit: None,
             chunks: None,
             coded: None,
             kept_back_bytes: None,
@@ -291,6 +303,8 @@ impl<'a> Verdict<'a> {
             filtered: bool,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             split: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            unfit: Option<UnfitText<'a>>,
             #[serde(flatten)]
             chunks: ChunksText<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -344,6 +358,12 @@ impl<'a> Verdict<'a> {
             edited: self.edited,
             filtered: self.filtered,
             split: self.split,
+            unfit: self.unfit.map(|unfit| UnfitText {
+                rule: &unfit.rule,
+                path: unfit.path.text(self.names),
+                keyword: unfit.keyword,
+                schema: Hex(unfit.schema),
+            }),
             chunks: ChunksText::of(self.chunks),
             coding: self.coded.map(|(coding, _)| coding),
             coded_bytes: self.coded.map(|(_, bytes)| bytes),

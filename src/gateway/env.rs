@@ -14,6 +14,7 @@ use super::demands::Demands;
 use super::fault::Fault;
 use super::metrics::{Counters, Metrics};
 use super::refusals::Refusals;
+use super::schemas::Schemas;
 use super::session::{SessionSlot, SessionTable};
 use crate::auth::cache::Cache;
 use crate::auth::deny::DenyList;
@@ -21,7 +22,7 @@ use crate::auth::handle::HandleKey;
 use crate::auth::keys::KeySets;
 use crate::auth::token::Issuer;
 use crate::guard::policy::{Access, Policy};
-use crate::guard::{CallerMark, Mask, RuleSet, Scanner};
+use crate::guard::{CallerMark, Mask, RuleSet, Scanner, Structured};
 use crate::limits::Limits;
 use crate::record::{Keep, Level, Recorder};
 use crate::types::{ExchangeId, Identity, Now, SessionId};
@@ -109,6 +110,8 @@ pub struct Settings {
     pub level: Level,
     /// Masking style.
     pub mask: Mask,
+    /// What becomes of structured content that a mask makes unfit, where the rule does not say.
+    pub structured: Structured,
     /// Key of the session and event handles.
     pub handle_key: HandleKey,
     /// Key of the visible pseudonyms.
@@ -276,6 +279,8 @@ pub struct Env {
     pub ids: Ids,
     /// Idle-window sessions of all workers.
     pub sessions: Arc<SessionTable>,
+    /// Output schemas of tools, shared by all workers.
+    pub schemas: Arc<Schemas>,
     /// Payload memory of the process.
     pub budget: Arc<Budget>,
     /// Counters of this worker.

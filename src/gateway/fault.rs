@@ -166,6 +166,9 @@ pub enum Fault {
     RequestBlocked,
     /// A rule blocks the answer.
     AnswerBlocked,
+    /// The answer is masked, its structured content does not fit the tool's schema then, and the rule blocks
+    /// what does not.
+    AnswerUnfit,
     /// The message exceeds a bound of the scanner.
     Guard(GuardFault),
     /// The answer is longer than its bound.
@@ -314,6 +317,7 @@ impl Fault {
             }
             Fault::RequestBlocked => d(Client, 200, CODE_BLOCKED, false, Notice, "request-blocked"),
             Fault::AnswerBlocked => d(Server, 200, CODE_BLOCKED, false, Notice, "answer-blocked"),
+            Fault::AnswerUnfit => d(Server, 200, CODE_BLOCKED, false, Notice, "answer-unfit"),
             Fault::Guard(fault) => d(Client, 200, CODE_OVER_BOUND, false, Notice, fault.as_str()),
             Fault::AnswerTooLarge { .. } | Fault::EventTooLarge { .. } => {
                 d(Server, 200, CODE_OVER_BOUND, false, Notice, "answer-too-large")
@@ -463,6 +467,11 @@ impl Fault {
             Fault::AnswerBlocked => {
                 "a rule of the gateway blocks the server's answer because of what it holds".into()
             }
+            Fault::AnswerUnfit => {
+                "a rule of the gateway masks the server's answer, and its structured content would \
+                 then not fit the tool's output schema"
+                    .into()
+            }
             Fault::Guard(fault) => format!("the message cannot be inspected: {}", fault.as_str()),
             Fault::AnswerTooLarge { allowed } | Fault::EventTooLarge { allowed, .. } => {
                 format!("the server's answer is over the bound of {allowed} bytes")
@@ -597,6 +606,7 @@ pub const LABELS: &[&str] = &[
     "protocol-version",
     "request-blocked",
     "answer-blocked",
+    "answer-unfit",
     "answer-too-large",
     "stream-too-large",
     "stream-too-old",

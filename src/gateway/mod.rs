@@ -9,6 +9,7 @@
 //! | [`mod@env`] | what the machines of one worker share |
 //! | [`entries`] | what the record says of an exchange |
 //! | [`heads`] | heads that the gateway writes itself |
+//! | [`schemas`] | what tools say of their structured content |
 //! | [`session`] | which exchanges belong together |
 //! | [`recording`] | how much is recorded under a policy, and where that is less |
 //! | [`refusals`] | refusals before authentication, bounded |
@@ -27,5 +28,6 @@ pub mod heads;
 pub mod metrics;
 pub mod recording;
 pub mod refusals;
+pub mod schemas;
 pub mod secure;
 pub mod session;

@@ -10,6 +10,7 @@ use super::detect::Detector;
 use super::print::{self, PrintFault};
 use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault, Words};
 use super::scope::Scope;
+use super::structured::Structured;
 use super::validate::Validator;
 use crate::types::RuleAction;
 
@@ -54,6 +55,8 @@ pub struct RuleSource {
     pub enabled: bool,
     /// Where it applies; nothing: everywhere.
     pub scope: Scope,
+    /// What becomes of structured content that the mask makes unfit.
+    pub structured: Option<Structured>,
     /// Dearer than the gate allows, and meant to be.
     pub allow_slow: bool,
     /// Texts in which the rule must match.
@@ -206,6 +209,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
         allow,
         scope: (!source.scope.is_empty()).then(|| Box::new(source.scope.clone())),
+        structured: source.structured,
         allow_slow: source.allow_slow,
         tests_match: source.tests_match.clone(),
         tests_no_match: source.tests_no_match.clone(),
@@ -238,6 +242,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         // A known value may be a short password: a visible keyed digest of it helps nobody.
         pseudonym: false,
         allow: vec![],
+        structured: None,
         scope: None,
         allow_slow: false,
         tests_match: vec![],

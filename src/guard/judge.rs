@@ -22,6 +22,7 @@ use super::locate::locate;
 use super::mask::{Mask, fill_hits, label_hits};
 use super::policy::Permit;
 use super::scan::{Kind, Scanner, kind_of};
+use super::structured::{self, Expected, Unfit};
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction};
 use crate::wire::json;
@@ -80,10 +81,25 @@ pub struct Judgement {
     pub edited: bool,
     /// What was handed in, when it was edited and the scanner keeps originals.
     pub original: Option<Original>,
+    /// What its tool's schema refuses of it now, and let pass before.
+    pub unfit: Option<Box<Unfit>>,
 }
 
 /// Bytes as they came, kept because what goes on differs. Wiped on drop.
 pub type Original = Zeroizing<Vec<u8>>;
+
+/// Which way a message goes, and how it is masked there.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    /// The way.
+    pub direction: Direction,
+    /// The style.
+    pub mask: Mask,
+    /// The session's key for the digits in masks.
+    pub pseudonym_key: &'a [u8; 32],
+    /// The bounds in force.
+    pub limits: &'a Limits,
+}
 
 /// What comes of a message.
 #[derive(Debug)]
@@ -102,6 +118,8 @@ pub enum Outcome {
         original: Option<Original>,
         /// The message as read before.
         message: Message,
+        /// What its tool's schema would refuse of it, where that is why it is blocked.
+        unfit: Option<Box<Unfit>>,
     },
     /// It could not be judged.
     Refused(GuardFault),
@@ -118,13 +136,28 @@ impl Scanner {
         &mut self,
         bytes: BytesMut,
         message: Message,
-        _permit: &Permit,
+        permit: &Permit,
         direction: Direction,
         mask: Mask,
         pseudonym_key: &[u8; 32],
         scratch: &mut json::Scratch,
         limits: &Limits,
     ) -> Outcome {
+        let session = Session { direction, mask, pseudonym_key, limits };
+        self.judge_answer(bytes, message, permit, &session, None, scratch)
+    }
+
+    /// The same for an answer of which its reader expects more than that it can be read.
+    pub fn judge_answer(
+        &mut self,
+        bytes: BytesMut,
+        message: Message,
+        _permit: &Permit,
+        session: &Session<'_>,
+        expected: Option<&Expected<'_>>,
+        scratch: &mut json::Scratch,
+    ) -> Outcome {
+        let Session { direction, pseudonym_key, limits, .. } = *session;
         if let Err(fault) =
             self.find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)
         {
@@ -144,7 +177,7 @@ impl Scanner {
                 self.block(bytes, message, findings, original)
             }
             Some(RuleAction::Mask) => {
-                self.edit(bytes, message, findings, direction, mask, pseudonym_key, scratch, limits)
+                self.edit_as_expected(bytes, message, findings, session, expected, scratch)
             }
             _ => pass(bytes, message, findings, None),
         }
@@ -170,24 +203,21 @@ impl Scanner {
         let rules = Arc::clone(self.rules());
         let rule = blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.all()[hit.rule].id));
         fill_hits(&rules, &self.hits, &mut bytes);
-        Outcome::Blocked { rule, findings, masked: bytes.freeze(), original, message }
+        let masked = bytes.freeze();
+        Outcome::Blocked { rule, findings, masked, original, message, unfit: None }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, one caller; each is a thing of its own"
-    )]
-    fn edit(
+    /// Masks what was found. `fills`: structured content is filled, whatever the style.
+    pub(super) fn edit(
         &mut self,
         mut bytes: BytesMut,
         first: Message,
         mut findings: Vec<Finding>,
-        direction: Direction,
-        mask: Mask,
-        pseudonym_key: &[u8; 32],
+        session: &Session<'_>,
+        fills: bool,
         scratch: &mut json::Scratch,
-        limits: &Limits,
     ) -> Outcome {
+        let Session { direction, mask, pseudonym_key, limits } = *session;
         let rules = Arc::clone(self.rules());
         let original = self.original(&bytes);
         for round in 0..ROUNDS_MAX {
@@ -195,7 +225,11 @@ impl Scanner {
                 Mask::Fill => fill_hits(&rules, &self.hits, &mut bytes),
                 Mask::Label => {
                     let mut grown = Vec::from(&bytes[..]);
-                    label_hits(&rules, &self.hits, &mut grown);
+                    // Why each time: labels before it move it.
+                    let filled =
+                        fills.then(|| structured::place(&bytes, scratch, limits)).flatten();
+                    let filled = filled.unwrap_or(0..0);
+                    label_hits(&rules, &self.hits, &filled, &mut grown);
                     bytes = BytesMut::from(&grown[..]);
                 }
             }
@@ -352,7 +386,7 @@ impl Scanner {
             }
             match mask {
                 Mask::Fill => fill_hits(&rules, &self.hits, &mut bytes),
-                Mask::Label => label_hits(&rules, &self.hits, &mut bytes),
+                Mask::Label => label_hits(&rules, &self.hits, &(0..0), &mut bytes),
             }
         }
         Err(GuardFault::NotClean)
@@ -372,5 +406,6 @@ fn pass(
         findings,
         edited: edited.is_some(),
         original: edited.flatten(),
+        unfit: None,
     })
 }

@@ -128,12 +128,13 @@ pub(super) fn fill_of(rules: &RuleSet, hit: &Hit, text: &[u8], span: Range<usize
     out.split_off(start)
 }
 
-/// Replaces every hit that is not a mere alert by a label; numbers, and what stands in a run, keep their length.
-pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], raw: &mut Vec<u8>) {
+/// Replaces every hit that is not a mere alert by a label; numbers, what stands in a run, and what stands
+/// within `filled`, keep their length.
+pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], filled: &Range<usize>, raw: &mut Vec<u8>) {
     let mut out = Vec::with_capacity(raw.len() + hits.len() * 16);
     let mut at = 0;
     for hit in hits.iter().filter(|hit| hit.action > RuleAction::Alert) {
-        if hit.number || hit.patch.is_some() {
+        if hit.number || hit.patch.is_some() || filled.contains(&hit.span.start) {
             fill_hits(rules, std::slice::from_ref(hit), raw);
             continue;
         }

@@ -12,6 +12,7 @@
 //! | [`cost`] | what a rule costs, and the gate against dear ones |
 //! | [`split`], `opening` | secrets that come in pieces |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
+//! | [`schema`], [`structured`] | what a tool's `outputSchema` accepts; answers that it refuses once they are masked |
 //!
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
@@ -42,9 +43,11 @@ pub mod print;
 pub mod rules;
 mod runs;
 pub mod scan;
+pub mod schema;
 pub mod scope;
 mod simd;
 pub mod split;
+pub mod structured;
 mod units;
 pub mod validate;
 pub mod views;
@@ -52,8 +55,10 @@ pub mod views;
 pub use caller::CallerMark;
 pub use engine::EngineFault;
 pub use fault::GuardFault;
-pub use judge::{Judged, Judgement, Original, Outcome, Payload, join, own};
+pub use judge::{Judged, Judgement, Original, Outcome, Payload, Session, join, own};
 pub use mask::Mask;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
 pub use scan::{Engine, Scanner};
+pub use schema::OutputSchema;
 pub use scope::Asked;
+pub use structured::{Expected, Structured, Unfit};

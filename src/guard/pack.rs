@@ -28,10 +28,12 @@
 //! enabled = true
 //! scope = { methods = ["tools/call"], upstreams = ["*"], tools = ["sql_*"], json_keys = ["arguments"] }
 //!                                      # where it applies; globs, keys at any depth, all must hold
+//! structured = "mask"                  # when its mask leaves structuredContent that the tool's outputSchema
+//!                                      # refuses: "block" the answer, or "mask" it all the same
 //! allow_slow = false                   # true: loaded though it is dearer than `rules check` allows
 //! tests = { match = ["…"], no_match = ["…"] }
 //! [[override]]                         # changes a rule of an earlier file
-//! rule = "email"; action = "alert"; enabled = true
+//! rule = "email"; action = "alert"; enabled = true; structured = "mask"
 //! [[allow]]                            # values that are let through, and recorded with the action allow;
 //!                                      # not for prefixed credentials
 //! rule = "email"; pattern = '@acme\.example$'; reason = "our own"
@@ -45,6 +47,7 @@ use super::detect::Detector;
 use super::glob::Glob;
 use super::rules::{Actions, CONTEXT_BYTES_MAX, Category, RuleFault};
 use super::scope::Scope;
+use super::structured::Structured;
 use super::validate::Validator;
 use crate::types::RuleAction;
 
@@ -63,6 +66,7 @@ struct Override {
     rule: String,
     actions: Option<Actions>,
     enabled: Option<bool>,
+    structured: Option<Structured>,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Book {
                         rule.on_confirmed = Actions::default();
                     }
                     rule.enabled = change.enabled.unwrap_or(rule.enabled);
+                    rule.structured = change.structured.or(rule.structured);
                 }
                 None => unknown(&change.file, change.line, &change.rule),
             }
@@ -160,11 +165,13 @@ pub(super) fn read(file: &str, text: &str, book: &mut Book, faults: &mut Vec<Rul
         reader.rule = None;
     }
     for (line, table) in reader.tables(root, "override") {
-        reader.keys(table, &["rule", "action", "enabled", "reason"], "[[override]]");
+        reader.keys(table, &["rule", "action", "enabled", "structured", "reason"], "[[override]]");
         let rule = reader.text(table, "rule", true);
         let actions = reader.actions(table, "action");
         let enabled = reader.flag(table, "enabled");
-        book.overrides.push(Override { file: file.into(), line, rule, actions, enabled });
+        let structured = reader.structured(table);
+        let file = file.into();
+        book.overrides.push(Override { file, line, rule, actions, enabled, structured });
     }
     for (line, table) in reader.tables(root, "allow") {
         reader.keys(table, &["rule", "pattern", "reason"], "[[allow]]");
@@ -194,6 +201,7 @@ const RULE_KEYS: &[&str] = &[
     "pseudonym",
     "enabled",
     "scope",
+    "structured",
     "allow_slow",
     "tests",
 ];
@@ -362,6 +370,15 @@ impl<'a> Reader<'a> {
         Some(Actions { request: action, response: action })
     }
 
+    fn structured(&mut self, table: &DeTable<'a>) -> Option<Structured> {
+        let value = table.get("structured")?;
+        let found = value.get_ref().as_str().and_then(Structured::named);
+        if found.is_none() {
+            self.wrong(value, "structured", "block, mask");
+        }
+        found
+    }
+
     fn scope(&mut self, table: &DeTable<'a>) -> Scope {
         let Some(table) = self.table(table, "scope") else { return Scope::default() };
         self.keys(table, &["methods", "upstreams", "tools", "json_keys"], "scope");
@@ -437,6 +454,7 @@ impl<'a> Reader<'a> {
         source.on_confirmed = self.actions(table, "on_confirmed").unwrap_or_default();
         source.pseudonym = self.flag(table, "pseudonym");
         source.scope = self.scope(table);
+        source.structured = self.structured(table);
         source.allow_slow = self.flag(table, "allow_slow").unwrap_or(false);
         source.enabled = self.flag(table, "enabled").unwrap_or(true);
         if let Some(tests) = self.table(table, "tests") {

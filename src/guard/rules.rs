@@ -18,6 +18,7 @@ use super::opening::Openings;
 use super::pack;
 use super::print;
 use super::scope::Scope;
+use super::structured::Structured;
 use super::validate::Validator;
 use crate::types::{Direction, RuleAction};
 
@@ -170,6 +171,9 @@ pub struct Rule {
     pub allow: Vec<meta::Regex>,
     /// Where it applies; `None`: everywhere.
     pub scope: Option<Box<Scope>>,
+    /// What becomes of structured content that no longer fits its schema because of this rule's mask;
+    /// `None`: what `[guard]` says.
+    pub structured: Option<Structured>,
     /// Dearer than the gate allows ([`super::cost`]), and meant to be.
     pub allow_slow: bool,
     /// Texts in which the rule matches; checked when a pack is tested.

@@ -116,6 +116,14 @@ impl JsonPath {
         }
     }
 
+    /// The path `path`, from below the steps of `above`.
+    pub fn below(above: impl IntoIterator<Item = Step>, path: &JsonPath) -> JsonPath {
+        let mut below = JsonPath::default();
+        above.into_iter().chain(path.steps.iter().cloned()).for_each(|step| below.push(step));
+        below.more |= path.more;
+        below
+    }
+
     /// As a JSON Pointer; empty for the whole message. `*` stands for a name that is not told: where
     /// `names` is false, every one that MCP does not give. `…` stands for what is over a bound.
     pub fn text(&self, names: bool) -> String {

@@ -327,6 +327,7 @@ async fn work(mut start: Start, shared: Arc<Shared>) -> Result<(), String> {
         recorder: start.recorder,
         ids: Ids::new(start.index, start.seed),
         sessions: shared.sessions.clone(),
+        schemas: shared.schemas.clone(),
         budget: shared.budget.clone(),
         metrics: counters.clone(),
         pseudonyms: Pseudonyms::default(),

@@ -11,6 +11,7 @@ use super::tls::accept::Acceptor;
 use crate::gateway::budget::Budget;
 use crate::gateway::env::{Notice, Snapshot};
 use crate::gateway::metrics::Metrics;
+use crate::gateway::schemas::Schemas;
 use crate::gateway::session::SessionTable;
 use crate::types::Now;
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Idle-window sessions.
     pub sessions: Arc<SessionTable>,
+    /// Output schemas of tools.
+    pub schemas: Arc<Schemas>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Client connections of all workers.
@@ -69,6 +72,7 @@ impl Shared {
             generation: AtomicU64::new(snapshot.generation),
             budget: Budget::new(limits.inflight_bytes_max),
             sessions: SessionTable::new(limits.token_cache_entries_max as usize),
+            schemas: Schemas::new(limits.output_schemas_bytes_max),
             snapshot: ArcSwap::from_pointee(snapshot),
             acceptors: ArcSwap::default(),
             metrics,

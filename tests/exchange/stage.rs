@@ -20,9 +20,10 @@ use stenograph::gateway::env::{
 use stenograph::gateway::fault;
 use stenograph::gateway::metrics::Metrics;
 use stenograph::gateway::refusals::Refusals;
+use stenograph::gateway::schemas::Schemas;
 use stenograph::gateway::session::SessionTable;
 use stenograph::guard::policy::{Grant, Policy};
-use stenograph::guard::{Mask, RuleSet, Scanner, glob::Glob};
+use stenograph::guard::{Mask, RuleSet, Scanner, Structured, glob::Glob};
 use stenograph::limits::Limits;
 use stenograph::record::entry::EntryView;
 use stenograph::record::reader::{Checks, read};
@@ -69,6 +70,7 @@ id = "number"
 title = "Number"
 category = "pii"
 pattern = 'SSN-([0-9]{9})\b'
+structured = "mask"
 tests.match = ['SSN-123456789']
 tests.no_match = ['SSN-1234']
 "#;
@@ -93,6 +95,7 @@ pub struct Plan {
     pub origins: Vec<String>,
     pub level: Level,
     pub mask: Mask,
+    pub structured: Structured,
     pub terms: Terms,
     /// Id of the policy in force.
     pub policy: &'static str,
@@ -124,6 +127,7 @@ impl Default for Plan {
             origins: Vec::new(),
             level: Level::Written,
             mask: Mask::Fill,
+            structured: Structured::Block,
             terms: Terms::default(),
             policy: "one",
             late_key: false,
@@ -211,6 +215,7 @@ impl Stage {
             recorder: recorders.pop().unwrap(),
             ids: Ids::new(0, 7),
             sessions: SessionTable::new(64),
+            schemas: Schemas::new(1 << 20),
             budget: Budget::new(plan.limits.inflight_bytes_max),
             metrics: WorkerCounters { all: metrics, worker: 0 },
             pseudonyms: Pseudonyms::default(),
@@ -377,6 +382,7 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         hosts: vec![vec!["g".to_owned(), "mcp.example.com".to_owned()]],
         level: plan.level,
         mask: plan.mask,
+        structured: plan.structured,
         handle_key: HandleKey::new(&[1; 32]),
         pseudonym_key: [2; 32],
         seals: plan.seals,

@@ -52,6 +52,25 @@ SERVERS = {
     "everything": lambda world: everything_steps(world.planted, world.sent),
     "hiding": lambda world: hiding.steps(world.hidden, world.upstream_credential),
 }
+# What the tools `shaped_enum` and `shaped_loose` answer with.
+SHAPED_RULES = """
+schema = 1
+[pack]
+id = "shaped"
+version = "1"
+[[rule]]
+id = "shaped-code"
+title = "Code"
+category = "custom"
+pattern = '\\bCODE-([0-9]{6})\\b'
+scope = { json_keys = ["structuredContent"] }
+[[rule]]
+id = "shaped-loose"
+title = "Loose"
+category = "custom"
+pattern = '\\bLOOSE-([a-z]{8})\\b'
+structured = "mask"
+"""
 VISIT_S = 4
 PERSON_S = 4
 VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28"}
@@ -207,7 +226,7 @@ tools = ["echo", "slow"]
 file = "{self.directory}/deny.toml"
 
 [guard]
-rules = ["builtin"]
+rules = ["builtin", "{self.directory}/shaped.toml"]
 
 [record]
 directory = "{self.directory}/record"
@@ -225,7 +244,7 @@ address = "127.0.0.1:{self.admin_port}"
     def start_gateway(self):
         self.config = self.directory / "stenograph.toml"
         self.gateway_port, self.admin_port = parts.free_port(), parts.free_port()
-        for name, content in (("credential", self.upstream_credential), ("deny.toml", "")):
+        for name, content in (("credential", self.upstream_credential), ("deny.toml", ""), ("shaped.toml", SHAPED_RULES)):
             (self.directory / name).write_text(content)
             (self.directory / name).chmod(0o600)
         made = self.command("keygen", "log", "--out", self.directory / "log.key")

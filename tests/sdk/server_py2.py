@@ -7,7 +7,7 @@ It authenticates nobody: it stands for the server that a gateway protects.
 import json
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import anyio
 import uvicorn
@@ -22,7 +22,7 @@ from mcp_types import (
     SamplingMessage,
     TextContent,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 PLANTED = json.loads(os.environ.get("PLANTED", "{}"))
 
@@ -88,6 +88,24 @@ async def leak() -> Annotated[CallToolResult, Credentials]:
         ],
         structured_content=value,
     )
+
+
+def shaped(name, kind, value):
+    """A tool whose structured content is bound by what `kind` says of it."""
+    model = create_model(f"Shaped{name.title()}", value=(kind, ...))
+
+    async def answer() -> Any:
+        return model(value=value)
+
+    answer.__annotations__["return"] = model
+    server.add_tool(answer, name=f"shaped_{name}", description="Its answer has a shape.")
+
+
+shaped("type", str, PLANTED.get("github"))
+shaped("pattern", Annotated[str, Field(pattern="^ghp_[0-9A-Za-z]{36}$")], PLANTED.get("github"))
+shaped("format", Annotated[str, Field(json_schema_extra={"format": "uri"})], f"https://git.example.com/{PLANTED.get('github')}")
+shaped("enum", Literal["CODE-123456", "CODE-none"], "CODE-123456")
+shaped("loose", Annotated[str, Field(pattern="^LOOSE-[a-z]{8}$")], "LOOSE-abcdefgh")
 
 
 @server.tool()

@@ -43,6 +43,14 @@ function build() {
       structuredContent: value,
     };
   });
+  // Structured content that is bound by more than its type.
+  const shaped = (name, shape, value) => server.registerTool(`shaped_${name}`, { inputSchema: z.object({}), outputSchema: z.object({ value: shape }) },
+    async () => ({ ...text('shaped'), structuredContent: { value } }));
+  shaped('type', z.string(), planted.github);
+  shaped('pattern', z.string().regex(/^ghp_[0-9A-Za-z]{36}$/), planted.github);
+  shaped('format', z.url(), `https://git.example.com/${planted.github}`);
+  shaped('enum', z.enum(['CODE-123456', 'CODE-none']), 'CODE-123456');
+  shaped('loose', z.string().regex(/^LOOSE-[a-z]{8}$/), 'LOOSE-abcdefgh');
   server.registerTool('hide', { inputSchema: z.object({ what: z.string() }), outputSchema: z.object({ value: z.string() }) },
     async ({ what }) => ({ ...text(hidden[what].text), structuredContent: { value: hidden[what].text } }));
   server.registerTool('route', {

@@ -13,6 +13,10 @@ CLIENT_TEXT = "grüße 東京 \u2028 \"quoted\" \\ 🎈"
 LARGE = "lorem ipsum " * 20_000
 
 
+# Tools whose structured content has a schema that a mask fits, or does not.
+SHAPED = ["shaped_enum", "shaped_format", "shaped_loose", "shaped_pattern", "shaped_type"]
+
+
 class Step:
     """One step of a client and what is expected of it."""
 
@@ -44,7 +48,7 @@ def blocked(line):
 
 def py_steps(planted, sent):
     """Steps for server_py2.py. `planted` leaks from the server; `sent` is a secret the client sends."""
-    granted = ["add", "announce", "confirm", "echo", "fail", "leak", "leak_error", "leak_slowly", "route", "sample", "slow"]
+    granted = ["add", "announce", "confirm", "echo", "fail", "leak", "leak_error", "leak_slowly", "route", "sample", *SHAPED, "slow"]
 
     def clean(line):
         return "result" in line and planted["github"] not in json.dumps(line) and planted["aws"] not in json.dumps(line)
@@ -63,6 +67,21 @@ def py_steps(planted, sent):
             and value["nested"]["keys"][1] == "harmless" and len(value["token"]) == len(planted["github"])
             and "ghp" not in value["token"][4:]
         )
+
+    def refused_by_the_client(line):
+        error = line.get("error") or {}
+        return error.get("code") != BLOCKED and "structured content" in error["message"].lower()
+
+    shaped = [
+        # A client of TypeScript 2 forgets the schemas when the server says that its tools have changed.
+        Step("tools after the change", "tools", lambda line: set(SHAPED) <= set(names(line["result"], "tools"))),
+        Step("structured content that is any text", "call",
+             lambda line: clean(line) and line["result"]["structuredContent"]["value"].startswith("[github-token"),
+             guard=True, tool="shaped_type"),
+        *[Step(f"structured content bound by {keyword}", "call", blocked, guard=True, tool=f"shaped_{keyword}")
+          for keyword in ("pattern", "format", "enum")],
+        Step("structured content of a rule that masks all the same", "call", refused_by_the_client, guard=True, tool="shaped_loose"),
+    ]
 
     return [
         Step("tools", "tools", lambda line: names(line["result"], "tools") == granted, guard=True),
@@ -91,6 +110,7 @@ def py_steps(planted, sent):
         Step("tool not granted", "call", denied, guard=True, tool="wipe"),
         Step("call after the refusal", "call", lambda line: text(line["result"]) == "still here", tool="echo", arguments={"text": "still here"}),
         Step("leak", "call", leak, guard=True, tool="leak"),
+        *shaped,
         Step("leak in progress", "call",
              lambda line: clean(line) and len(line["result"]["progress"]) == 1 and text(line["result"]) == "cloned",
              guard=True, tool="leak_slowly", progress=True),
@@ -117,14 +137,14 @@ def py_steps(planted, sent):
 
 
 PY_GRANT = {
-    "tools": ["echo", "add", "slow", "leak*", "route", "fail", "announce", "confirm", "sample"],
+    "tools": ["echo", "add", "slow", "leak*", "shaped_*", "route", "fail", "announce", "confirm", "sample"],
     "prompts": ["review"],
     "resources": ["notes://*", "notes://by-day/*"],
     "methods": ["subscriptions/listen"],
 }
 
 
-TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "hide", "leak", "route", "slow"]
+TS_TOOLS = ["add", "announce", "confirm", "echo", "fail", "hide", "leak", "route", *SHAPED, "slow"]
 TS_GRANT = {**PY_GRANT, "tools": TS_TOOLS}
 
 

@@ -11,6 +11,7 @@ use stenograph::gateway::entries;
 use stenograph::gateway::env::{Env, Ids, Pseudonyms, Snapshot, WorkerCounters};
 use stenograph::gateway::metrics::Metrics;
 use stenograph::gateway::refusals::Refusals;
+use stenograph::gateway::schemas::Schemas;
 use stenograph::gateway::session::SessionTable;
 use stenograph::guard::Scanner;
 use stenograph::limits::Limits;
@@ -61,6 +62,7 @@ impl Worker {
             recorder,
             ids: Ids::new(index, seed),
             sessions: shared.sessions.clone(),
+            schemas: Schemas::new(1 << 20),
             budget: shared.budget.clone(),
             metrics: WorkerCounters { all: shared.metrics.clone(), worker: usize::from(index) },
             pseudonyms: Pseudonyms::default(),

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 use crate::app::witness::asker::Witness;
 use crate::auth::token::Issuer;
-use crate::guard::Mask;
 use crate::guard::glob::Glob;
 use crate::guard::policy;
+use crate::guard::{Mask, Structured};
 use crate::limits::Limits;
 use crate::record::Keep;
 use crate::record::age::Recipient;
@@ -263,6 +263,8 @@ pub struct Guard {
     pub rule_files: Vec<PathBuf>,
     /// `mask`.
     pub mask: MaskStyle,
+    /// `structured`.
+    pub structured: Structured,
     /// `[[guard.secret]]`.
     pub secrets: Vec<KnownSecret>,
 }

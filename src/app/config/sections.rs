@@ -20,6 +20,7 @@ use crate::app::witness::asker::Witness;
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
 use crate::auth::token::{Algorithm, Issuer};
+use crate::guard::Structured;
 use crate::guard::rules::KNOWN_BYTES_MIN;
 use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
@@ -735,8 +736,13 @@ fn read_deny(path: &Path) -> Result<(), Vec<(u32, String)>> {
 }
 
 fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
-    let mut guard =
-        Guard { builtin: true, rule_files: Vec::new(), mask: MaskStyle::Fill, secrets: Vec::new() };
+    let mut guard = Guard {
+        builtin: true,
+        rule_files: Vec::new(),
+        mask: MaskStyle::Fill,
+        structured: Structured::default(),
+        secrets: Vec::new(),
+    };
     let Some(mut section) = root.section("guard", &mut reading.problems) else { return guard };
     if let Some(at) = section.value("rules", &reading.problems)
         && let Some(rules) = as_strings(&at, &mut reading.problems)
@@ -772,6 +778,10 @@ fn guard(root: &mut Section<'_>, reading: &mut Reading<'_>) -> Guard {
     let mask = section.string("mask", &mut reading.problems);
     if let Some(mask) = word(mask, MaskStyle::WORDS, &mut reading.problems) {
         guard.mask = mask;
+    }
+    let structured = section.string("structured", &mut reading.problems);
+    if let Some(structured) = word(structured, Structured::WORDS, &mut reading.problems) {
+        guard.structured = structured;
     }
     let mut ids = Vec::new();
     for (index, mut secret) in

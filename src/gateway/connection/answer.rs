@@ -10,7 +10,7 @@ use super::super::fault::{Fault, UpstreamFault};
 use super::super::heads::HeadText;
 use super::super::metrics;
 use super::exchange::Exchange;
-use super::judge::FromServer;
+use super::judge::{FromServer, Stopped, learn};
 use super::outbox::Emission;
 use super::own::push_cors;
 use super::upstream_head::{count_findings, names_a_credential};
@@ -366,6 +366,8 @@ impl Connection {
                     Some(judgement.bytes.len()),
                     turn.env.draining,
                 )?;
+                learn(exchange, &judgement, turn);
+                let exchange = self.exchange.as_mut().expect("an answer belongs to an exchange");
                 let (head_in, mut findings) = answer_head_record(exchange, turn);
                 findings.extend(judgement.findings);
                 count_findings(&findings, turn);
@@ -377,6 +379,7 @@ impl Connection {
                 verdict.findings = &findings;
                 verdict.edited = judgement.edited || rewritten;
                 verdict.filtered = filtered;
+                verdict.unfit = judgement.unfit.as_deref();
                 verdict.chunks = Some(&exchange.chunks);
                 let verdict = verdict.part();
                 exchange.chunks = Chunks::default();
@@ -398,11 +401,12 @@ impl Connection {
                 self.phase = Phase::Finish;
                 Ok(())
             }
-            Outcome::Blocked { findings, masked, mut original, .. } => {
+            Outcome::Blocked { findings, masked, mut original, unfit, .. } => {
                 if let Some(coded) = &mut exchange.coded {
                     original = coded.1.take();
                 }
-                self.refuse_with(Fault::AnswerBlocked, Some((masked, original)), findings, turn);
+                let body = Stopped { body: masked, original, unfit };
+                self.refuse_with(body.fault(), Some(body), findings, turn);
                 Ok(())
             }
             Outcome::Refused(fault) => Err(Fault::Guard(fault)),

@@ -1,6 +1,6 @@
 //! A message of the server on its way to the client: the same steps for a body and for an event.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use super::super::fault::{Fault, UpstreamFault};
@@ -10,9 +10,10 @@ use super::exchange::Exchange;
 use super::handles;
 use super::request::pseudonym_key;
 use crate::guard::policy::Permit;
-use crate::guard::{self, Judgement, Outcome};
+use crate::guard::{self, Expected, Judgement, Outcome, Unfit};
 use crate::types::Direction;
-use crate::wire::{mcp, sse};
+use crate::wire::mcp::{Class, ListKind};
+use crate::wire::{json, mcp, sse};
 
 /// Read strictly, its lists shortened to what the caller may use.
 pub(super) struct FromServer {
@@ -131,15 +132,29 @@ impl FromServer {
         let keeps = exchange.settings.seals.originals && self.original.is_none();
         turn.env.scanner.keep_originals(keeps);
         exchange.asked(&mut turn.env.scanner);
-        let mut outcome = turn.env.scanner.judge_message(
+        let session = guard::Session {
+            direction: Direction::Response,
+            mask: mask_of(exchange),
+            pseudonym_key: &key,
+            limits: &exchange.settings.limits,
+        };
+        let schemas = &turn.env.schemas;
+        let schema = || {
+            let tool = exchange.targets.iter().find(|target| target.kind == "tool")?;
+            let caller = exchange.caller.as_ref()?;
+            schemas.get(&exchange.route().name, &caller.identity, &tool.name)
+        };
+        let calls = exchange.rpc_method.as_deref() == Some("tools/call");
+        let structured = exchange.settings.structured;
+        let expected = (calls && self.message.class == Class::Answer)
+            .then_some(Expected { schema: &schema, structured });
+        let mut outcome = turn.env.scanner.judge_answer(
             self.bytes,
             self.message,
             &self.permit,
-            Direction::Response,
-            mask_of(exchange),
-            &key,
+            &session,
+            expected.as_ref(),
             &mut turn.env.json,
-            &exchange.settings.limits,
         );
         if let Some(before) = self.original {
             match &mut outcome {
@@ -150,4 +165,51 @@ impl FromServer {
         }
         outcome
     }
+}
+
+/// A message that goes no further, as the record has it.
+pub(super) struct Stopped {
+    /// Masked.
+    pub(super) body: Bytes,
+    /// As it came, where that is sealed.
+    pub(super) original: Option<guard::Original>,
+    /// What its tool's schema would refuse of it.
+    pub(super) unfit: Option<Box<Unfit>>,
+}
+
+impl Stopped {
+    /// Why an answer goes no further.
+    pub(super) fn fault(&self) -> Fault {
+        if self.unfit.is_some() { Fault::AnswerUnfit } else { Fault::AnswerBlocked }
+    }
+}
+
+/// The member of a tool that says what its structured content is (MCP 2025-06-18, server/tools).
+const OUTPUT_SCHEMA: &str = "outputSchema";
+
+/// Remembers what an answer to `tools/list` says of structured content, as its caller gets it.
+pub(super) fn learn(exchange: &Exchange, judgement: &Judgement, turn: &mut Turn<'_>) {
+    if exchange.rpc_method.as_deref() != Some("tools/list") {
+        return;
+    }
+    let Some(caller) = &exchange.caller else { return };
+    let limits = &exchange.settings.limits;
+    let bytes = &judgement.bytes;
+    let some = memchr::memmem::find(bytes, OUTPUT_SCHEMA.as_bytes()).is_some();
+    if !some && turn.env.schemas.is_empty() {
+        return;
+    }
+    let lists = judgement.message.lists.iter().filter(|list| list.kind == ListKind::Tools);
+    let mut tools = vec![];
+    for item in lists.flat_map(|list| &list.items) {
+        let Some(name) = item.name else { continue };
+        let tool = item.span.of(bytes);
+        // Why first: most tools have none, and are not read again.
+        let schema = memchr::memmem::find(tool, OUTPUT_SCHEMA.as_bytes())
+            .and_then(|_| json::member(tool, &[OUTPUT_SCHEMA], limits, &mut turn.env.json))
+            .map(|span| span.of(tool))
+            .filter(|schema| schema.len() as u64 <= limits.output_schema_bytes_max);
+        tools.push((name.decode(bytes).into_owned(), schema));
+    }
+    turn.env.schemas.learn(&exchange.route().name, &caller.identity, &tools);
 }

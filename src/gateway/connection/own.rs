@@ -8,13 +8,14 @@ use super::super::heads::{self, OwnAnswer};
 use super::super::metrics;
 use super::answer::answer_head_record;
 use super::exchange::Exchange;
+use super::judge::Stopped;
 use super::outbox::Emission;
 use super::stream::own_piece;
 use super::told::tell;
 use super::upstream_head::{count_findings, hide_words, record_head};
 use super::{Connection, Phase, Turn};
 use crate::auth::{metadata, token};
-use crate::guard::{Judged, Original, Payload};
+use crate::guard::{Judged, Payload};
 use crate::record::{Kind, PartKind};
 use crate::types::{Direction, Finding};
 use crate::wire::head::{Fields, Framing, Method};
@@ -28,7 +29,7 @@ impl Connection {
     pub(super) fn refuse_with(
         &mut self,
         fault: Fault,
-        body: Option<(Bytes, Option<Original>)>,
+        body: Option<Stopped>,
         mut findings: Vec<Finding>,
         turn: &mut Turn<'_>,
     ) {
@@ -80,7 +81,7 @@ impl Connection {
             | Fault::HostForeign
             | Fault::HandleForeign(_)
             | Fault::AccessEnded => Decision::Denied,
-            Fault::RequestBlocked | Fault::AnswerBlocked => Decision::Blocked,
+            Fault::RequestBlocked | Fault::AnswerBlocked | Fault::AnswerUnfit => Decision::Blocked,
             Fault::Upstream(_)
             | Fault::UpstreamBusy
             | Fault::Recorder
@@ -96,6 +97,7 @@ impl Connection {
         let direction = match fault {
             Fault::Upstream(_)
             | Fault::AnswerBlocked
+            | Fault::AnswerUnfit
             | Fault::AnswerTooLarge { .. }
             | Fault::EventTooLarge { .. }
             | Fault::EntryTooLarge { answer: true, .. }
@@ -113,6 +115,7 @@ impl Connection {
         verdict.refused_for(fault);
         verdict.code = with_body.then_some(disposition.code);
         verdict.findings = &findings;
+        verdict.unfit = body.as_ref().and_then(|body| body.unfit.as_deref());
         verdict.only = !known && fresh;
         let verdict = verdict.part();
 
@@ -132,7 +135,7 @@ impl Connection {
             if !head_in.is_empty() {
                 entry = entry.part(PartKind::HeadIn, head_in);
             }
-            if let Some((body, original)) = body {
+            if let Some(Stopped { body, original, .. }) = body {
                 entry = Exchange::body(entry, body, original);
             }
             self.emit(Emission::answer(entry, payload), turn);

@@ -14,6 +14,7 @@ use super::agreement::{agree, era, is_date};
 use super::exchange::{Call, Exchange, Measure};
 use super::handles::{self, Opened};
 use super::hosts::{host_is_ours, origin_is_let_in};
+use super::judge::Stopped;
 use super::outbox::Emission;
 use super::routing::{metadata_at, names_a_session, route_at, suffix_target};
 use super::upstream_head::{count_findings, record_head};
@@ -562,7 +563,7 @@ impl Connection {
                     |_| (None, Vec::new()),
                     |(bytes, findings)| {
                         let original = original.filter(|original| original[..] != bytes[..]);
-                        (Some((bytes, original)), findings)
+                        (Some(Stopped { body: bytes, original, unfit: None }), findings)
                     },
                 );
                 self.refuse_with(Fault::NotGranted(denial.reason), recorded, findings, turn);
@@ -630,8 +631,8 @@ impl Connection {
                 Ok(())
             }
             Outcome::Blocked { findings, masked, original, .. } => {
-                let body = Some((masked, original));
-                self.refuse_with(Fault::RequestBlocked, body, findings, turn);
+                let body = Stopped { body: masked, original, unfit: None };
+                self.refuse_with(Fault::RequestBlocked, Some(body), findings, turn);
                 Ok(())
             }
             Outcome::Refused(fault) => Err(Fault::Guard(fault)),

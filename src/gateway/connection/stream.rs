@@ -7,14 +7,14 @@ use super::super::fault::{Fault, UpstreamFault};
 use super::super::{heads, metrics};
 use super::answer::{Whose, answer_head, answer_head_record, whose};
 use super::exchange::Exchange;
-use super::judge::FromServer;
+use super::judge::{FromServer, Stopped};
 use super::outbox::Emission;
 use super::told::tell;
 use super::upstream_head::count_findings;
 use super::waiting::Said;
 use super::{Action, Connection, Link, Phase, Turn};
 use crate::auth::handle::{self, Purpose};
-use crate::guard::{self, Judged, Original, Payload};
+use crate::guard::{self, Judged, Payload};
 use crate::record::{Entry, Kind, PartKind};
 use crate::types::{Direction, Era, Finding};
 use crate::wire::body::{Decoder, Step};
@@ -310,11 +310,11 @@ impl Connection {
         answers_call: bool,
         method: Option<String>,
         findings: Vec<Finding>,
-        (masked, original): (Bytes, Option<Original>),
+        stopped: Stopped,
         turn: &mut Turn<'_>,
     ) {
         count_findings(&findings, turn);
-        let fault = Fault::AnswerBlocked;
+        let fault = stopped.fault();
         let disposition = fault.disposition();
         turn.env.metrics.refused(disposition.label);
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
@@ -336,11 +336,12 @@ impl Connection {
         verdict.policy = Some(&exchange.settings.policy_id);
         verdict.names = exchange.tells_names();
         verdict.refused_for(fault);
+        verdict.unfit = stopped.unfit.as_deref();
         let takes_place = matches!(class, Class::Answer | Class::Error) && id.is_some() && clean;
         verdict.code = takes_place.then_some(disposition.code);
         let verdict = verdict.part();
         let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
-        let entry = Exchange::body(entry, masked, original);
+        let entry = Exchange::body(entry, stopped.body, stopped.original);
         let emission = if takes_place {
             Emission::answer(entry, error_event(exchange, id.as_deref(), fault, false))
         } else {

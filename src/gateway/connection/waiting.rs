@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::super::entries::Decision;
 use super::super::fault::{Fault, UpstreamFault};
 use super::exchange::Exchange;
-use super::judge::FromServer;
+use super::judge::{FromServer, Stopped, learn};
 use super::outbox::Emission;
 use super::stream::{chunk, event_verdict, own_piece, with_prefix};
 use super::upstream_head::count_findings;
@@ -148,6 +148,7 @@ impl Connection {
         match outcome {
             Outcome::Pass(judgement) => {
                 if answers_call {
+                    learn(exchange, &judgement, turn);
                     exchange.answered = true;
                     exchange.answer_ordinal = Some(exchange.ordinal);
                 }
@@ -162,6 +163,7 @@ impl Connection {
                 verdict.edited = edited || rewritten;
                 verdict.filtered = filtered;
                 verdict.split = !covers.is_empty();
+                verdict.unfit = judgement.unfit.as_deref();
                 let verdict = verdict.part();
                 let entry = exchange.entry(Kind::Event, turn.now).part(PartKind::Verdict, verdict);
                 let entry = with_prefix(entry, &prefix);
@@ -172,9 +174,9 @@ impl Connection {
                 self.emit(Emission::answer(entry, payload), turn);
                 Ok(())
             }
-            Outcome::Blocked { findings: found, masked, original, .. } => {
+            Outcome::Blocked { findings: found, masked, original, unfit, .. } => {
                 findings.extend(found);
-                let body = (masked, original);
+                let body = Stopped { body: masked, original, unfit };
                 self.block_event(class, id, answers_call, method, findings, body, turn);
                 Ok(())
             }

@@ -18,10 +18,12 @@
 //! Sorting costs at most the bytes of all names times the logarithm of their number, whoever chose
 //! them.
 
+mod member;
 mod number;
 mod rule;
 mod text;
 
+pub use member::member;
 pub use rule::{JsonFault, JsonRule};
 pub use text::Text;
 

@@ -1,0 +1,375 @@
+//! The walk over a schema and a value.
+//!
+//! Every schema met, every keyword in it and every byte compared is a step; steps and nesting are bounded, so
+//! neither references that lead in a circle nor schemas that multiply take long. Members are looked at in the
+//! order of their names: the first refusal of a value is always the same.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::pattern::{PATTERN_BYTES_MAX, Pattern};
+use super::{Fit, Refusal};
+use crate::types::path::{JsonPath, Step};
+
+/// Bound: steps of one check, of some nanoseconds each. A result of 100 KB with a schema of a hundred
+/// keywords takes a few ten thousand.
+const STEPS_MAX: u64 = 1 << 20;
+/// Bound: schemas inside each other, references followed. A message has 64 levels, each of which takes two
+/// or three.
+const NESTING_MAX: u32 = 256;
+/// Steps that an expression costs to be compiled, beside those for its length.
+pub(super) const COMPILE_STEPS: u64 = 1 << 14;
+/// Steps that an expression costs to be searched for, for each byte of the text and beside that.
+const SEARCH_STEPS: (u64, u64) = (16, 1 << 10);
+
+/// Why a walk ends early.
+pub(super) enum Stop {
+    /// Refused: by this keyword, here. The place is not told inside what may fail.
+    Unfit(JsonPath, &'static str),
+    Unknown,
+}
+
+pub(super) type Fits = Result<(), Stop>;
+
+/// Where the walk is in the value.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    up: Option<&'a At<'a>>,
+    step: Way<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Root,
+    Name(&'a str),
+    Index(usize),
+}
+
+impl<'a> At<'a> {
+    pub(super) fn name<'b>(&'b self, name: &'b str) -> At<'b> {
+        At { up: Some(self), step: Way::Name(name) }
+    }
+
+    pub(super) fn index<'b>(&'b self, index: usize) -> At<'b> {
+        At { up: Some(self), step: Way::Index(index) }
+    }
+
+    fn path(&self) -> JsonPath {
+        let mut path = self.up.map_or_else(JsonPath::default, At::path);
+        match self.step {
+            Way::Root => {}
+            Way::Name(name) => path.push(Step::member(name)),
+            Way::Index(index) => path.push(Step::Index(index as u32)),
+        }
+        path
+    }
+}
+
+pub(super) struct Walk<'s> {
+    root: &'s Value,
+    left: u64,
+    nested: u32,
+    /// Inside something that may fail without consequence.
+    quiet: u32,
+    patterns: HashMap<&'s str, Option<Rc<Pattern>>>,
+}
+
+/// Whether the JSON text `value` fits the schema with the JSON text `schema`.
+pub(super) fn check(schema: &[u8], value: &[u8]) -> Fit {
+    let (Ok(schema), Ok(value)) =
+        (serde_json::from_slice::<Value>(schema), serde_json::from_slice::<Value>(value))
+    else {
+        return Fit::Unknown;
+    };
+    let mut walk =
+        Walk { root: &schema, left: STEPS_MAX, nested: 0, quiet: 0, patterns: HashMap::new() };
+    match walk.check(&schema, &value, &At { up: None, step: Way::Root }) {
+        Ok(()) => Fit::Fits,
+        Err(Stop::Unfit(path, keyword)) => Fit::Unfit(Refusal { path, keyword }),
+        Err(Stop::Unknown) => Fit::Unknown,
+    }
+}
+
+impl<'s> Walk<'s> {
+    pub(super) fn spend(&mut self, steps: u64) -> Fits {
+        self.left = self.left.checked_sub(steps).ok_or(Stop::Unknown)?;
+        Ok(())
+    }
+
+    pub(super) fn demand(&self, holds: bool, at: &At<'_>, keyword: &'static str) -> Fits {
+        match (holds, self.quiet) {
+            (true, _) => Ok(()),
+            (false, 0) => Err(Stop::Unfit(at.path(), keyword)),
+            (false, _) => Err(Stop::Unfit(JsonPath::default(), keyword)),
+        }
+    }
+
+    /// Whether it fits, where that it does not fit is no end.
+    pub(super) fn fits(
+        &mut self,
+        schema: &'s Value,
+        value: &Value,
+        at: &At<'_>,
+    ) -> Result<bool, Stop> {
+        self.quiet += 1;
+        let fits = self.check(schema, value, at);
+        self.quiet -= 1;
+        match fits {
+            Ok(()) => Ok(true),
+            Err(Stop::Unfit(..)) => Ok(false),
+            Err(Stop::Unknown) => Err(Stop::Unknown),
+        }
+    }
+
+    pub(super) fn check(&mut self, schema: &'s Value, value: &Value, at: &At<'_>) -> Fits {
+        self.spend(1)?;
+        let schema = match schema {
+            Value::Bool(passes) => return self.demand(*passes, at, "false"),
+            Value::Object(schema) => schema,
+            _ => return Err(Stop::Unknown),
+        };
+        // What stands in another document of its own has other references.
+        let own = |id: &Value| id.as_str().is_none_or(|id| !id.starts_with('#'));
+        if schema.get("$id").is_some_and(own)
+            && !std::ptr::eq(self.root.as_object().unwrap_or(schema), schema)
+        {
+            return Err(Stop::Unknown);
+        }
+        if self.nested >= NESTING_MAX {
+            return Err(Stop::Unknown);
+        }
+        self.nested += 1;
+        let done = schema
+            .iter()
+            .try_for_each(|(keyword, asked)| self.keyword(schema, keyword, asked, value, at));
+        self.nested -= 1;
+        done
+    }
+
+    fn keyword(
+        &mut self,
+        schema: &'s Map<String, Value>,
+        keyword: &str,
+        asked: &'s Value,
+        value: &Value,
+        at: &At<'_>,
+    ) -> Fits {
+        self.spend(1)?;
+        match keyword {
+            "$ref" => {
+                let target = self.referred(asked)?;
+                self.check(target, value, at)
+            }
+            "$dynamicRef" | "$recursiveRef" => Err(Stop::Unknown),
+            "type" => {
+                let holds = match asked {
+                    Value::String(name) => is_type(name, value)?,
+                    Value::Array(names) => {
+                        self.spend(names.len() as u64)?;
+                        let mut any = false;
+                        for name in names {
+                            any |= is_type(name.as_str().ok_or(Stop::Unknown)?, value)?;
+                        }
+                        any
+                    }
+                    _ => return Err(Stop::Unknown),
+                };
+                self.demand(holds, at, "type")
+            }
+            "const" => {
+                let same = self.same(asked, value)?;
+                self.demand(same, at, "const")
+            }
+            "enum" => {
+                for one in list(asked)? {
+                    if self.same(one, value)? {
+                        return Ok(());
+                    }
+                }
+                self.demand(false, at, "enum")
+            }
+            "allOf" => list(asked)?.iter().try_for_each(|one| self.check(one, value, at)),
+            "anyOf" => {
+                for one in list(asked)? {
+                    if self.fits(one, value, at)? {
+                        return Ok(());
+                    }
+                }
+                self.demand(false, at, "anyOf")
+            }
+            "oneOf" => {
+                let mut count = 0;
+                for one in list(asked)? {
+                    count += u32::from(self.fits(one, value, at)?);
+                }
+                self.demand(count == 1, at, "oneOf")
+            }
+            "not" => {
+                let fits = self.fits(asked, value, at)?;
+                self.demand(!fits, at, "not")
+            }
+            "if" => {
+                let branch = if self.fits(asked, value, at)? { "then" } else { "else" };
+                schema.get(branch).map_or(Ok(()), |branch| self.check(branch, value, at))
+            }
+            _ => match value {
+                Value::Number(number) => self.of_number(schema, keyword, asked, number, at),
+                Value::String(text) => self.of_text(keyword, asked, text, at),
+                Value::Array(items) => self.of_list(schema, keyword, asked, items, at),
+                Value::Object(members) => self.of_object(schema, keyword, asked, members, at),
+                Value::Null | Value::Bool(_) => Ok(()),
+            },
+        }
+    }
+
+    pub(super) fn matches(&mut self, pattern: &'s str, text: &str) -> Result<bool, Stop> {
+        if !self.patterns.contains_key(pattern) {
+            self.spend(COMPILE_STEPS + 4 * pattern.len().min(PATTERN_BYTES_MAX) as u64)?;
+            self.patterns.insert(pattern, Pattern::new(pattern).map(Rc::new));
+        }
+        let (each, once) = SEARCH_STEPS;
+        self.spend(once + each * text.len() as u64)?;
+        let pattern = self.patterns[pattern].clone().ok_or(Stop::Unknown)?;
+        pattern.matches(text).ok_or(Stop::Unknown)
+    }
+
+    /// The schema that a reference leads to, in this document.
+    fn referred(&mut self, reference: &Value) -> Result<&'s Value, Stop> {
+        let reference = reference.as_str().ok_or(Stop::Unknown)?;
+        self.spend(reference.len() as u64)?;
+        let root: &'s Value = self.root;
+        let (document, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let id = root.get("$id").or_else(|| root.get("id")).and_then(Value::as_str).unwrap_or("");
+        if !document.is_empty() && document != id.trim_end_matches('#') {
+            return Err(Stop::Unknown);
+        }
+        let fragment = unescaped(fragment).ok_or(Stop::Unknown)?;
+        match fragment.is_empty() || fragment.starts_with('/') {
+            true => root.pointer(&fragment).ok_or(Stop::Unknown),
+            false => self.anchored(root, &fragment)?.ok_or(Stop::Unknown),
+        }
+    }
+
+    /// The schema that calls itself `name`.
+    fn anchored(&mut self, within: &'s Value, name: &str) -> Result<Option<&'s Value>, Stop> {
+        self.spend(1)?;
+        match within {
+            Value::Object(members) => {
+                let says = |key, prefix: &str| {
+                    let said = members.get(key).and_then(Value::as_str);
+                    said.and_then(|said| said.strip_prefix(prefix)) == Some(name)
+                };
+                if says("$anchor", "") || says("$id", "#") || says("id", "#") {
+                    return Ok(Some(within));
+                }
+                for member in members.values() {
+                    if let Some(found) = self.anchored(member, name)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
+            }
+            Value::Array(items) => {
+                for item in items {
+                    if let Some(found) = self.anchored(item, name)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether two values are the same: numbers by their size, members in any order.
+    pub(super) fn same(&mut self, left: &Value, right: &Value) -> Result<bool, Stop> {
+        self.spend(1)?;
+        Ok(match (left, right) {
+            (Value::Number(left), Value::Number(right)) => compare(left, right).is_eq(),
+            (Value::String(left), Value::String(right)) => {
+                self.spend(left.len().min(right.len()) as u64 / 16)?;
+                left == right
+            }
+            (Value::Array(left), Value::Array(right)) => {
+                if left.len() != right.len() {
+                    return Ok(false);
+                }
+                for (left, right) in left.iter().zip(right) {
+                    if !self.same(left, right)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            (Value::Object(left), Value::Object(right)) => {
+                if left.len() != right.len() {
+                    return Ok(false);
+                }
+                for (name, left) in left {
+                    match right.get(name) {
+                        Some(right) if self.same(left, right)? => {}
+                        _ => return Ok(false),
+                    }
+                }
+                true
+            }
+            _ => left == right,
+        })
+    }
+}
+
+pub(super) fn list(value: &Value) -> Result<&[Value], Stop> {
+    value.as_array().map(Vec::as_slice).ok_or(Stop::Unknown)
+}
+
+pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, Stop> {
+    value.as_object().ok_or(Stop::Unknown)
+}
+
+fn is_type(name: &str, value: &Value) -> Result<bool, Stop> {
+    Ok(match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "integer" => value.as_number().is_some_and(is_whole),
+        _ => return Err(Stop::Unknown),
+    })
+}
+
+pub(super) fn is_whole(number: &serde_json::Number) -> bool {
+    !number.is_f64() || number.as_f64().is_some_and(|number| number.fract() == 0.0)
+}
+
+pub(super) fn compare(left: &serde_json::Number, right: &serde_json::Number) -> std::cmp::Ordering {
+    match (left.as_i128(), right.as_i128()) {
+        (Some(left), Some(right)) => left.cmp(&right),
+        _ => {
+            let [left, right] = [left, right].map(|number| number.as_f64().unwrap_or(f64::NAN));
+            left.total_cmp(&right)
+        }
+    }
+}
+
+/// A fragment without its percent-encoding (RFC 6901 §6).
+fn unescaped(fragment: &str) -> Option<String> {
+    if !fragment.contains('%') {
+        return Some(fragment.to_owned());
+    }
+    let mut bytes = fragment.bytes();
+    let mut out = Vec::with_capacity(fragment.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}

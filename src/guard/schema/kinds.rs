@@ -1,0 +1,295 @@
+//! What the keywords of one kind of value ask: numbers, texts, lists and objects.
+
+use serde_json::{Map, Value};
+
+use super::check::{At, COMPILE_STEPS, Fits, Stop, Walk, compare, is_whole, list, object};
+use super::format::is_format;
+
+impl<'s> Walk<'s> {
+    pub(super) fn of_number(
+        &mut self,
+        schema: &Map<String, Value>,
+        keyword: &str,
+        asked: &Value,
+        number: &serde_json::Number,
+        at: &At<'_>,
+    ) -> Fits {
+        use std::cmp::Ordering::{Greater, Less};
+        let strict = |name| schema.get(name).and_then(Value::as_bool) == Some(true);
+        let (keyword, holds) = match (keyword, asked) {
+            ("minimum", Value::Number(least)) => match compare(number, least) {
+                Less => ("minimum", false),
+                Greater => ("minimum", true),
+                _ => ("exclusiveMinimum", !strict("exclusiveMinimum")),
+            },
+            ("maximum", Value::Number(most)) => match compare(number, most) {
+                Greater => ("maximum", false),
+                Less => ("maximum", true),
+                _ => ("exclusiveMaximum", !strict("exclusiveMaximum")),
+            },
+            ("exclusiveMinimum", Value::Number(least)) => {
+                ("exclusiveMinimum", compare(number, least) == Greater)
+            }
+            ("exclusiveMaximum", Value::Number(most)) => {
+                ("exclusiveMaximum", compare(number, most) == Less)
+            }
+            // JSON Schema draft 4: it says how `minimum` and `maximum` are meant.
+            ("exclusiveMinimum" | "exclusiveMaximum", Value::Bool(_)) => return Ok(()),
+            ("multipleOf", Value::Number(of)) => ("multipleOf", is_multiple(number, of)),
+            ("format", Value::String(name)) => {
+                let Some(holds) = number_format(name, number) else { return Ok(()) };
+                ("format", holds)
+            }
+            ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf", _) => {
+                return Err(Stop::Unknown);
+            }
+            _ => return Ok(()),
+        };
+        self.demand(holds, at, keyword)
+    }
+
+    pub(super) fn of_text(
+        &mut self,
+        keyword: &str,
+        asked: &'s Value,
+        text: &str,
+        at: &At<'_>,
+    ) -> Fits {
+        let (keyword, holds) = match keyword {
+            "minLength" | "maxLength" => {
+                self.spend(text.len() as u64 / 16)?;
+                let (signs, asked) = (text.chars().count() as u64, count(asked)?);
+                match keyword {
+                    "minLength" => ("minLength", signs >= asked),
+                    _ => ("maxLength", signs <= asked),
+                }
+            }
+            "pattern" => {
+                let pattern = asked.as_str().ok_or(Stop::Unknown)?;
+                ("pattern", self.matches(pattern, text)?)
+            }
+            "format" => {
+                let name = asked.as_str().ok_or(Stop::Unknown)?;
+                self.spend(text.len() as u64)?;
+                if name == "regex" {
+                    self.spend(COMPILE_STEPS)?;
+                }
+                ("format", is_format(name, text))
+            }
+            _ => return Ok(()),
+        };
+        self.demand(holds, at, keyword)
+    }
+
+    pub(super) fn of_list(
+        &mut self,
+        schema: &'s Map<String, Value>,
+        keyword: &str,
+        asked: &'s Value,
+        items: &[Value],
+        at: &At<'_>,
+    ) -> Fits {
+        match keyword {
+            "minItems" => self.demand(items.len() as u64 >= count(asked)?, at, "minItems"),
+            "maxItems" => self.demand(items.len() as u64 <= count(asked)?, at, "maxItems"),
+            "uniqueItems" => {
+                if asked.as_bool().ok_or(Stop::Unknown)? {
+                    for (index, item) in items.iter().enumerate() {
+                        for other in &items[..index] {
+                            let same = self.same(item, other)?;
+                            self.demand(!same, at, "uniqueItems")?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            "prefixItems" => self.one_by_one(list(asked)?, items, at),
+            "items" => match asked {
+                // Before 2020-12 this is what `prefixItems` is now.
+                Value::Array(first) => self.one_by_one(first, items, at),
+                _ => {
+                    let first = schema.get("prefixItems").and_then(Value::as_array);
+                    self.each_from(first.map_or(0, Vec::len), asked, items, at)
+                }
+            },
+            "additionalItems" => match schema.get("items") {
+                Some(Value::Array(first)) => self.each_from(first.len(), asked, items, at),
+                _ => Ok(()),
+            },
+            "contains" => {
+                let least = schema.get("minContains").map_or(Ok(1), count)?;
+                let most = schema.get("maxContains").map_or(Ok(u64::MAX), count)?;
+                let mut found = 0;
+                for (index, item) in items.iter().enumerate() {
+                    found += u64::from(self.fits(asked, item, &at.index(index))?);
+                }
+                self.demand(found >= least, at, "contains")?;
+                self.demand(found <= most, at, "maxContains")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn one_by_one(&mut self, schemas: &'s [Value], items: &[Value], at: &At<'_>) -> Fits {
+        schemas
+            .iter()
+            .zip(items)
+            .enumerate()
+            .try_for_each(|(index, (schema, item))| self.check(schema, item, &at.index(index)))
+    }
+
+    fn each_from(&mut self, from: usize, schema: &'s Value, items: &[Value], at: &At<'_>) -> Fits {
+        items
+            .iter()
+            .enumerate()
+            .skip(from)
+            .try_for_each(|(index, item)| self.check(schema, item, &at.index(index)))
+    }
+
+    pub(super) fn of_object(
+        &mut self,
+        schema: &'s Map<String, Value>,
+        keyword: &str,
+        asked: &'s Value,
+        members: &Map<String, Value>,
+        at: &At<'_>,
+    ) -> Fits {
+        match keyword {
+            "minProperties" => {
+                self.demand(members.len() as u64 >= count(asked)?, at, "minProperties")
+            }
+            "maxProperties" => {
+                self.demand(members.len() as u64 <= count(asked)?, at, "maxProperties")
+            }
+            "required" => self.required(asked, members, at, "required"),
+            "properties" => {
+                let named = object(asked)?;
+                for (name, member) in members {
+                    self.spend(1)?;
+                    if let Some(schema) = named.get(name) {
+                        self.check(schema, member, &at.name(name))?;
+                    }
+                }
+                Ok(())
+            }
+            "patternProperties" => {
+                for (pattern, schema) in object(asked)? {
+                    for (name, member) in members {
+                        if self.matches(pattern, name)? {
+                            self.check(schema, member, &at.name(name))?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            "additionalProperties" => {
+                let named = schema.get("properties").map(object).transpose()?;
+                let patterns = schema.get("patternProperties").map(object).transpose()?;
+                for (name, member) in members {
+                    self.spend(1)?;
+                    if named.is_some_and(|named| named.contains_key(name)) {
+                        continue;
+                    }
+                    let mut told = false;
+                    for pattern in patterns.iter().flat_map(|patterns| patterns.keys()) {
+                        told |= self.matches(pattern, name)?;
+                    }
+                    match (told, asked) {
+                        (true, _) => {}
+                        (false, Value::Bool(false)) => {
+                            self.demand(false, at, "additionalProperties")?;
+                        }
+                        (false, _) => self.check(asked, member, &at.name(name))?,
+                    }
+                }
+                Ok(())
+            }
+            "propertyNames" => {
+                for name in members.keys() {
+                    self.spend(name.len() as u64)?;
+                    let fits = self.fits(asked, &Value::String(name.clone()), at)?;
+                    self.demand(fits, at, "propertyNames")?;
+                }
+                Ok(())
+            }
+            "dependentRequired" => {
+                for (name, needed) in object(asked)? {
+                    self.spend(1)?;
+                    if members.contains_key(name) {
+                        self.required(needed, members, at, "dependentRequired")?;
+                    }
+                }
+                Ok(())
+            }
+            "dependentSchemas" | "dependencies" => {
+                for (name, needed) in object(asked)? {
+                    self.spend(1)?;
+                    if !members.contains_key(name) {
+                        continue;
+                    }
+                    match needed {
+                        Value::Array(_) => self.required(needed, members, at, "dependencies")?,
+                        _ => {
+                            let whole = Value::Object(members.clone());
+                            self.spend(weight(&whole))?;
+                            self.check(needed, &whole, at)?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn required(
+        &mut self,
+        names: &Value,
+        members: &Map<String, Value>,
+        at: &At<'_>,
+        keyword: &'static str,
+    ) -> Fits {
+        // Draft 3 had a word for each member here.
+        for name in list(names)? {
+            self.spend(1)?;
+            let held = members.contains_key(name.as_str().ok_or(Stop::Unknown)?);
+            self.demand(held, at, keyword)?;
+        }
+        Ok(())
+    }
+}
+
+/// Values in a value.
+fn weight(value: &Value) -> u64 {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),
+        Value::Object(members) => 1 + members.values().map(weight).sum::<u64>(),
+        Value::String(text) => 1 + text.len() as u64 / 16,
+        _ => 1,
+    }
+}
+
+/// A count that a keyword asks for; `2.0` is one too.
+fn count(value: &Value) -> Result<u64, Stop> {
+    let whole = |number: f64| (number >= 0.0 && number.fract() == 0.0).then_some(number as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(whole)).ok_or(Stop::Unknown)
+}
+
+fn is_multiple(number: &serde_json::Number, of: &serde_json::Number) -> bool {
+    match (number.as_i128(), of.as_i128()) {
+        (Some(number), Some(of)) if of != 0 => number % of == 0,
+        _ => {
+            let [number, of] = [number, of].map(|number| number.as_f64().unwrap_or(f64::NAN));
+            (number / of).fract() == 0.0
+        }
+    }
+}
+
+/// What the TypeScript SDK asks of numbers of these names (ajv-formats).
+fn number_format(name: &str, number: &serde_json::Number) -> Option<bool> {
+    match name {
+        "int32" => Some(number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())),
+        "int64" => Some(is_whole(number)),
+        _ => None,
+    }
+}
