@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use stenograph::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use stenograph::auth::token::Algorithm;
+use stenograph::guard::Structured;
 use stenograph::record::keys;
 use stenograph::wire::coding::Coding;
 
@@ -73,6 +74,7 @@ fn every_key_is_read() {
     assert!(claims.contains(&("team".to_owned(), vec!["x".to_owned()])));
     assert!(claims.contains(&("level".to_owned(), vec!["a".to_owned(), "b".to_owned()])));
     assert_eq!(config.guard.rule_files, [PathBuf::from("/c/own.toml")]);
+    assert_eq!(config.guard.structured, Structured::Mask);
     assert_eq!(config.guard.secrets[0].id, "known-secret-0");
     assert_eq!(config.guard.secrets[1].id, "root-password");
     assert_eq!(config.limits.head_bytes_max, 16 * 1024);

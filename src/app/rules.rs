@@ -334,3 +334,39 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "  pseudonym  {}", if rule.pseudonym { "shown in the mask" } else { "not shown" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(ask: RulesAsk, json: bool) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("own.toml");
+        let text = "schema = 1\n[[override]]\nrule = \"email\"\nstructured = \"mask\"\n";
+        std::fs::write(&path, text).unwrap();
+        let mut out = vec![];
+        assert_eq!(run(&RulesOptions { rules: vec![path], ask, json }, &mut out), 0);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_rule_says_of_structured_content_is_shown() {
+        let line = |text: &str, id: &str| {
+            text.lines()
+                .find(|line| line.contains(id))
+                .unwrap_or_else(|| panic!("{text}"))
+                .to_owned()
+        };
+        let list = said(RulesAsk::List, false);
+        assert!(line(&list, "email ").ends_with("(structured: mask)"), "{list}");
+        assert!(!line(&list, "github-token ").contains("structured"));
+        let list = said(RulesAsk::List, true);
+        assert!(line(&list, "\"id\":\"email\"").contains("\"structured\":\"mask\""));
+        assert!(line(&list, "\"id\":\"github-token\"").contains("\"structured\":null"));
+        let email = said(RulesAsk::Explain("email".into()), false);
+        assert!(line(&email, "  structured ").contains("mask: an answer"), "{email}");
+        let token = said(RulesAsk::Explain("github-token".into()), false);
+        assert!(line(&token, "  structured ").contains("what `[guard] structured` says"));
+        assert!(said(RulesAsk::Check, false).contains("structured = \"mask\": email\n"));
+    }
+}

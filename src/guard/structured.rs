@@ -249,3 +249,30 @@ fn fit(
         None => Fit::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::RuleSet;
+
+    #[test]
+    fn a_rule_says_what_becomes_of_what_it_makes_unfit() {
+        let rule = |id: &str, more: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\ntitle = \"t\"\ncategory = \"custom\"\npattern = 'x{{3}}'\n{more}\n"
+            )
+        };
+        let (one, two) = (rule("one", ""), rule("two", "structured = \"mask\""));
+        let text = format!(
+            "schema = 1\n{one}{two}[[override]]\nrule = \"email\"\nstructured = \"block\"\n"
+        );
+        let set = RuleSet::compile(&[("own.toml".into(), text)], true, &[]).unwrap();
+        let says = |id: &str| set.rule(id).unwrap().structured;
+        assert_eq!((says("one"), says("two")), (None, Some(Structured::Mask)));
+        assert_eq!((says("email"), says("github-token")), (Some(Structured::Block), None));
+        let wrong = format!("schema = 1\n{}", rule("one", "structured = \"drop\""));
+        let faults = RuleSet::compile(&[("own.toml".into(), wrong)], false, &[]).unwrap_err();
+        let said: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["own.toml:7: rule one: structured: `drop`; allowed: block, mask"]);
+    }
+}

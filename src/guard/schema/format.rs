@@ -219,7 +219,7 @@ fn is_template(text: &str) -> bool {
             ('{', false) => open = true,
             ('}', true) => open = false,
             ('{', true) | ('}', false) => return false,
-            (' ' | '"' | '\'' | '<' | '>' | '\\' | '^' | '`' | '|' | '[' | ']', _) => return false,
+            ('\u{0}'..=' ' | '"' | '\'' | '<' | '>' | '\\' | '^' | '`' | '|', _) => return false,
             _ => {}
         }
     }
@@ -305,7 +305,7 @@ pub(super) const FORMATS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("uri-reference", &["/a", "", "a/b?c", "#x", "//h/p"], &["[masked:x]", "a b", "\\x"]),
-    ("uri-template", &["https://x/{a}", "x"], &["{a", "a}", "{{a}}", "[x]"]),
+    ("uri-template", &["https://x/{a}", "x", "[x]"], &["{a", "a}", "{{a}}", "a b"]),
     (
         "uuid",
         &["123e4567-e89b-12d3-a456-426614174000", "00000000-0000-0000-0000-000000000000"],

@@ -1,3 +1,5 @@
+//! The walk over schemas, keyword by keyword, against hostile schemas, and beside a library.
+
 use serde_json::{Value, json};
 
 use super::format::FORMATS;
