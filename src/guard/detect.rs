@@ -138,6 +138,17 @@ impl Detector {
         }
     }
 
+    /// The first place from `at` on, at most `end`, where a match may start that stands by itself on its left.
+    pub(super) fn next_start(self, text: &[u8], at: usize, end: usize) -> usize {
+        let inside = |byte: u8| match self {
+            Detector::LongSixLong => false,
+            Detector::Email => is_local(byte) || byte >= 0x80,
+            Detector::Dotted => is_word(byte) || byte == b'.',
+            _ => is_word(byte),
+        };
+        (at..end).find(|&at| at == 0 || !inside(text[at - 1])).unwrap_or(end)
+    }
+
     /// Cuts a match that read too far: what follows an account or telephone number after a blank can
     /// look like more of it. Returns the end.
     pub fn settle(self, text: &[u8], start: usize, end: usize) -> usize {

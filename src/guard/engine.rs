@@ -101,6 +101,16 @@ impl Presence {
         self.words.iter().all(|&word| word == 0)
     }
 
+    /// Marks what `other` marks too; beyond the room it does nothing.
+    pub fn join(&mut self, other: &Presence) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Whether a rule is marked in both.
+    pub fn meets(&self, other: &Presence) -> bool {
+        self.words.iter().zip(&other.words).any(|(word, other)| word & other != 0)
+    }
+
     /// The marked rules in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(place, &word)| {

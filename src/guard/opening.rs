@@ -69,7 +69,7 @@ impl Openings {
                 None => (begun(&hir, state(few)).0?, state(few), bytes),
             };
             let end = Hir::look(regex_syntax::hir::Look::End);
-            let regex = expression(&Hir::concat(vec![begun, end])).ok()?;
+            let regex = expression(&Hir::concat(vec![begun, end]), true).ok()?;
             Some(((number, regex, least), names(&hir, state)))
         };
         let (rules, names): (Vec<_>, Vec<_>) = rules.iter().enumerate().filter_map(begun).unzip();

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 use aho_corasick::AhoCorasick;
 use regex_automata::meta;
 
-use super::compile::{compile_rule, known_rule};
+use super::compile::{compile_rule, known_rule, parse, without_long_counts};
 use super::context::LABEL_NEAR_BYTES_MAX;
 pub use super::context::Words;
 use super::detect::Detector;
-use super::engine::{Candidates, Database, EngineFault};
+use super::engine::{Candidates, Database, EngineFault, Presence};
 use super::literals;
 use super::opening::Openings;
 use super::pack;
@@ -39,14 +39,25 @@ pub const CONTEXT_BYTES_MAX: usize = 256;
 /// looked at before it. A rule with a pattern is looked at wherever its pattern shows.
 fn near_bytes(rule: &Rule) -> usize {
     match &rule.matcher {
-        Matcher::Detector { detector, .. } => {
-            let labels = [&rule.after, &rule.not_after];
-            let labelled = !rule.context.is_empty() || labels.iter().any(|words| !words.is_empty());
-            let before = if labelled { LABEL_NEAR_BYTES_MAX.max(rule.context_within) } else { 0 };
-            detector.bytes_max() + before
-        }
+        Matcher::Detector { detector, .. } => detector.bytes_max() + before_bytes(rule),
         Matcher::Pattern { .. } | Matcher::Known => 0,
     }
+}
+
+/// Bytes before a match that are looked at.
+fn before_bytes(rule: &Rule) -> usize {
+    let labels = [&rule.after, &rule.not_after];
+    let labelled = !rule.context.is_empty() || labels.iter().any(|words| !words.is_empty());
+    if labelled { LABEL_NEAR_BYTES_MAX.max(rule.context_within) } else { 0 }
+}
+
+/// Bytes within which all stands that decides whether a match of a pattern counts: the longest match, the bytes beside it
+/// and what is looked at before it. `None`: there is no such bound. 0 for rules without a pattern of the engine's.
+fn reach(rule: &Rule) -> Option<usize> {
+    let Matcher::Pattern { .. } = &rule.matcher else { return Some(0) };
+    let hir = without_long_counts(&parse(&rule.pattern).ok()?);
+    let longest = hir.properties().maximum_len()?;
+    Some(1 + longest + 1 + before_bytes(rule))
 }
 
 /// What a rule looks for.
@@ -227,6 +238,8 @@ pub struct RuleSet {
     pub(super) detectors: Vec<(Detector, usize)>,
     /// How far from an escape a match can reach for the engine to see it, in bytes.
     pub(super) margin: usize,
+    /// Rules whose matches can reach farther, once the engine has seen them begin.
+    pub(super) far: Presence,
     /// Beginnings of secrets, for texts that come in pieces.
     pub(super) openings: Openings,
     source_digest: [u8; 32],
@@ -326,6 +339,12 @@ impl RuleSet {
             .unwrap_or(0);
         // The bytes beside a word count too.
         let margin = rules.iter().map(near_bytes).chain([longest + 2]).max().unwrap_or(0);
+        let mut far = Presence::new(rules.len());
+        for (number, rule) in rules.iter().enumerate() {
+            if reach(rule).is_none_or(|bytes| bytes > margin) {
+                far.set(number);
+            }
+        }
         let values = secrets.iter().map(|(_, value)| value.clone());
         let openings = Openings::of(&rules, (known_from..).zip(values).collect());
         let source_digest = digest.finalize().into();
@@ -337,6 +356,7 @@ impl RuleSet {
             known,
             detectors,
             margin,
+            far,
             openings,
             source_digest,
         }))

@@ -95,6 +95,8 @@ pub struct Scanner {
     /// Lent out during a search.
     views: Option<Box<Views>>,
     presence: Presence,
+    /// Lent out while what stands around units is searched: rules of the first level.
+    present: Presence,
     marks: detect::Marks,
     pub(super) hits: Vec<Hit>,
     places: Vec<(Span, Place)>,
@@ -153,6 +155,7 @@ impl Scanner {
             shown: false,
             views: Some(Box::default()),
             presence: Presence::new(count),
+            present: Presence::new(count),
             marks: detect::Marks::default(),
             hits: vec![],
             places: vec![],
@@ -271,32 +274,35 @@ impl Scanner {
         let first = views.text(raw, 0);
         self.candidates(rules, first)?;
         self.search_view(rules, first, Some(views.marks()), 0, direction)?;
-        // A rule that is present may end far from where the engine saw it begin.
-        let mut deeper = !self.presence.is_empty() || self.shown;
+        // A match that is longer than the margin may end far from where the engine saw it begin.
+        let mut deeper = self.presence.meets(&rules.far) || self.shown;
         let margin = rules.margin.max(caller::TAIL_BYTES + 2);
         if views.around(raw, margin)?.is_empty() {
             return Ok(());
         }
-        let around = views.text_around();
         if !deeper {
+            std::mem::swap(&mut self.presence, &mut self.present);
+            self.presence.clear();
+            let around = views.text_around();
             self.candidates(rules, around)?;
-            deeper = !self.presence.is_empty();
-        }
-        if !deeper {
-            let found = self.hits.len();
-            self.search_view(rules, around, Some(views.marks_around()), 1, direction)?;
-            let (old, new) = self.hits.split_at(found);
-            // What the first level has as well is no reason to look deeper.
-            deeper = self.shown
-                || new.len() > KNOWN_MAX
-                || !new.iter().all(|new| {
-                    views.in_first(raw, &new.span).is_some_and(|span| {
-                        old.iter().take(KNOWN_MAX).any(|old| {
-                            (old.rule, old.action, &old.span) == (new.rule, new.action, &span)
+            deeper = self.presence.meets(&rules.far);
+            if !deeper {
+                let found = self.hits.len();
+                self.search_view(rules, around, Some(views.marks_around()), 1, direction)?;
+                let (old, new) = self.hits.split_at(found);
+                // What the first level has as well is no reason to look deeper.
+                deeper = self.shown
+                    || new.len() > KNOWN_MAX
+                    || !new.iter().all(|new| {
+                        views.in_first(raw, &new.span).is_some_and(|span| {
+                            old.iter().take(KNOWN_MAX).any(|old| {
+                                (old.rule, old.action, &old.span) == (new.rule, new.action, &span)
+                            })
                         })
-                    })
-                });
-            self.hits.truncate(found);
+                    });
+                self.hits.truncate(found);
+            }
+            self.presence.join(&self.present);
         }
         #[cfg(test)]
         let deeper = deeper || self.whole;
@@ -473,10 +479,11 @@ impl Scanner {
                     at = to.max(start + 1);
                 }
                 None => {
-                    if detector.is_none() {
-                        self.rejected += 1;
-                    }
                     at = start + 1;
+                    match detector {
+                        Some(detector) => at = detector.next_start(text, at, window.end),
+                        None => self.rejected += 1,
+                    }
                 }
             }
             self.reread += end.saturating_sub(at);
@@ -645,6 +652,7 @@ pub(super) fn kind_of(input: &[u8], scratch: &mut json::Scratch, limits: &Limits
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use regex_syntax::hir::{Class, Hir, HirKind};
 
     use super::*;
 
@@ -656,6 +664,82 @@ mod tests {
             (2, _) => format!("&#{};", character as u32),
             _ => format!("{character}\u{200b}"),
         }
+    }
+
+    /// A text that `hir` matches, with repeats of `repeats` of their longest.
+    fn long_match(hir: &Hir, repeats: f64, seed: &mut u64, out: &mut Vec<u8>) {
+        let mut below = |most: usize| {
+            *seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            (*seed >> 33) as usize % most.max(1)
+        };
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => {}
+            HirKind::Literal(literal) => out.extend_from_slice(&literal.0),
+            HirKind::Class(Class::Bytes(class)) => {
+                let has = |byte: &u8| {
+                    class.ranges().iter().any(|range| (range.start()..=range.end()).contains(byte))
+                };
+                let letters: Vec<u8> = (b'0'..=b'9')
+                    .chain(b'A'..=b'Z')
+                    .chain(b'a'..=b'z')
+                    .chain(*b"-_=/ :.,;@'\n")
+                    .filter(has)
+                    .collect();
+                let first = class.ranges().first().map_or(b'?', |range| range.start());
+                out.push(letters.get(below(letters.len())).copied().unwrap_or(first));
+            }
+            HirKind::Class(Class::Unicode(_)) => unreachable!("patterns are of bytes"),
+            HirKind::Repetition(repetition) => {
+                let most = repetition.max.unwrap_or(repetition.min).min(2000);
+                let count = (f64::from(most) * repeats).round() as u32;
+                for _ in 0..count.max(repetition.min) {
+                    long_match(&repetition.sub, repeats, seed, out);
+                }
+            }
+            HirKind::Capture(capture) => long_match(&capture.sub, repeats, seed, out),
+            HirKind::Concat(parts) => {
+                parts.iter().for_each(|part| long_match(part, repeats, seed, out));
+            }
+            HirKind::Alternation(parts) => {
+                let which = below(parts.len());
+                long_match(&parts[which], repeats, seed, out);
+            }
+        }
+    }
+
+    // Mutants: no rule is far; every rule is local.
+    #[test]
+    fn a_match_of_any_length_is_found_wherever_a_unit_stands_in_it() {
+        let rules = RuleSet::builtin().expect("the built-in pack compiles");
+        let limits = Limits::default();
+        let mut memory = json::Scratch::new();
+        let mut scanner = Scanner::new(Arc::clone(&rules), [0; 32], &limits);
+        let (mut far, mut local) = (0, 0);
+        for (number, rule) in rules.rules().iter().enumerate() {
+            let hir = crate::guard::compile::parse(&rule.pattern).expect("it compiled");
+            for (seed, repeats) in [(1, 0.1), (2, 0.4), (3, 0.7), (4, 1.0), (5, 1.0)] {
+                let mut made = vec![];
+                long_match(&hir, repeats, &mut (seed * 7919 + number as u64), &mut made);
+                let Ok(text) = String::from_utf8(made) else { continue };
+                for part in 0..16 {
+                    let at = text.len() * part / 16;
+                    let character = char::from(text.as_bytes()[at]);
+                    let unit = format!("%{:02X}", character as u8);
+                    let coded = format!(". {}{unit}{} .", &text[..at], &text[at + 1..]);
+                    let mut found = |whole: bool| {
+                        scanner.whole = whole;
+                        scanner.scan(coded.as_bytes(), Direction::Response, &mut memory, &limits)
+                    };
+                    let (looked, all) = (found(false), found(true));
+                    assert_eq!(looked, all, "{} {repeats} {part}: {coded}", rule.id);
+                    let own = all.is_ok_and(|all| all.iter().any(|one| one.rule == rule.id));
+                    *(if rules.far.has(number) { &mut far } else { &mut local }) +=
+                        usize::from(own);
+                }
+            }
+        }
+        // A test in which nothing is found shows nothing.
+        assert!(far > 300 && local > 3000, "{far} {local}");
     }
 
     proptest! {
