@@ -476,4 +476,24 @@ mod tests {
     fn ordinary_identifiers_are_not_named() {
         assert_eq!(named("2026-11-22T08:21:58Z v1.2.3 3.14 0x7fff a1b2c3 @types/node"), []);
     }
+
+    proptest::proptest! {
+        // Mutants: a blank stands inside too; a dot does, in account numbers.
+        #[test]
+        fn no_start_is_passed_over_that_could_stand_alone(
+            text in "[a1 .@\u{e9}_%+x-]{0,12}", at in 0usize..12
+        ) {
+            let text = text.as_bytes();
+            let at = at.min(text.len());
+            for &(name, detector) in Detector::ALL {
+                let next = detector.next_start(text, at, text.len());
+                for start in at..next {
+                    for end in start + 1..=text.len() {
+                        let alone = detector.stands_alone(text, start, end);
+                        proptest::prop_assert!(!alone, "{name}: {start}..{end} before {next}");
+                    }
+                }
+            }
+        }
+    }
 }
