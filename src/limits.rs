@@ -249,6 +249,14 @@ pub const TOKEN_REFUSAL_MS_MAX: u64 = 10_000;
 /// A file of certificates of authorities: what systems trust is about 220 KiB.
 pub const CA_FILE_BYTES_MAX: u64 = 4 * MIB;
 
+/// Structured content that is held against its schema; longer content counts as of a schema that is not known.
+/// Decided: far above what a model reads.
+pub const STRUCTURED_BYTES_MAX: usize = MIB as usize;
+
+/// Trees of such content and of a schema, while one is held against the other. A tree has up to 32 times the
+/// bytes of its text (a list of digits).
+pub const STRUCTURED_TREE_BYTES: usize = 32 * (STRUCTURED_BYTES_MAX + 64 * KIB as usize);
+
 /// Window of a zstd frame, as a power of two: 8 MiB (RFC 9659 §3).
 pub const DECODE_WINDOW_LOG_MAX: u32 = 23;
 
@@ -284,7 +292,7 @@ impl Limits {
             + self.output_schemas_bytes_max
             + self.connections_max * connection
             // Views, what stands around units and what was compressed each have their buffer.
-            + workers * (3 * self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
+            + workers * (STRUCTURED_TREE_BYTES as u64 + 3 * self.view_bytes_max + self.token_cache_entries_max * 2 * KIB)
     }
 }
 
@@ -329,6 +337,6 @@ mod tests {
 
     #[test]
     fn the_memory_sum_is_what_tuning_says() {
-        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1900);
+        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1968);
     }
 }

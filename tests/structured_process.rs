@@ -107,9 +107,11 @@ fn what_one_connection_has_listed_counts_on_every_worker() {
     masked(&call(&alice));
     let listed = ask(to, &alice, "tools/list", json!({}));
     assert_eq!(listed["result"]["tools"][0]["name"], "echo");
+    let mut refused = Value::Null;
     for token in [&alice, &bob] {
         for _ in 0..CONNECTIONS {
-            assert_eq!(call(token)["error"]["code"], -31002);
+            refused = call(token);
+            assert_eq!(refused["error"]["code"], -31002);
         }
     }
     gateway.configure("[guard]\n", "[guard]\nstructured = \"mask\"\n");
@@ -123,4 +125,9 @@ fn what_one_connection_has_listed_counts_on_every_worker() {
     let (code, out, err) = gateway.command(&["search", "--rule", "planted", "--json"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.lines().count() >= 3 * CONNECTIONS, "{out}");
+    let exchange = refused["error"]["data"]["exchange"].as_str().expect("named");
+    let (code, out, err) = gateway.command(&["show", exchange]);
+    assert_eq!(code, 0, "{err}");
+    let unfit = "masked by planted, /result/structuredContent/key breaks pattern of schema ";
+    assert!(out.contains(unfit) && out.contains("blocked (answer-unfit)"), "{out}");
 }

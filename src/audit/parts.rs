@@ -73,6 +73,20 @@ pub struct Finding {
     pub fingerprint: String,
 }
 
+/// Structured content that its tool's schema accepted as it came, and not as it was masked.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Unfit {
+    /// Id of the rule whose mask it is.
+    pub rule: String,
+    /// Where in the message, as a JSON Pointer.
+    pub path: String,
+    /// The keyword of the schema.
+    pub keyword: String,
+    /// First half of the SHA-256 of the schema's text, in hexadecimal digits.
+    pub schema: String,
+}
+
 /// What was decided.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
 #[serde(default)]
@@ -125,6 +139,8 @@ pub struct Verdict {
     pub edited: bool,
     /// Elements were removed from lists.
     pub filtered: bool,
+    /// What the tool's schema refuses of structured content once it is masked.
+    pub unfit: Option<Unfit>,
     /// Bytes that came and went nowhere: in the sealed part, or not recorded.
     pub kept_back_bytes: Option<u64>,
     /// This entry is the whole exchange: no end entry follows.

@@ -423,6 +423,11 @@ impl Show<'_> {
         self.field("tls", verdict.tls.as_deref())?;
         let kept_back = verdict.kept_back_bytes.map(|bytes| format!("{bytes} bytes that came"));
         self.field("kept back", kept_back.as_deref())?;
+        let unfit = verdict.unfit.as_ref().map(|unfit| {
+            let (rule, path, keyword) = (&unfit.rule, &unfit.path, &unfit.keyword);
+            format!("masked by {rule}, {path} breaks {keyword} of schema {}", unfit.schema)
+        });
+        self.field("unfit", unfit.as_deref())?;
         for finding in &verdict.findings {
             let place = finding.path.as_ref().map(|path| format!(", in {path}"));
             let text = format!(

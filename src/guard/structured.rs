@@ -8,6 +8,8 @@
 //!                                 -- else --------------------------------------> Blocked
 //! ```
 //!
+//! A text of which nobody can tell whether it fits counts as one that does.
+//!
 //! What does not hold structured content, what is not edited there, and what nobody can tell, goes on as it is
 //! without a schema. The text of an answer that says the same again is masked as ever; no client checks it.
 
@@ -21,7 +23,7 @@ use super::judge::{Judgement, Outcome, Session};
 use super::mask::{Mask, fill_hits};
 use super::scan::Scanner;
 use super::schema::{Fit, OutputSchema, Refusal};
-use crate::limits::Limits;
+use crate::limits::{Limits, STRUCTURED_BYTES_MAX};
 use crate::types::path::{JsonPath, Step};
 use crate::types::{Finding, RuleAction};
 use crate::wire::json;
@@ -89,22 +91,26 @@ pub struct Unfit {
 /// What is needed to look at an answer again: as it came, and what was found in it.
 struct Before {
     schema: Arc<OutputSchema>,
-    bytes: BytesMut,
-    place: Range<usize>,
+    /// The structured content, and where it began.
+    text: BytesMut,
+    start: usize,
+    /// Masks in it.
+    inside: Vec<Hit>,
     message: Message,
-    hits: Vec<Hit>,
+    /// The whole message and all that was found, where it may have to be edited again.
+    whole: Option<(BytesMut, Vec<Hit>, Vec<Finding>)>,
 }
 
 impl Before {
-    fn text(&self) -> &[u8] {
-        &self.bytes[self.place.clone()]
-    }
-
-    /// Masks in the structured content.
-    fn inside(&self) -> impl Iterator<Item = &Hit> {
-        let inside =
-            |hit: &&Hit| hit.action > RuleAction::Alert && self.place.contains(&hit.span.start);
-        self.hits.iter().filter(inside)
+    /// Its hits as they stand in the structured content alone.
+    fn moved(&self, hits: impl Iterator<Item = Hit>) -> Vec<Hit> {
+        let start = self.start;
+        hits.map(|mut hit| {
+            hit.span = hit.span.start - start..hit.span.end - start;
+            hit.patch.iter_mut().flatten().for_each(|(place, _)| *place -= start);
+            hit
+        })
+        .collect()
     }
 }
 
@@ -129,31 +135,28 @@ impl Scanner {
         scratch: &mut json::Scratch,
     ) -> Outcome {
         let before = expected.and_then(|expected| {
-            let before = self.before(&bytes, &message, session, expected, scratch)?;
+            let before = self.before(&bytes, &message, &findings, session, expected, scratch)?;
             Some((before, expected.structured))
         });
-        let Some((before, otherwise)) = before else {
-            return self.edit(bytes, message, findings, session, false, scratch);
-        };
-        let again = (session.mask == Mask::Label).then(|| findings.clone());
         let out = self.edit(bytes, message, findings, session, false, scratch);
-        let limits = session.limits;
-        let (judgement, refusal) = match out {
-            Outcome::Pass(judgement) => match fit(&judgement, &before, scratch, limits) {
-                Fit::Unfit(refusal) => (judgement, refusal),
-                Fit::Fits | Fit::Unknown => return Outcome::Pass(judgement),
-            },
+        let Some((mut before, otherwise)) = before else { return out };
+        let judgement = match out {
+            Outcome::Pass(judgement) => judgement,
             other => return other,
         };
-        if before.schema.check(before.text()) != Fit::Fits {
+        let limits = session.limits;
+        let Fit::Unfit(refusal) = fit(&judgement, &before, scratch, limits) else {
+            return Outcome::Pass(judgement);
+        };
+        if matches!(before.schema.check(&before.text), Fit::Unfit(_)) {
             return Outcome::Pass(judgement);
         }
-        if let Some(findings) = again {
-            self.hits = before.hits.clone();
-            let (bytes, message) = (before.bytes.clone(), before.message.clone());
+        if let Some((bytes, hits, findings)) = before.whole.take() {
+            self.hits = hits;
+            let message = before.message.clone();
             let out = self.edit(bytes, message, findings, session, true, scratch);
             if let Outcome::Pass(filled) = out
-                && fit(&filled, &before, scratch, limits) == Fit::Fits
+                && !matches!(fit(&filled, &before, scratch, limits), Fit::Unfit(_))
             {
                 return Outcome::Pass(filled);
             }
@@ -167,18 +170,27 @@ impl Scanner {
         &self,
         bytes: &BytesMut,
         message: &Message,
+        findings: &[Finding],
         session: &Session<'_>,
         expected: &Expected<'_>,
         scratch: &mut json::Scratch,
     ) -> Option<Before> {
         let place = place(bytes, scratch, session.limits)?;
-        let masks = |hit: &Hit| hit.action > RuleAction::Alert && place.contains(&hit.span.start);
-        if !self.hits.iter().any(masks) {
+        let masks = |hit: &&Hit| hit.action > RuleAction::Alert && place.contains(&hit.span.start);
+        let inside: Vec<Hit> = self.hits.iter().filter(masks).cloned().collect();
+        if inside.is_empty() || place.len() > STRUCTURED_BYTES_MAX {
             return None;
         }
         let schema = (expected.schema)()?;
-        let (bytes, hits) = (bytes.clone(), self.hits.clone());
-        Some(Before { schema, bytes, place, message: message.clone(), hits })
+        let again = || (bytes.clone(), self.hits.clone(), findings.to_vec());
+        Some(Before {
+            schema,
+            text: BytesMut::from(&bytes[place.clone()]),
+            start: place.start,
+            inside,
+            message: message.clone(),
+            whole: (session.mask == Mask::Label).then(again),
+        })
     }
 
     /// Says by which rule a masked answer no longer fits, and what becomes of it.
@@ -192,23 +204,22 @@ impl Scanner {
         let rules = Arc::clone(self.rules());
         let of = |hit: &Hit| rules.all()[hit.rule].structured.unwrap_or(otherwise);
         let blocks = |hit: &&Hit| of(hit) == Structured::Block;
-        let mut blocking: Vec<Hit> = before.inside().filter(blocks).cloned().collect();
-        if before.inside().any(|hit| !blocks(&hit)) && !blocking.is_empty() {
+        let mut blocked = before.inside.iter().any(|hit| blocks(&hit));
+        if blocked && before.inside.iter().any(|hit| !blocks(&hit)) {
             // What the others do is not held against those that block.
-            let mut bytes = before.bytes.clone();
-            fill_hits(&rules, &blocking, &mut bytes);
-            match before.schema.check(&bytes[before.place.clone()]) {
-                Fit::Fits => blocking.clear(),
+            let mut text = before.text.clone();
+            let theirs = before.moved(before.inside.iter().filter(blocks).cloned());
+            fill_hits(&rules, &theirs, &mut text);
+            match before.schema.check(&text) {
                 Fit::Unfit(theirs) => refusal = theirs,
-                Fit::Unknown => {}
+                Fit::Fits | Fit::Unknown => blocked = false,
             }
         }
         let path = JsonPath::below(PLACE.map(Step::member), &refusal.path);
-        let blocked = !blocking.is_empty();
         // The one whose mask stands where the schema refuses it, where one does.
         let whose = |hit: &&Hit| blocks(hit) == blocked;
         let here = path.text(true);
-        let at_fault = before.inside().filter(whose).find(|hit| {
+        let at_fault = before.inside.iter().filter(whose).find(|hit| {
             let found = |finding: &&Finding| finding.span.start as usize == hit.span.start;
             let found = judgement.findings.iter().find(found);
             found.and_then(|found| found.path.as_ref()).is_some_and(|found| {
@@ -218,7 +229,7 @@ impl Scanner {
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         });
-        let at_fault = at_fault.or_else(|| before.inside().find(whose));
+        let at_fault = at_fault.or_else(|| before.inside.iter().find(whose));
         let rule = at_fault.map_or_else(|| "".into(), |hit| Arc::clone(&rules.all()[hit.rule].id));
         let schema = before.schema.digest();
         let unfit = Some(Box::new(Unfit {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::pattern::{PATTERN_BYTES_MAX, Pattern};
 use super::{Fit, Refusal};
+use crate::limits::STRUCTURED_BYTES_MAX;
 use crate::types::path::{JsonPath, Step};
 
 /// Bound: steps of one check, of some nanoseconds each. A result of 100 KB with a schema of a hundred
@@ -28,10 +29,36 @@ const SEARCH_STEPS: (u64, u64) = (16, 1 << 10);
 pub(super) enum Stop {
     /// Refused: by this keyword, here. The place is not told inside what may fail.
     Unfit(JsonPath, &'static str),
+    /// Nobody here can tell; what else is asked may still refuse.
     Unknown,
+    /// A bound is reached: the walk is over.
+    Spent,
 }
 
 pub(super) type Fits = Result<(), Stop>;
+
+/// Several demands that must all hold: one that is refused refuses all, and only then one that cannot be told
+/// leaves all untold.
+#[derive(Default)]
+pub(super) struct All {
+    untold: bool,
+}
+
+impl All {
+    pub(super) fn and(&mut self, fits: Fits) -> Fits {
+        match fits {
+            Err(Stop::Unknown) => {
+                self.untold = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn end(self) -> Fits {
+        if self.untold { Err(Stop::Unknown) } else { Ok(()) }
+    }
+}
 
 /// Where the walk is in the value.
 #[derive(Clone, Copy)]
@@ -78,6 +105,9 @@ pub(super) struct Walk<'s> {
 
 /// Whether the JSON text `value` fits the schema with the JSON text `schema`.
 pub(super) fn check(schema: &[u8], value: &[u8]) -> Fit {
+    if value.len() > STRUCTURED_BYTES_MAX {
+        return Fit::Unknown;
+    }
     let (Ok(schema), Ok(value)) =
         (serde_json::from_slice::<Value>(schema), serde_json::from_slice::<Value>(value))
     else {
@@ -88,13 +118,13 @@ pub(super) fn check(schema: &[u8], value: &[u8]) -> Fit {
     match walk.check(&schema, &value, &At { up: None, step: Way::Root }) {
         Ok(()) => Fit::Fits,
         Err(Stop::Unfit(path, keyword)) => Fit::Unfit(Refusal { path, keyword }),
-        Err(Stop::Unknown) => Fit::Unknown,
+        Err(Stop::Unknown | Stop::Spent) => Fit::Unknown,
     }
 }
 
 impl<'s> Walk<'s> {
     pub(super) fn spend(&mut self, steps: u64) -> Fits {
-        self.left = self.left.checked_sub(steps).ok_or(Stop::Unknown)?;
+        self.left = self.left.checked_sub(steps).ok_or(Stop::Spent)?;
         Ok(())
     }
 
@@ -106,20 +136,21 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// Whether it fits, where that it does not fit is no end.
+    /// Whether it fits, where that it does not fit is no end; `None` when nobody can tell.
     pub(super) fn fits(
         &mut self,
         schema: &'s Value,
         value: &Value,
         at: &At<'_>,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Option<bool>, Stop> {
         self.quiet += 1;
         let fits = self.check(schema, value, at);
         self.quiet -= 1;
         match fits {
-            Ok(()) => Ok(true),
-            Err(Stop::Unfit(..)) => Ok(false),
-            Err(Stop::Unknown) => Err(Stop::Unknown),
+            Ok(()) => Ok(Some(true)),
+            Err(Stop::Unfit(..)) => Ok(Some(false)),
+            Err(Stop::Unknown) => Ok(None),
+            Err(Stop::Spent) => Err(Stop::Spent),
         }
     }
 
@@ -138,14 +169,15 @@ impl<'s> Walk<'s> {
             return Err(Stop::Unknown);
         }
         if self.nested >= NESTING_MAX {
-            return Err(Stop::Unknown);
+            return Err(Stop::Spent);
         }
         self.nested += 1;
-        let done = schema
-            .iter()
-            .try_for_each(|(keyword, asked)| self.keyword(schema, keyword, asked, value, at));
+        let mut all = All::default();
+        let done = schema.iter().try_for_each(|(keyword, asked)| {
+            all.and(self.keyword(schema, keyword, asked, value, at))
+        });
         self.nested -= 1;
-        done
+        done.and_then(|()| all.end())
     }
 
     fn keyword(
@@ -190,28 +222,44 @@ impl<'s> Walk<'s> {
                 }
                 self.demand(false, at, "enum")
             }
-            "allOf" => list(asked)?.iter().try_for_each(|one| self.check(one, value, at)),
-            "anyOf" => {
+            "allOf" => {
+                let mut all = All::default();
                 for one in list(asked)? {
-                    if self.fits(one, value, at)? {
-                        return Ok(());
+                    all.and(self.check(one, value, at))?;
+                }
+                all.end()
+            }
+            "anyOf" => {
+                let mut untold = false;
+                for one in list(asked)? {
+                    match self.fits(one, value, at)? {
+                        Some(true) => return Ok(()),
+                        Some(false) => {}
+                        None => untold = true,
                     }
                 }
-                self.demand(false, at, "anyOf")
+                if untold { Err(Stop::Unknown) } else { self.demand(false, at, "anyOf") }
             }
             "oneOf" => {
-                let mut count = 0;
+                let (mut count, mut untold) = (0, false);
                 for one in list(asked)? {
-                    count += u32::from(self.fits(one, value, at)?);
+                    match self.fits(one, value, at)? {
+                        Some(fits) => count += u32::from(fits),
+                        None => untold = true,
+                    }
                 }
-                self.demand(count == 1, at, "oneOf")
+                match untold && count < 2 {
+                    true => Err(Stop::Unknown),
+                    false => self.demand(count == 1, at, "oneOf"),
+                }
             }
             "not" => {
-                let fits = self.fits(asked, value, at)?;
+                let fits = self.fits(asked, value, at)?.ok_or(Stop::Unknown)?;
                 self.demand(!fits, at, "not")
             }
             "if" => {
-                let branch = if self.fits(asked, value, at)? { "then" } else { "else" };
+                let holds = self.fits(asked, value, at)?.ok_or(Stop::Unknown)?;
+                let branch = if holds { "then" } else { "else" };
                 schema.get(branch).map_or(Ok(()), |branch| self.check(branch, value, at))
             }
             _ => match value {
@@ -227,11 +275,13 @@ impl<'s> Walk<'s> {
     pub(super) fn matches(&mut self, pattern: &'s str, text: &str) -> Result<bool, Stop> {
         if !self.patterns.contains_key(pattern) {
             self.spend(COMPILE_STEPS + 4 * pattern.len().min(PATTERN_BYTES_MAX) as u64)?;
-            self.patterns.insert(pattern, Pattern::new(pattern).map(Rc::new));
+            let compiled = Pattern::new(pattern).map(Rc::new);
+            self.spend(COMPILE_STEPS * compiled.as_ref().map_or(0, |it| it.expressions() - 1))?;
+            self.patterns.insert(pattern, compiled);
         }
-        let (each, once) = SEARCH_STEPS;
-        self.spend(once + each * text.len() as u64)?;
         let pattern = self.patterns[pattern].clone().ok_or(Stop::Unknown)?;
+        let (each, once) = SEARCH_STEPS;
+        self.spend(pattern.expressions() * (once + each * text.len() as u64))?;
         pattern.matches(text).ok_or(Stop::Unknown)
     }
 

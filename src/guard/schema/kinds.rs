@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::check::{At, COMPILE_STEPS, Fits, Stop, Walk, compare, is_whole, list, object};
+use super::check::{All, At, COMPILE_STEPS, Fits, Stop, Walk, compare, is_whole, list, object};
 use super::format::is_format;
 
 impl<'s> Walk<'s> {
@@ -121,7 +121,8 @@ impl<'s> Walk<'s> {
                 let most = schema.get("maxContains").map_or(Ok(u64::MAX), count)?;
                 let mut found = 0;
                 for (index, item) in items.iter().enumerate() {
-                    found += u64::from(self.fits(asked, item, &at.index(index))?);
+                    let fits = self.fits(asked, item, &at.index(index))?;
+                    found += u64::from(fits.ok_or(Stop::Unknown)?);
                 }
                 self.demand(found >= least, at, "contains")?;
                 self.demand(found <= most, at, "maxContains")
@@ -131,19 +132,19 @@ impl<'s> Walk<'s> {
     }
 
     fn one_by_one(&mut self, schemas: &'s [Value], items: &[Value], at: &At<'_>) -> Fits {
-        schemas
-            .iter()
-            .zip(items)
-            .enumerate()
-            .try_for_each(|(index, (schema, item))| self.check(schema, item, &at.index(index)))
+        let mut all = All::default();
+        for (index, (schema, item)) in schemas.iter().zip(items).enumerate() {
+            all.and(self.check(schema, item, &at.index(index)))?;
+        }
+        all.end()
     }
 
     fn each_from(&mut self, from: usize, schema: &'s Value, items: &[Value], at: &At<'_>) -> Fits {
-        items
-            .iter()
-            .enumerate()
-            .skip(from)
-            .try_for_each(|(index, item)| self.check(schema, item, &at.index(index)))
+        let mut all = All::default();
+        for (index, item) in items.iter().enumerate().skip(from) {
+            all.and(self.check(schema, item, &at.index(index)))?;
+        }
+        all.end()
     }
 
     pub(super) fn of_object(
@@ -163,52 +164,55 @@ impl<'s> Walk<'s> {
             }
             "required" => self.required(asked, members, at, "required"),
             "properties" => {
-                let named = object(asked)?;
+                let (named, mut all) = (object(asked)?, All::default());
                 for (name, member) in members {
                     self.spend(1)?;
                     if let Some(schema) = named.get(name) {
-                        self.check(schema, member, &at.name(name))?;
+                        all.and(self.check(schema, member, &at.name(name)))?;
                     }
                 }
-                Ok(())
+                all.end()
             }
             "patternProperties" => {
+                let mut all = All::default();
                 for (pattern, schema) in object(asked)? {
                     for (name, member) in members {
-                        if self.matches(pattern, name)? {
-                            self.check(schema, member, &at.name(name))?;
-                        }
+                        let fits = match self.matches(pattern, name) {
+                            Ok(true) => self.check(schema, member, &at.name(name)),
+                            other => other.map(|_| ()),
+                        };
+                        all.and(fits)?;
                     }
                 }
-                Ok(())
+                all.end()
             }
             "additionalProperties" => {
                 let named = schema.get("properties").map(object).transpose()?;
                 let patterns = schema.get("patternProperties").map(object).transpose()?;
+                let mut all = All::default();
                 for (name, member) in members {
                     self.spend(1)?;
                     if named.is_some_and(|named| named.contains_key(name)) {
                         continue;
                     }
-                    let mut told = false;
-                    for pattern in patterns.iter().flat_map(|patterns| patterns.keys()) {
-                        told |= self.matches(pattern, name)?;
-                    }
-                    match (told, asked) {
-                        (true, _) => {}
-                        (false, Value::Bool(false)) => {
-                            self.demand(false, at, "additionalProperties")?;
+                    let told = self.matches_any(patterns, name);
+                    let fits = match (told, asked) {
+                        (Ok(true), _) => Ok(()),
+                        (Ok(false), Value::Bool(passes)) => {
+                            self.demand(*passes, at, "additionalProperties")
                         }
-                        (false, _) => self.check(asked, member, &at.name(name))?,
-                    }
+                        (Ok(false), _) => self.check(asked, member, &at.name(name)),
+                        (Err(stop), _) => Err(stop),
+                    };
+                    all.and(fits)?;
                 }
-                Ok(())
+                all.end()
             }
             "propertyNames" => {
                 for name in members.keys() {
                     self.spend(name.len() as u64)?;
                     let fits = self.fits(asked, &Value::String(name.clone()), at)?;
-                    self.demand(fits, at, "propertyNames")?;
+                    self.demand(fits.ok_or(Stop::Unknown)?, at, "propertyNames")?;
                 }
                 Ok(())
             }
@@ -222,24 +226,44 @@ impl<'s> Walk<'s> {
                 Ok(())
             }
             "dependentSchemas" | "dependencies" => {
+                let mut all = All::default();
                 for (name, needed) in object(asked)? {
                     self.spend(1)?;
                     if !members.contains_key(name) {
                         continue;
                     }
-                    match needed {
-                        Value::Array(_) => self.required(needed, members, at, "dependencies")?,
+                    let fits = match needed {
+                        Value::Array(_) => self.required(needed, members, at, "dependencies"),
                         _ => {
                             let whole = Value::Object(members.clone());
                             self.spend(weight(&whole))?;
-                            self.check(needed, &whole, at)?;
+                            self.check(needed, &whole, at)
                         }
-                    }
+                    };
+                    all.and(fits)?;
                 }
-                Ok(())
+                all.end()
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether some expression matches a name.
+    fn matches_any(
+        &mut self,
+        patterns: Option<&'s Map<String, Value>>,
+        name: &str,
+    ) -> Result<bool, Stop> {
+        let mut untold = false;
+        for pattern in patterns.iter().flat_map(|patterns| patterns.keys()) {
+            match self.matches(pattern, name) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(Stop::Unknown) => untold = true,
+                Err(stop) => return Err(stop),
+            }
+        }
+        if untold { Err(Stop::Unknown) } else { Ok(false) }
     }
 
     fn required(

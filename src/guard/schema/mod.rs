@@ -7,9 +7,10 @@
 //!
 //! Read are the keywords of the drafts from 4 to 2020-12. A value is refused when one of the clients refuses
 //! it: `format` counts, as in the TypeScript SDK, also where the Python SDK does not look at it.
-//! `unevaluatedProperties` and `unevaluatedItems` are not read. What cannot be told is [`Fit::Unknown`]:
-//! references to other documents, dynamic references, keywords with nonsense in them, patterns that no engine
-//! here takes, and whatever is over a bound.
+//! `unevaluatedProperties` and `unevaluatedItems` are not read. What cannot be told is untold
+//! ([`Fit::Unknown`]), unless something else refuses the value: references to other documents, dynamic
+//! references, keywords with nonsense in them, expressions that no engine takes in linear time, and whatever is
+//! over a bound.
 //!
 //! | module | holds |
 //! |---|---|
@@ -17,9 +18,9 @@
 //! | `format` | what `format` asks of a text |
 //! | `pattern` | expressions of ECMA-262 |
 //!
-//! Why no library does the walk: a schema comes from the server, and `jsonschema` 0.61 has no bound for its
-//! work. Schemas of 1.5 KB in which each of 26 definitions names the next one twice take it 0.6 s, and each
-//! definition more doubles that; a worker must not stand so long. It is the twin that the tests compare with.
+//! Why no library does the walk: a schema comes from the server, and the crate `jsonschema` (0.61) has no bound
+//! for its work. Schemas of 1.5 KB in which each of 26 definitions names the next one twice take it 0.6 s, and
+//! each definition more doubles that; a worker must not stand so long. Its expressions step back, too.
 
 mod check;
 mod format;
