@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use stenograph::app::config::{Config, Cores, MaskStyle, Problem, Release};
 use stenograph::auth::token::Algorithm;
-use stenograph::guard::Structured;
+use stenograph::guard::{Opaque, Structured};
 use stenograph::record::keys;
 use stenograph::wire::coding::Coding;
 
@@ -69,6 +69,7 @@ fn every_key_is_read() {
     assert_eq!(grant.upstream, 0);
     assert_eq!(grant.issuer.as_deref(), Some("https://login.example.com"));
     assert_eq!((grant.mask, grant.release), (Some(MaskStyle::Label), Some(Release::Synced)));
+    assert_eq!((grant.opaque, config.grants[1].opaque), (Opaque::Block, Opaque::Allow));
     assert_eq!(grant.resources, ["file:///public/*"]);
     let claims = &config.grants[1].claims;
     assert!(claims.contains(&("team".to_owned(), vec!["x".to_owned()])));
@@ -206,6 +207,13 @@ fn each_fault_is_one_problem_at_its_place() {
             "grant[0].issuer",
         ),
         ("groups = [\"engineering\"]", "groups = [\"a\"]\nmask = \"blur\"", 16, "grant[0].mask"),
+        ("groups = [\"engineering\"]", "groups = [\"a\"]\nopaque = true", 16, "grant[0].opaque"),
+        (
+            "groups = [\"engineering\"]",
+            "groups = [\"a\"]\nopaque = \"mask\"",
+            16,
+            "grant[0].opaque",
+        ),
         ("[deny]\nfile", "[deny]\nfiles = \"x\"\nfile", 20, "deny.files"),
         (
             "directory = \"record\"",

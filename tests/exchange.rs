@@ -34,6 +34,8 @@ mod failing;
 mod handles;
 #[path = "exchange/idle.rs"]
 mod idle;
+#[path = "exchange/opaque.rs"]
+mod opaque;
 #[path = "exchange/recorder.rs"]
 mod recorder;
 #[path = "exchange/streams.rs"]

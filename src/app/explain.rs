@@ -14,7 +14,8 @@ use crate::app::config::{Config, Grant};
 use crate::app::denyfile::{self, DenyFileFault};
 use crate::audit::text::escape;
 use crate::auth::deny::DenyList;
-use crate::guard::policy::Policy;
+use crate::guard::Opaque;
+use crate::guard::policy::{Permit, Policy};
 use crate::limits::Limits;
 use crate::types::{Direction, Identity};
 use crate::wire::{json, mcp};
@@ -127,11 +128,11 @@ fn judge(
     upstream: u16,
     bytes: &[u8],
     message: &mcp::Message,
-) -> Result<u16, (&'static str, &'static str)> {
+) -> Result<Permit, (&'static str, &'static str)> {
     let policy = Policy::new(grants.iter().map(|grant| grant.to_policy()).collect());
     let access = policy.access(caller, upstream);
     match policy.judge_message(&access, message, bytes) {
-        Ok(permit) => Ok(permit.grant().unwrap_or_default()),
+        Ok(permit) => Ok(permit),
         Err(denial) => Err((denial.reason.as_str(), denial.reason.message())),
     }
 }
@@ -196,10 +197,12 @@ pub fn run(
             },
         })
         .collect();
+    let opaque = verdict.ok().filter(|_| denied.is_none()).map(|permit| permit.opaque());
     let (allowed, reason) = match (denied, verdict) {
         (Some(reason), _) => (false, format!("{}: an entry of the deny file", reason.by.as_str())),
-        (None, Ok(grant)) => {
-            let line = config.grants.get(usize::from(grant)).map_or(0, |grant| grant.line);
+        (None, Ok(permit)) => {
+            let grant = usize::from(permit.grant().unwrap_or_default());
+            let line = config.grants.get(grant).map_or(0, |grant| grant.line);
             (true, format!("grant in line {line}"))
         }
         (None, Err((word, sentence))) => (false, format!("{word}: {sentence}")),
@@ -213,7 +216,7 @@ pub fn run(
         let answer = json!({
             "allowed": allowed, "reason": reason, "subject": question.subject,
             "issuer": caller.issuer.as_ref(), "upstream": name, "asked": question.asked.words(),
-            "grants": grants,
+            "opaque": opaque.map(Opaque::as_str), "grants": grants,
         });
         writeln!(out, "{answer}")?;
     } else {
@@ -221,6 +224,13 @@ pub fn run(
         let asked = escape(&question.asked.words());
         let subject = escape(&question.subject);
         writeln!(out, "{verdict}: {subject} asks {name} for {asked}: {reason}")?;
+        match opaque {
+            None | Some(Opaque::Allow) => {}
+            Some(Opaque::Alert) => writeln!(out, "  opaque content is told: opaque = \"alert\"")?,
+            Some(Opaque::Block) => {
+                writeln!(out, "  opaque content is blocked: opaque = \"block\"")?
+            }
+        }
         let file = config.path.display();
         for said in &said {
             writeln!(out, "  {file}:{}: {}", said.line, said.why)?;

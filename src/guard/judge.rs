@@ -19,12 +19,13 @@ use zeroize::Zeroizing;
 
 use super::fault::GuardFault;
 use super::locate::locate;
-use super::mask::{Mask, fill_hits, label_hits};
+use super::mask::{Mask, cover_with, fill_hits, label_hits};
+use super::opaque::{self, Opaque};
 use super::policy::Permit;
 use super::scan::{Kind, Scanner, kind_of};
 use super::structured::{self, Expected, Unfit};
 use crate::limits::Limits;
-use crate::types::{Direction, Finding, RuleAction};
+use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::json;
 use crate::wire::mcp::{self, Message};
 
@@ -152,7 +153,7 @@ impl Scanner {
         &mut self,
         bytes: BytesMut,
         message: Message,
-        _permit: &Permit,
+        permit: &Permit,
         session: &Session<'_>,
         expected: Option<&Expected<'_>>,
         scratch: &mut json::Scratch,
@@ -163,15 +164,22 @@ impl Scanner {
         {
             return Outcome::Refused(fault);
         }
-        if self.hits.is_empty() {
+        let opaque = match permit.opaque() {
+            Opaque::Allow => vec![],
+            asked => self.opaque(&bytes, asked.action(), scratch, limits),
+        };
+        if self.hits.is_empty() && opaque.is_empty() {
             return pass(bytes, message, vec![], None);
         }
-        if let Err(fault) = self.bounded() {
+        if let Err(fault) = self.bounded_with(opaque.len()) {
             return Outcome::Refused(fault);
         }
+        let blocked = opaque.iter().any(|finding| finding.action == RuleAction::Block);
         let mut findings = self.findings();
+        findings.extend(opaque);
         locate(&bytes, &mut findings);
-        match self.strongest() {
+        let strongest = self.strongest();
+        match strongest.max(blocked.then_some(RuleAction::Block)) {
             Some(RuleAction::Block) => {
                 let original = self.original(&bytes);
                 self.block(bytes, message, findings, original)
@@ -181,6 +189,26 @@ impl Scanner {
             }
             _ => pass(bytes, message, findings, None),
         }
+    }
+
+    /// Findings of opaque content.
+    fn opaque(
+        &self,
+        raw: &[u8],
+        action: RuleAction,
+        scratch: &mut json::Scratch,
+        limits: &Limits,
+    ) -> Vec<Finding> {
+        let found = opaque::find(raw, self.views_max(raw, Kind::Json), scratch, limits);
+        let finding = |(kind, span): (opaque::Kind, Span)| Finding {
+            rule: kind.rule().into(),
+            action,
+            span,
+            fingerprint: self.fingerprint_of(span.of(raw)),
+            level: 1,
+            path: None,
+        };
+        found.into_iter().map(finding).collect()
     }
 
     /// The copy that an edit needs. Why here: what is not edited is never copied.
@@ -199,10 +227,18 @@ impl Scanner {
         findings: Vec<Finding>,
         original: Option<Original>,
     ) -> Outcome {
-        let blocking = self.hits.iter().find(|hit| hit.action == RuleAction::Block);
+        let blocks = |action: RuleAction| action == RuleAction::Block;
         let rules = Arc::clone(self.rules());
-        let rule = blocking.map_or_else(|| "".into(), |hit| Arc::clone(&rules.all()[hit.rule].id));
+        let told = findings.iter().find(|it| blocks(it.action)).map(|it| Arc::clone(&it.rule));
+        // What only an edit has uncovered is told nowhere else.
+        let hit = self.hits.iter().find(|hit| blocks(hit.action));
+        let rule = told.or_else(|| hit.map(|hit| Arc::clone(&rules.all()[hit.rule].id)));
+        let rule = rule.unwrap_or_else(|| "".into());
         fill_hits(&rules, &self.hits, &mut bytes);
+        // Why: what no rule could look into is not stored in clear, where it does not go on.
+        for it in findings.iter().filter(|it| opaque::is_told_by(it) && blocks(it.action)) {
+            cover_with(&mut bytes[it.span.range()], &it.rule);
+        }
         let masked = bytes.freeze();
         Outcome::Blocked { rule, findings, masked, original, message, unfit: None }
     }

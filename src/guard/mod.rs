@@ -10,6 +10,7 @@
 //! | [`caller`] | the caller's own token |
 //! | [`scope`] | which rules apply where |
 //! | [`cost`] | what a rule costs, and the gate against dear ones |
+//! | [`opaque`] | content that no rule can look into |
 //! | [`split`], `opening` | secrets that come in pieces |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
 //! | [`schema`], [`structured`] | what a tool's `outputSchema` accepts; answers that it refuses once they are masked |
@@ -34,6 +35,7 @@ pub mod literals;
 mod locate;
 pub mod mask;
 mod national;
+pub mod opaque;
 mod opening;
 pub mod pack;
 pub mod packtest;
@@ -57,6 +59,7 @@ pub use engine::EngineFault;
 pub use fault::GuardFault;
 pub use judge::{Judged, Judgement, Original, Outcome, Payload, Session, join, own};
 pub use mask::Mask;
+pub use opaque::Opaque;
 pub use rules::{Category, KnownValue, Rule, RuleFault, RuleSet};
 pub use scan::{Engine, Scanner};
 pub use schema::OutputSchema;

@@ -12,7 +12,11 @@
 //! | `subscriptions/listen` itself, `logging/setLevel`, `tasks/*`, `notifications/roots/list_changed`, every other method | by `methods` |
 //!
 //! Each target may be allowed by another grant. The mask, the release level and the number that is
-//! recorded are those of the first grant that allowed the first target.
+//! recorded are those of the first grant that allowed the first target. What becomes of opaque content
+//! ([`super::opaque`]) is said by the first grant that allows each target or method, by the strictest of these
+//! where there are several, and holds for the answer too. What no target or method tells apart (everything
+//! that needs any grant, what a server sends by itself, and what comes on a GET) follows the strictest of the
+//! caller's grants on the upstream: whose it is cannot be told.
 //!
 //! [`Permit`] is minted here only.
 
@@ -21,6 +25,7 @@ use bytes::BytesMut;
 use super::glob::{Glob, uri_is_plain};
 use super::lists;
 use super::mask::Mask;
+use super::opaque::Opaque;
 use crate::types::Identity;
 use crate::wire::mcp::{Class, Message, TargetKind, TargetRule};
 
@@ -49,6 +54,8 @@ pub struct Grant {
     pub mask: Option<Mask>,
     /// Release level; opaque here.
     pub release: Option<u8>,
+    /// What becomes of content that no rule can look into.
+    pub opaque: Opaque,
 }
 
 impl Grant {
@@ -92,6 +99,8 @@ fn claim_holds(identity: &Identity, name: &str, values: &[String]) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     grants: Vec<u16>,
+    /// The strictest of them.
+    opaque: Opaque,
 }
 
 impl Access {
@@ -112,6 +121,7 @@ pub struct Permit {
     grant: Option<u16>,
     mask: Option<Mask>,
     release: Option<u8>,
+    opaque: Opaque,
 }
 
 impl Permit {
@@ -128,6 +138,16 @@ impl Permit {
     /// Release level that the grant sets.
     pub fn release(&self) -> Option<u8> {
         self.release
+    }
+
+    /// What becomes of opaque content.
+    pub fn opaque(&self) -> Opaque {
+        self.opaque
+    }
+
+    /// The same permit for the answer to what was permitted so.
+    pub fn answering(self, opaque: Opaque) -> Permit {
+        Permit { opaque, ..self }
     }
 }
 
@@ -264,16 +284,20 @@ impl Policy {
             .filter(|(grant, _)| grant.upstream == upstream && grant.names(identity))
             .map(|(_, number)| number)
             .collect();
-        Access { grants }
+        let mut access = Access { grants, opaque: Opaque::Allow };
+        let opaque = self.granted(&access).map(|(_, grant)| grant.opaque).max();
+        access.opaque = opaque.unwrap_or_default();
+        access
     }
 
     fn granted<'a>(&'a self, access: &'a Access) -> impl Iterator<Item = (u16, &'a Grant)> {
         access.grants.iter().filter_map(|&number| Some((number, self.grants.get(number as usize)?)))
     }
 
+    /// By any grant: nothing says which of them.
     fn first(&self, access: &Access) -> Result<Permit, Denial> {
         match self.granted(access).next() {
-            Some((number, grant)) => Ok(permit(number, grant)),
+            Some((number, grant)) => Ok(permit(number, grant).answering(access.opaque)),
             None => deny(DenialReason::NoGrant),
         }
     }
@@ -315,7 +339,8 @@ impl Policy {
             }
             let text = target.text.decode(bytes);
             let allowed = self.target(access, target.kind, text.as_bytes())?;
-            permit.get_or_insert(allowed);
+            let permit = permit.get_or_insert(allowed);
+            permit.opaque = permit.opaque.max(allowed.opaque);
         }
         match permit {
             Some(permit) => Ok(permit),
@@ -382,8 +407,9 @@ impl Policy {
         bytes: &mut BytesMut,
     ) -> Result<(Permit, Option<BytesMut>), Denial> {
         // Without any grant nothing was asked under this access, but what comes is still shortened.
-        let permit =
-            self.first(access).unwrap_or(Permit { grant: None, mask: None, release: None });
+        let opaque = access.opaque;
+        let nobodys = Permit { grant: None, mask: None, release: None, opaque };
+        let permit = self.first(access).unwrap_or(nobodys);
         let edits = lists::edits(message, bytes, |kind, name| self.shows(access, kind, name));
         if edits.is_empty() {
             return Ok((permit, None));
@@ -396,5 +422,6 @@ impl Policy {
 }
 
 fn permit(number: u16, grant: &Grant) -> Permit {
-    Permit { grant: Some(number), mask: grant.mask, release: grant.release }
+    let Grant { mask, release, opaque, .. } = *grant;
+    Permit { grant: Some(number), mask, release, opaque }
 }

@@ -153,7 +153,7 @@ fn is_printable(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r')
 }
 
-fn is_blank(byte: u8) -> bool {
+pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
@@ -265,6 +265,18 @@ fn compressed(
         from = at + if member.whole { member.letters.max(GZIP.len()) } else { GZIP.len() };
     }
     Ok(())
+}
+
+/// What base64 text of gzip holds, where `letters` begin like it; inside, `None` where they are not such members to
+/// their last letter, or hold more than `bytes_max` bytes.
+pub(super) fn inflated(letters: &[u8], bytes_max: u64) -> Option<Option<Vec<u8>>> {
+    if !letters.starts_with(GZIP) {
+        return None;
+    }
+    let mut text = vec![];
+    let whole = member(letters, &mut text, bytes_max)
+        .is_ok_and(|member| member.whole && member.letters == letters.len());
+    Some(whole.then_some(text))
 }
 
 struct Member {

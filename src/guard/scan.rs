@@ -234,11 +234,7 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         self.hits.clear();
         (self.rejected, self.reread, self.shown) = (0, 0, false);
-        let (each, more) = match kind {
-            Kind::Json | Kind::Text => VIEWS_MAX,
-            Kind::Field => FIELD_VIEWS_MAX,
-        };
-        let bytes_max = self.view_bytes_max.min(each * raw.len() as u64 + more);
+        let bytes_max = self.views_max(raw, kind);
         // Why taken out: the views lend their text while the scanner's other memory changes.
         let mut views = self.views.take().unwrap_or_default();
         let built = views.build(raw, kind == Kind::Json, self.levels_max, bytes_max);
@@ -261,6 +257,23 @@ impl Scanner {
         self.digest(raw, pseudonym_key);
         self.rewrite(&rules, raw);
         Ok(())
+    }
+
+    /// Bound: bytes of the views of `raw`.
+    pub(super) fn views_max(&self, raw: &[u8], kind: Kind) -> u64 {
+        let (each, more) = match kind {
+            Kind::Json | Kind::Text => VIEWS_MAX,
+            Kind::Field => FIELD_VIEWS_MAX,
+        };
+        self.view_bytes_max.min(each * raw.len() as u64 + more)
+    }
+
+    /// The record's fingerprint of `value`.
+    pub(super) fn fingerprint_of(&self, value: &[u8]) -> [u8; 16] {
+        let full = self.fingerprint.clone().chain_update(value).finalize().into_bytes();
+        let mut print = [0; 16];
+        print.copy_from_slice(&full[..16]);
+        print
     }
 
     /// Searches the first level whole; deeper ones too when something may stand there.
@@ -632,7 +645,16 @@ impl Scanner {
 
     /// Fails when there are more hits than the bound.
     pub(super) fn bounded(&self) -> Result<(), GuardFault> {
-        if self.hits.len() > self.findings_max { Err(GuardFault::TooManyFindings) } else { Ok(()) }
+        self.bounded_with(0)
+    }
+
+    /// The same, with so many findings beside them.
+    pub(super) fn bounded_with(&self, beside: usize) -> Result<(), GuardFault> {
+        if self.hits.len() + beside > self.findings_max {
+            Err(GuardFault::TooManyFindings)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Any cut of what arrives gives the same bytes out and the same record.
 
+use stenograph::guard::Opaque;
 use stenograph::limits::Limits;
 
+use super::opaque::{picture, says, shows};
 use super::rig::{POISON, Rig, Served};
 use super::script::{
     STREAM_HEAD, call, call_body, chunk, event, json_answer, post, progress, result,
@@ -72,6 +74,24 @@ fn conversations(token: &str) -> Vec<Conversation> {
             client: call(token, 1, "deploy", "x")
                 + "POST /codegen HTTP/1.1\r\nHost: g\r\nX : y\r\n\r\n",
             server: vec![],
+        },
+        Conversation {
+            name: "pictures: asked with one, told, blocked in an answer and on a stream",
+            client: post(token, "", &call_body(1, "draw", "x").replace("\"x\"", &picture("image")))
+                + &call(token, 2, "echo", "x")
+                + &call(token, 3, "draw", "x")
+                + &call(token, 4, "echo", "x"),
+            server: vec![
+                (json_answer("", &shows(2, &picture("image"))), false),
+                (json_answer("", &shows(3, &picture("audio"))), false),
+                (
+                    STREAM_HEAD.to_owned()
+                        + &event(&says(&picture("image")))
+                        + &event(&shows(4, &picture("audio")))
+                        + "0\r\n\r\n",
+                    false,
+                ),
+            ],
         },
     ]
 }
@@ -185,7 +205,8 @@ fn normal(played: &Played, record: &[Recorded]) -> (Vec<String>, Vec<String>) {
 fn any_cut_gives_the_same_bytes_and_the_same_record() {
     // All plays come from one address; none of their refusals may end as a mere count.
     let limits = Limits { refusals_each_max: u64::MAX, ..Limits::default() };
-    let mut stage = Stage::new(Plan { limits, ..Plan::default() });
+    let (opaque, also) = (Opaque::Alert, vec![("draw", Opaque::Block)]);
+    let mut stage = Stage::new(Plan { limits, opaque, also, ..Plan::default() });
     let token = stage.token("alice", 600);
     for one in conversations(&token) {
         let expected = play(&mut stage, &one, (whole, 0), (whole, 0));

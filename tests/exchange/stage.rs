@@ -23,7 +23,7 @@ use stenograph::gateway::refusals::Refusals;
 use stenograph::gateway::schemas::Schemas;
 use stenograph::gateway::session::SessionTable;
 use stenograph::guard::policy::{Grant, Policy};
-use stenograph::guard::{Mask, RuleSet, Scanner, Structured, glob::Glob};
+use stenograph::guard::{Mask, Opaque, RuleSet, Scanner, Structured, glob::Glob};
 use stenograph::limits::Limits;
 use stenograph::record::entry::EntryView;
 use stenograph::record::reader::{Checks, read};
@@ -97,6 +97,10 @@ pub struct Plan {
     pub mask: Mask,
     pub structured: Structured,
     pub terms: Terms,
+    /// What becomes of opaque content.
+    pub opaque: Opaque,
+    /// Further grants, each of one tool, and what becomes of opaque content there.
+    pub also: Vec<(&'static str, Opaque)>,
     /// Id of the policy in force.
     pub policy: &'static str,
     pub late_key: bool,
@@ -129,6 +133,8 @@ impl Default for Plan {
             mask: Mask::Fill,
             structured: Structured::Block,
             terms: Terms::default(),
+            opaque: Opaque::Allow,
+            also: Vec::new(),
             policy: "one",
             late_key: false,
             seals: Seals::default(),
@@ -366,15 +372,23 @@ pub fn snapshot_of(plan: &Plan, deny: &Arc<DenyList>, generation: u64, jwks: &[V
         groups: plan.groups.iter().map(|group| (*group).to_owned()).collect(),
         tools: plan.tools.iter().map(|tool| Glob::new(tool)).collect(),
         methods: plan.methods.iter().map(|method| Glob::new(method)).collect(),
+        opaque: plan.opaque,
         ..Grant::default()
     };
+    let also = plan.also.iter().map(|(tool, opaque)| Grant {
+        groups: grant.groups.clone(),
+        tools: vec![Glob::new(tool)],
+        opaque: *opaque,
+        ..Grant::default()
+    });
+    let grants: Vec<Grant> = std::iter::once(grant.clone()).chain(also).collect();
     let settings = Settings {
         policy_id: plan.policy.into(),
         limits: plan.limits.clone(),
         routes: vec![route],
         issuers: vec![issuer],
-        policy: Policy::new(vec![grant]),
-        grant_terms: vec![plan.terms],
+        grant_terms: vec![plan.terms; grants.len()],
+        policy: Policy::new(grants),
         proxies: vec![None],
         demands: vec![Arc::new(plan.demands.clone())],
         origins: vec![plan.origins.clone()],

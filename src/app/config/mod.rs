@@ -23,7 +23,7 @@ use crate::app::witness::asker::Witness;
 use crate::auth::token::Issuer;
 use crate::guard::glob::Glob;
 use crate::guard::policy;
-use crate::guard::{Mask, Structured};
+use crate::guard::{Mask, Opaque, Structured};
 use crate::limits::Limits;
 use crate::record::Keep;
 use crate::record::age::Recipient;
@@ -229,6 +229,8 @@ pub struct Grant {
     pub release: Option<Release>,
     /// How the bodies of its exchanges are kept.
     pub record: Keep,
+    /// What becomes of content that no rule can look into.
+    pub opaque: Opaque,
 }
 
 impl Grant {
@@ -250,6 +252,7 @@ impl Grant {
                 MaskStyle::Label => Mask::Label,
             }),
             release: None,
+            opaque: self.opaque,
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::app::witness::asker::Witness;
 use crate::auth::deny::DenyList;
 use crate::auth::metadata;
 use crate::auth::token::{Algorithm, Issuer};
-use crate::guard::Structured;
 use crate::guard::rules::KNOWN_BYTES_MIN;
+use crate::guard::{Opaque, Structured};
 use crate::limits::{Limits, Unit};
 use crate::record::age::{RECIPIENTS_MAX, Recipient};
 use crate::record::cosign::WitnessVerifier;
@@ -641,6 +641,8 @@ fn grants(
         let (resources, methods) = (globs("resources"), globs("methods"));
         let mask = word(section.string("mask", problems), MaskStyle::WORDS, problems);
         let release = word(section.string("release", problems), Release::WORDS, problems);
+        let opaque = word(section.string("opaque", problems), Opaque::WORDS, problems);
+        let opaque = opaque.unwrap_or_default();
         let kept_at = section.string("record", problems);
         let kept = word(kept_at.clone(), Keep::WORDS, problems).unwrap_or_default();
         if let (Keep::Sealed, Some(at), false) = (kept, kept_at, seals) {
@@ -665,6 +667,7 @@ fn grants(
             mask,
             release,
             record: kept,
+            opaque,
         }));
     }
     referred(&upstream_names, upstreams, "upstream", problems);

@@ -355,7 +355,7 @@ impl Connection {
             return Err(fault);
         }
         let FromServer { filtered, rewritten, .. } = from_server;
-        let outcome = from_server.scan(exchange, turn);
+        let outcome = from_server.scan(exchange, true, turn);
         match outcome {
             Outcome::Pass(judgement) => {
                 // Why first: where it cannot be written, the refusal tells the head that came.
@@ -502,17 +502,14 @@ impl Connection {
         let access = settings.policy.access(&caller.identity, route as u16);
         Arc::make_mut(caller).access = access;
         let still = match &exchange.call {
-            Some(call) => settings
-                .policy
-                .judge_message(&caller.access, &call.message, &call.bytes)
-                .map(|permit| permit.grant()),
-            None => settings.policy.judge_http(&caller.access).map(|permit| permit.grant()),
+            Some(call) => settings.policy.judge_message(&caller.access, &call.message, &call.bytes),
+            None => settings.policy.judge_http(&caller.access),
         };
         match still {
-            Ok(grant) => {
+            Ok(permit) => {
                 exchange.route = Some(route);
                 exchange.settings = settings;
-                exchange.under(grant);
+                exchange.under(permit);
             }
             // A body still on its way is judged when it is whole.
             Err(_) if matches!(self.phase, Phase::Body { .. }) => {

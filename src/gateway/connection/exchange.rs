@@ -12,7 +12,8 @@ use super::super::metrics;
 use super::super::secure::Secured;
 use super::super::session::SessionRule;
 use super::outbox::Emission;
-use crate::guard::Original;
+use crate::guard::policy::Permit;
+use crate::guard::{Opaque, Original};
 use crate::record::{Entry, Keep, Kind, Level, PartKind};
 use crate::types::{Direction, Era, ExchangeId, Now, SessionId};
 use crate::wire::body::Chunks;
@@ -86,6 +87,8 @@ pub(super) struct Exchange {
     pub(super) initialize: bool,
     pub(super) call: Option<Box<Call>>,
     pub(super) grant: Option<u16>,
+    /// What becomes of opaque content in the answer to the call.
+    pub(super) opaque: Opaque,
     pub(super) level: Level,
     /// How bodies are kept.
     pub(super) keep: Keep,
@@ -176,10 +179,11 @@ impl Exchange {
         });
     }
 
-    /// From here on what passes does so under this grant: it says how far the record must be, and how
-    /// bodies are kept.
-    pub(super) fn under(&mut self, grant: Option<u16>) {
-        self.grant = grant;
+    /// From here on what passes does so by this permit: its grant says how far the record must be, how
+    /// bodies are kept, and what becomes of opaque content in the answer.
+    pub(super) fn under(&mut self, permit: Permit) {
+        let grant = permit.grant();
+        (self.grant, self.opaque) = (grant, permit.opaque());
         let terms = grant.and_then(|grant| self.settings.grant_terms.get(usize::from(grant)));
         let terms = terms.copied().unwrap_or_default();
         self.level = terms.level.unwrap_or(self.settings.level);

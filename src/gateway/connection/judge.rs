@@ -126,8 +126,18 @@ impl FromServer {
         Ok(())
     }
 
-    /// Scans and masks it.
-    pub(super) fn scan(self, exchange: &Exchange, turn: &mut Turn<'_>) -> Outcome {
+    /// Scans and masks it. What answers the call follows what permitted the call; what else a server says,
+    /// nothing tells under which of the caller's grants.
+    pub(super) fn scan(
+        self,
+        exchange: &Exchange,
+        answers_call: bool,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
+        let permit = match answers_call {
+            true => self.permit.answering(exchange.opaque),
+            false => self.permit,
+        };
         let key = pseudonym_key(exchange, turn);
         let keeps = exchange.settings.seals.originals && self.original.is_none();
         turn.env.scanner.keep_originals(keeps);
@@ -151,7 +161,7 @@ impl FromServer {
         let mut outcome = turn.env.scanner.judge_answer(
             self.bytes,
             self.message,
-            &self.permit,
+            &permit,
             &session,
             expected.as_ref(),
             &mut turn.env.json,

@@ -23,7 +23,7 @@ use crate::auth::cache::Setting;
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::auth::token;
 use crate::guard::policy::Permit;
-use crate::guard::{self, Judgement, Outcome};
+use crate::guard::{self, Judgement, Opaque, Outcome};
 use crate::limits::Limits;
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
@@ -74,6 +74,7 @@ impl Connection {
             initialize: false,
             call: None,
             grant: None,
+            opaque: Opaque::Allow,
             origin: None,
             tls: self.life.tls_brief(),
             upstream_tls: None,
@@ -570,7 +571,7 @@ impl Connection {
                 return Ok(());
             }
         };
-        exchange.under(permit.grant());
+        exchange.under(permit);
         let key = pseudonym_key(exchange, turn);
         let mask = permit.mask().unwrap_or(settings.mask);
         turn.env.scanner.keep_originals(settings.seals.originals);
@@ -642,7 +643,7 @@ impl Connection {
     /// GET and DELETE carry no message: only the head goes on.
     fn forward_bodyless(&mut self, permit: &Permit, turn: &mut Turn<'_>) -> Result<(), Fault> {
         let exchange = self.exchange.as_mut().expect("an exchange has begun");
-        exchange.under(permit.grant());
+        exchange.under(*permit);
         let target = suffix_target(exchange)?;
         let key = pseudonym_key(exchange, turn);
         let (head, head_record, mut findings) = self.upstream_head(None, &target, &key, turn)?;

@@ -144,7 +144,7 @@ impl Connection {
         let class = message.class;
         let id = message.id.as_ref().map(|id| Bytes::copy_from_slice(id.span.of(data)));
         let method = message.method.as_ref().map(|text| text.decode(data).into_owned());
-        let outcome = from_server.scan(exchange, turn);
+        let outcome = from_server.scan(exchange, answers_call, turn);
         match outcome {
             Outcome::Pass(judgement) => {
                 if answers_call {

@@ -23,7 +23,7 @@ mod place;
 mod rule;
 
 pub use method::{KnownMethod, METHODS, TargetKind, TargetRule, known_method};
-pub use place::{Place, places};
+pub use place::{Place, looks_like, places};
 pub use rule::{McpFault, McpRule};
 
 use std::borrow::Cow;

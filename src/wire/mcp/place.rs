@@ -387,7 +387,7 @@ fn routed_slot(routed: &[(&str, Slot)], bytes: &[u8], text: Text) -> Result<Slot
 /// to s and U+212A to k (simple case folding, CVE-2026-27896), after dropping control characters
 /// (GHSA-q382-vc8q-7jhj), and after dropping low lines that do not lead (Python SDK: `task_id` and
 /// `taskId` name one member).
-fn looks_like(name: &str, word: &str) -> bool {
+pub fn looks_like(name: &str, word: &str) -> bool {
     // Why: nearly every name ends here, without a walk over characters.
     if name.len() < word.len() {
         return false;

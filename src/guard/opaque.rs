@@ -1,0 +1,543 @@
+//! Opaque content: what a client shows, plays or saves, and no rule can look into, because it is no text.
+//!
+//! | rule | names |
+//! |---|---|
+//! | `opaque:image` | `data` beside `"type": "image"` (MCP, ImageContent) |
+//! | `opaque:audio` | `data` beside `"type": "audio"` (AudioContent) |
+//! | `opaque:blob` | `blob` beside `uri` or `mimeType`, or inside `resource` or `contents` (BlobResourceContents) |
+//! | `opaque:data-uri` | base64 of a `data:` URI (RFC 2397) in any string, of 16 letters or more |
+//!
+//! The shape counts, wherever in a message it stands: in results, arguments, sampling, notifications. Not
+//! opaque is what comes out of base64 as UTF-8 text, or as gzip of it: there the views look ([`super::views`]),
+//! whatever the media type says. What is no base64 is opaque: somebody may read it all the same.
+//!
+//! Not seen: content that is written as text inside a string, but for `data:` URIs; a text that is no base64 but
+//! another coding of something else. Nothing is looked at where a caller's grants allow all of it.
+
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+use memchr::memmem;
+
+use super::runs::{self, BASE64, Code, NONE};
+use crate::limits::Limits;
+use crate::types::{Finding, RuleAction, Span};
+use crate::wire::json::{self, Text, Visitor};
+use crate::wire::mcp::looks_like;
+
+/// What a grant makes of opaque content, weakest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opaque {
+    /// It passes, and nothing looks for it.
+    #[default]
+    Allow,
+    /// It passes and is told.
+    Alert,
+    /// It does not pass.
+    Block,
+}
+
+impl Opaque {
+    /// The words of the configuration.
+    pub const WORDS: &'static [(&'static str, Opaque)] =
+        &[("allow", Opaque::Allow), ("alert", Opaque::Alert), ("block", Opaque::Block)];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        self.action().as_str()
+    }
+
+    /// The same as the action of a rule.
+    pub(super) fn action(self) -> RuleAction {
+        match self {
+            Opaque::Allow => RuleAction::Allow,
+            Opaque::Alert => RuleAction::Alert,
+            Opaque::Block => RuleAction::Block,
+        }
+    }
+}
+
+/// What the ids of all rules here begin with; no id of a rule file holds a colon.
+const PREFIX: &str = "opaque:";
+
+/// Whether a finding is of opaque content.
+pub(super) fn is_told_by(finding: &Finding) -> bool {
+    finding.rule.starts_with(PREFIX)
+}
+
+/// Kinds of opaque content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Image,
+    Audio,
+    Blob,
+    DataUri,
+}
+
+impl Kind {
+    /// The id of its rule.
+    pub(super) fn rule(self) -> &'static str {
+        match self {
+            Kind::Image => "opaque:image",
+            Kind::Audio => "opaque:audio",
+            Kind::Blob => "opaque:blob",
+            Kind::DataUri => "opaque:data-uri",
+        }
+    }
+}
+
+/// The opaque content of `raw`, which is valid JSON: each string with it, between the quotes, in order.
+/// `inflated_max` is how long the text of a gzip member may be; a longer one is opaque.
+pub(super) fn find(
+    raw: &[u8],
+    inflated_max: u64,
+    scratch: &mut json::Scratch,
+    limits: &Limits,
+) -> Vec<(Kind, Span)> {
+    let Some(uris) = may_hold(raw) else { return vec![] };
+    let mut walk = Walk { raw, inflated_max, uris, frames: vec![], found: vec![] };
+    // What was read strictly is read again.
+    if json::read(raw, limits, scratch, &mut walk).is_err() {
+        return vec![];
+    }
+    let mut found = walk.found;
+    found.sort_by_key(|(kind, span)| (span.start, *kind));
+    found.dedup_by_key(|(_, span)| span.start);
+    found
+}
+
+/// Whether opaque content can stand in `raw`, and whether in `data:` URIs: one pass, and no walk where nothing
+/// is named so. A name or a coding is spelled with letters of any case, or with escapes.
+fn may_hold(raw: &[u8]) -> Option<bool> {
+    static NAMES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+        AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(["data\"", "blob\""])
+            .expect("two short words")
+    });
+    static CODED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("64,"));
+    static ESCAPED: LazyLock<memmem::Finder<'static>> =
+        LazyLock::new(|| memmem::Finder::new("\\u00"));
+    let uris = CODED.find(raw).is_some() || ESCAPED.find(raw).is_some();
+    (uris || NAMES.is_match(raw)).then_some(uris)
+}
+
+/// What a member of an object may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Data,
+    Blob,
+    Type,
+    /// `uri` and `mimeType`: resource contents have them.
+    Names,
+    /// `resource` and `contents`: what is inside are resource contents.
+    Holds,
+    Other,
+}
+
+impl Member {
+    /// As any reader may take it.
+    fn of(name: &str) -> Member {
+        const WORDS: &[(&str, Member)] = &[
+            ("data", Member::Data),
+            ("blob", Member::Blob),
+            ("type", Member::Type),
+            ("uri", Member::Names),
+            ("mimeType", Member::Names),
+            ("resource", Member::Holds),
+            ("contents", Member::Holds),
+        ];
+        let known = WORDS.iter().find(|(word, _)| looks_like(name, word));
+        known.map_or(Member::Other, |(_, member)| *member)
+    }
+}
+
+/// A container that is open.
+struct Frame {
+    object: bool,
+    /// Its last member.
+    member: Member,
+    /// It is, or stands in, a member that holds resource contents.
+    held: bool,
+    named: bool,
+    content: Option<Kind>,
+    /// Usually one: names that look alike may stand beside each other.
+    data: Vec<Text>,
+    blobs: Vec<Text>,
+}
+
+struct Walk<'a> {
+    raw: &'a [u8],
+    inflated_max: u64,
+    uris: bool,
+    frames: Vec<Frame>,
+    found: Vec<(Kind, Span)>,
+}
+
+impl Walk<'_> {
+    fn judge(&mut self, kind: Kind, texts: &[Text]) {
+        for text in texts {
+            if !is_text(text.decode(self.raw).as_bytes(), self.inflated_max) {
+                self.found.push((kind, text.span));
+            }
+        }
+    }
+}
+
+impl Visitor for Walk<'_> {
+    fn key(&mut self, _: u32, text: Text) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.member = Member::of(&text.decode(self.raw));
+        }
+    }
+
+    fn string(&mut self, _: u32, text: Text) {
+        if self.uris && holds_uri(text.decode(self.raw).as_bytes(), self.inflated_max) {
+            self.found.push((Kind::DataUri, text.span));
+        }
+        let Some(frame) = self.frames.last_mut().filter(|frame| frame.object) else { return };
+        match frame.member {
+            Member::Data => frame.data.push(text),
+            Member::Blob => frame.blobs.push(text),
+            Member::Type if text.is(self.raw, "image") => frame.content = Some(Kind::Image),
+            Member::Type if text.is(self.raw, "audio") => frame.content = Some(Kind::Audio),
+            Member::Names => frame.named = true,
+            Member::Type | Member::Holds | Member::Other => {}
+        }
+    }
+
+    fn open(&mut self, _: u32, object: bool, _: u32) {
+        let held = self.frames.last().is_some_and(|outer| match outer.object {
+            true => outer.member == Member::Holds,
+            false => outer.held,
+        });
+        self.frames.push(Frame {
+            object,
+            member: Member::Other,
+            held,
+            named: false,
+            content: None,
+            data: vec![],
+            blobs: vec![],
+        });
+    }
+
+    fn close(&mut self, _: u32, _: bool, _: u32) {
+        let Some(frame) = self.frames.pop() else { return };
+        if let Some(kind) = frame.content {
+            self.judge(kind, &frame.data);
+        }
+        if frame.named || frame.held {
+            self.judge(Kind::Blob, &frame.blobs);
+        }
+    }
+}
+
+/// Whether a `data:` URI in `text` has base64 that is no text.
+fn holds_uri(text: &[u8], inflated_max: u64) -> bool {
+    static CODED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("64,"));
+    let mut from = 0;
+    while let Some(on) = CODED.find(&text[from..]) {
+        let (before, rest) = (&text[from..from + on], &text[from + on + 3..]);
+        let letters = rest.iter().take_while(|&&byte| BASE64[byte as usize] != NONE).count();
+        // Fetch §6.2, the data URL processor: `;`, blanks, and the word in any case.
+        let marked = ends_without_case(before, b"base").is_some_and(|before| {
+            before.trim_ascii_end().ends_with(b";")
+                && before.windows(5).any(|word| word.eq_ignore_ascii_case(b"data:"))
+        });
+        from += on + 3;
+        if marked {
+            // What breaks off where a text goes on is no letter too few.
+            let whole = match letters % 4 {
+                1 => letters - 1,
+                _ => letters,
+            };
+            if whole >= runs::LETTERS_MIN && !is_text(&rest[..whole], inflated_max) {
+                return true;
+            }
+            from += letters;
+        }
+    }
+    false
+}
+
+fn ends_without_case<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let at = text.len().checked_sub(word.len())?;
+    text[at..].eq_ignore_ascii_case(word).then_some(&text[..at])
+}
+
+/// Letters that are decoded at once, whole groups: what is no text is seldom one so far.
+const PIECE_LETTERS: usize = 4096;
+
+/// Whether `coded` is base64 of a text that the views look into, or of nothing.
+fn is_text(coded: &[u8], inflated_max: u64) -> bool {
+    let coded = coded.trim_ascii();
+    let padding = coded.iter().rev().take_while(|&&byte| byte == b'=').count();
+    let coded = &coded[..coded.len() - padding];
+    if let Some(inflated) = runs::inflated(coded, inflated_max) {
+        let read = inflated.and_then(|text| Reading::default().take(&text));
+        return read.is_some_and(Reading::is_whole);
+    }
+    let mut reading = Reading::default();
+    let (mut piece, mut bytes) = (Vec::with_capacity(PIECE_LETTERS), [0; PIECE_LETTERS]);
+    let mut letters = 0;
+    let mut rest = coded.iter();
+    loop {
+        piece.clear();
+        while piece.len() < PIECE_LETTERS
+            && let Some(&byte) = rest.next()
+        {
+            match byte {
+                _ if BASE64[byte as usize] != NONE => piece.push(byte),
+                _ if runs::is_blank(byte) => {}
+                _ => return false,
+            }
+        }
+        if piece.is_empty() {
+            break;
+        }
+        letters += piece.len();
+        let length = runs::decode(&piece, Code::Base64, &mut bytes);
+        match reading.take(&bytes[..length]) {
+            Some(going_on) => reading = going_on,
+            None => return false,
+        }
+    }
+    // RFC 4648 §4: a letter alone is no byte, and padding fills the last group. Who writes the other
+    // alphabet (§5) does without.
+    let decodes = letters % 4 != 1 && (padding == 0 || (letters + padding).is_multiple_of(4));
+    decodes && reading.is_whole()
+}
+
+/// A text that is read piece by piece: the bytes of a character that has begun.
+#[derive(Debug, Default)]
+struct Reading {
+    begun: Vec<u8>,
+}
+
+impl Reading {
+    /// `None` where the text is none: not UTF-8, or with a byte that texts do not have.
+    fn take(mut self, piece: &[u8]) -> Option<Reading> {
+        let mut rest = piece;
+        while !self.begun.is_empty() {
+            let Some((&byte, behind)) = rest.split_first() else { return Some(self) };
+            self.begun.push(byte);
+            rest = behind;
+            match std::str::from_utf8(&self.begun) {
+                Ok(_) => self.begun.clear(),
+                Err(fault) if fault.error_len().is_some() => return None,
+                Err(_) => {}
+            }
+        }
+        if rest.iter().any(|&byte| is_binary(byte)) {
+            return None;
+        }
+        if let Err(fault) = std::str::from_utf8(rest) {
+            if fault.error_len().is_some() {
+                return None;
+            }
+            self.begun.extend_from_slice(&rest[fault.valid_up_to()..]);
+        }
+        Some(self)
+    }
+
+    fn is_whole(self) -> bool {
+        self.begun.is_empty()
+    }
+}
+
+/// WHATWG MIME Sniffing §3, "binary data byte".
+fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// The first bytes of a picture.
+    const PNG: &[u8] =
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89";
+
+    fn find_in(raw: &[u8]) -> Vec<(&'static str, String)> {
+        let limits = Limits::default();
+        let mut scratch = json::Scratch::new();
+        json::read(raw, &limits, &mut scratch, &mut json::Unwatched).expect("valid");
+        let found = find(raw, 1 << 20, &mut scratch, &limits);
+        let text = |span: Span| String::from_utf8(span.of(raw).to_vec()).expect("UTF-8");
+        found.into_iter().map(|(kind, span)| (kind.rule(), text(span))).collect()
+    }
+
+    fn rules(value: &Value) -> Vec<&'static str> {
+        find_in(value.to_string().as_bytes()).into_iter().map(|(rule, _)| rule).collect()
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut coder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        coder.write_all(text).expect("memory");
+        coder.finish().expect("memory")
+    }
+
+    // Mutants: audio is not asked for; what is no base64 counts as text; `held` is never set.
+    #[test]
+    fn what_no_rule_can_look_into_is_told_by_its_shape() {
+        let png = STANDARD.encode(PNG);
+        for (value, expected) in [
+            (json!({ "type": "image", "data": png, "mimeType": "image/png" }), "opaque:image"),
+            (json!({ "data": png, "type": "image" }), "opaque:image"),
+            (json!({ "type": "audio", "data": png }), "opaque:audio"),
+            (json!({ "type": "image", "data": URL_SAFE_NO_PAD.encode(PNG) }), "opaque:image"),
+            (json!({ "type": "image", "data": "no base64 at all!" }), "opaque:image"),
+            (json!({ "type": "image", "data": "QUJDR" }), "opaque:image"),
+            (json!({ "type": "image", "data": "QUJDREU==" }), "opaque:image"),
+            (json!({ "type": "image", "data": "QUJ=REVG" }), "opaque:image"),
+            (json!({ "type": "image", "Data": png }), "opaque:image"),
+            (json!({ "Type": "audio", "DATA": png }), "opaque:audio"),
+            (json!({ "uri": "a:b", "blob": png }), "opaque:blob"),
+            (json!({ "blob": png, "mimeType": "text/plain" }), "opaque:blob"),
+            (json!({ "blob": png, "mime_type": "text/plain" }), "opaque:blob"),
+            (json!({ "contents": [{ "blob": png }] }), "opaque:blob"),
+            (json!({ "type": "resource", "resource": { "bLob": png } }), "opaque:blob"),
+            (
+                json!({ "text": format!("see ![x](data:image/png;base64,{png})") }),
+                "opaque:data-uri",
+            ),
+            (json!([format!("DATA:;a=b; BASE64,{png}")]), "opaque:data-uri"),
+            (
+                json!({ "text": format!("64, data:;a=64,;base64,AAAA data:x;base64,{png}") }),
+                "opaque:data-uri",
+            ),
+            (
+                json!({ "params": { "arguments": { "pic": { "type": "image", "data": png } } } }),
+                "opaque:image",
+            ),
+        ] {
+            assert_eq!(rules(&value), [expected], "{value}");
+        }
+    }
+
+    #[test]
+    fn text_is_not_opaque_whatever_its_media_type_says() {
+        let png = STANDARD.encode(PNG);
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\"><text>\u{e9}\u{1f600}</text></svg>";
+        let long = "Ein langer Text \u{1f600} \u{df}. ".repeat(1000);
+        for text in [svg, "{\"a\":1}", "", "\x1b[1m\x0c", &long] {
+            for coded in [
+                STANDARD.encode(text),
+                URL_SAFE_NO_PAD.encode(text),
+                STANDARD.encode(gzip(text.as_bytes())),
+                STANDARD.encode([gzip(text.as_bytes()), gzip(b"more")].concat()),
+            ] {
+                let folded: Vec<&[u8]> = coded.as_bytes().chunks(76).collect();
+                let folded = String::from_utf8(folded.join(&b"\r\n"[..])).expect("ASCII");
+                for coded in [&coded, &folded] {
+                    let none: [&str; 0] = [];
+                    assert_eq!(rules(&json!({ "type": "image", "data": coded })), none, "{text}");
+                    assert_eq!(rules(&json!({ "uri": "a:b", "blob": coded })), none, "{text}");
+                }
+                assert!(rules(&json!([format!("data:image/svg+xml;base64,{coded}")])).is_empty());
+            }
+        }
+        for value in [
+            json!({ "type": "text", "data": png }),
+            json!({ "data": png }),
+            json!({ "type": "image", "data": { "type": "text" } }),
+            json!({ "type": "image", "more": { "data": png } }),
+            json!([{ "type": "image" }, { "data": png }]),
+            // A digest in a version control system is called so.
+            json!({ "blob": "3f786850e387550fdab836ed7e6dc881de23001b" }),
+            json!({ "contents": {}, "blob": png }),
+            json!(["write data:image/png;base64,iVBORw0... here", "base64,", "data:;base64,"]),
+            json!({ "text": format!("base64,{png}") }),
+        ] {
+            assert!(rules(&value).is_empty(), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_or_is_too_long_is_no_gzip() {
+        let whole = gzip("a text of some length, repeated ".repeat(100).as_bytes());
+        let coded = |bytes: &[u8]| json!({ "type": "image", "data": STANDARD.encode(bytes) });
+        assert!(rules(&coded(&whole)).is_empty());
+        assert_eq!(rules(&coded(&whole[..whole.len() - 1])), ["opaque:image"]);
+        assert_eq!(rules(&coded(&[&whole[..], b"more"].concat())), ["opaque:image"]);
+        assert_eq!(rules(&coded(&gzip(PNG))), ["opaque:image"]);
+        assert_eq!(rules(&coded(&gzip(&vec![b' '; (1 << 20) + 1]))), ["opaque:image"]);
+    }
+
+    // Mutant: `ESCAPED` is not asked for.
+    #[test]
+    fn escapes_hide_no_name_no_word_and_no_letter() {
+        let png = STANDARD.encode(PNG);
+        for (raw, expected) in [
+            (format!(r#"{{"type":"im\u0061ge","d\u0061ta":"{png}"}}"#), "opaque:image"),
+            (format!(r#"{{"typ\u0065":"audio","data":"{png}"}}"#), "opaque:audio"),
+            (format!(r#"{{"type":"image","data":"\u0069{}"}}"#, &png[1..]), "opaque:image"),
+            (format!(r#"{{"uri":"","blo\u0062":"{png}"}}"#), "opaque:blob"),
+            (format!(r#"["data:image\/png;base64\u002c{png}"]"#), "opaque:data-uri"),
+        ] {
+            let found = find_in(raw.as_bytes());
+            assert_eq!(
+                found.iter().map(|(rule, _)| *rule).collect::<Vec<_>>(),
+                [expected],
+                "{raw}"
+            );
+        }
+        let slashes = STANDARD.encode([&[0xff; 30], PNG].concat()).replace('/', "\\/");
+        let raw = format!(r#"{{"type":"image","data":"{slashes}"}}"#);
+        assert_eq!(find_in(raw.as_bytes()), [("opaque:image", slashes)]);
+    }
+
+    #[test]
+    fn each_is_told_once_in_order_with_its_place() {
+        let png = STANDARD.encode(PNG);
+        let raw = format!(
+            r#"{{"result":{{"contents":[{{"blob":"{png}","uri":"data:image/png;base64,{png}"}}],
+            "content":[{{"data":"{png}","type":"audio"}},{{"type":"image","data":"data:image/png;base64,{png}"}}]}}}}"#
+        );
+        let uri = format!("data:image/png;base64,{png}");
+        assert_eq!(
+            find_in(raw.as_bytes()),
+            [
+                ("opaque:blob", png.clone()),
+                ("opaque:data-uri", uri.clone()),
+                ("opaque:audio", png),
+                ("opaque:image", uri)
+            ]
+        );
+    }
+
+    proptest! {
+        // Mutant: a character that has begun is forgotten between pieces.
+        #[test]
+        fn what_is_text_is_what_a_reader_of_the_whole_says(
+            front in "[a-z\u{e9}\u{1f600}]{0,7}", tail in "[a-z\u{e9}\u{20ac}\u{1f600}]{0,5000}", bytes in proptest::collection::vec(any::<u8>(), 0..6),
+        ) {
+            for whole in [format!("{front}{tail}").into_bytes(), [front.as_bytes(), tail.as_bytes(), &bytes].concat()] {
+                let text = std::str::from_utf8(&whole).is_ok_and(|text| !text.bytes().any(is_binary));
+                prop_assert_eq!(is_text(STANDARD.encode(&whole).as_bytes(), 0), text);
+                prop_assert_eq!(is_text(URL_SAFE_NO_PAD.encode(&whole).as_bytes(), 0), text);
+            }
+        }
+
+        // Mutant: any step of `may_hold`.
+        #[test]
+        fn the_short_look_passes_nothing_over(parts in proptest::collection::vec((0..8usize, any::<bool>()), 1..4)) {
+            let png = STANDARD.encode(PNG);
+            let keys = ["data", "Data", "d\\u0061ta", "DATA", "blob", "blo\\u0062", "BLOB", "text"];
+            let raw: Vec<String> = parts.iter().map(|(key, uri)| {
+                let value = if *uri { format!("data:a/b;baSe64,{png}") } else { png.clone() };
+                format!(r#"{{"type":"image","uri":"","{}":"{value}"}}"#, keys[*key])
+            }).collect();
+            let raw = format!("[{}]", raw.join(","));
+            let expected = parts.iter().filter(|(key, uri)| *key < 7 || *uri).count();
+            prop_assert_eq!(find_in(raw.as_bytes()).len(), expected);
+        }
+    }
+}
