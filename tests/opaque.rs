@@ -135,7 +135,7 @@ fn with_input(binary: &Path, words: &[&str], directory: &Path, input: &str) -> S
     String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("text")
 }
 
-// Mutants: requests are not looked at; the permit of a call is not that of its answer; SIGHUP keeps the old word.
+// Mutants: requests are not looked at; the policy is made without the word of the grant.
 #[test]
 fn pictures_pass_are_told_or_stay_outside_as_the_grant_says_and_the_record_tells() {
     let directory = tempfile::tempdir().expect("directory");

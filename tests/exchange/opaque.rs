@@ -58,7 +58,7 @@ fn asked(script: Script, tool: &str) -> Script {
         .expect_recorded(Kind::Request, &[])
 }
 
-// Mutants: audio is not looked for; what is no base64 counts as text.
+// Mutant: the record keeps what is blocked in clear.
 #[test]
 fn an_answer_passes_is_told_or_is_blocked_as_the_grant_says() {
     let told = [
@@ -177,7 +177,7 @@ fn what_a_client_sends_is_judged_alike() {
         .end();
 }
 
-// Mutants: the strictest grant counts for everything; the first one counts for everything.
+// Mutants: the strictest grant counts for everything; the first one does; what needs any grant follows the first.
 #[test]
 fn the_grant_of_the_target_counts_and_where_there_is_none_the_strictest() {
     let plan = || Plan {
@@ -247,6 +247,7 @@ fn the_grant_of_the_target_counts_and_where_there_is_none_the_strictest() {
         .end();
 }
 
+// Mutant: the exchange keeps what the call was permitted by.
 #[test]
 fn a_change_of_the_grant_holds_for_what_comes_from_then_on() {
     let answer = shows(7, &picture("image"));
