@@ -276,7 +276,7 @@ fn is_text(coded: &[u8], inflated_max: u64) -> bool {
     let coded = &coded[..coded.len() - padding];
     if let Some(inflated) = runs::inflated(coded, inflated_max) {
         let read = inflated.and_then(|text| Reading::default().take(&text));
-        return read.is_some_and(Reading::is_whole);
+        return read.is_some_and(|reading| reading.is_whole());
     }
     let mut reading = Reading::default();
     let (mut piece, mut bytes) = (Vec::with_capacity(PIECE_LETTERS), [0; PIECE_LETTERS]);
@@ -341,7 +341,7 @@ impl Reading {
         Some(self)
     }
 
-    fn is_whole(self) -> bool {
+    fn is_whole(&self) -> bool {
         self.begun.is_empty()
     }
 }
