@@ -4,6 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{
+    GeneralPurpose, GeneralPurposeConfig, STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use stenograph::guard::rules::{Category, Matcher};
@@ -200,6 +206,48 @@ proptest! {
         let seen = reveal(&bytes, hiding);
         for secret in &secrets {
             prop_assert!(!seen.contains(secret.as_str()), "{} {seen}", rule.id);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    // Mutants: the text is told once; from the begin of its first group of text only.
+    #[test]
+    fn base64_between_other_letters_hides_nothing(
+        pick in any::<prop::sample::Index>(), which in any::<prop::sample::Index>(),
+        front in "[a-zA-Z0-9/_-]{0,14}", behind in proptest::sample::select(vec!["", "abcd", "abcdefgh", "Zzzz/", "/srv"]),
+    ) {
+        let set = builtin();
+        let rules: Vec<_> = set.rules().iter().filter(|rule| rule.actions.response == Some(RuleAction::Mask)).collect();
+        let rule = pick.get(&rules);
+        let text = which.get(&rule.tests_match);
+        prop_assume!(text.len() >= 12);
+        // What decodes to text from its first letter on is text.
+        let is_text = |group: &[u8]| {
+            let bytes = STANDARD.decode(String::from_utf8_lossy(group).replace('-', "+").replace('_', "/"));
+            bytes.is_ok_and(|bytes| bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')))
+        };
+        let groups = front.as_bytes()[front.len() % 4..].chunks(4);
+        prop_assume!(front.len() % 4 > 0 || !groups.clone().next().is_some_and(is_text));
+        prop_assume!(groups.clone().count() < 3 || !groups.clone().rev().take(3).all(is_text));
+        let mut guard = Judge::builtin();
+        let secrets = secrets(&mut guard, text);
+        // What goes on in the last group is a part of it.
+        let behind = if text.len() % 3 == 0 { behind } else { "" };
+        let shown = format!("{front}{}{behind}", STANDARD_NO_PAD.encode(text));
+        let (bytes, ..) = passed(judge(&mut guard, &answer(&shown, Hiding::Plain), Direction::Response, Mask::Fill));
+        let seen = reveal(&bytes, Hiding::Plain);
+        prop_assert_eq!(seen.len(), shown.len(), "{}", seen);
+        // The letters that stand where those of the text stood.
+        let letters = &seen[front.len()..shown.len() - behind.len()];
+        let lenient = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+        let lenient = lenient.with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let left = GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(letters).unwrap();
+        let left = String::from_utf8_lossy(&left);
+        for secret in &secrets {
+            prop_assert!(!left.contains(secret.as_str()), "{}: {shown}\n{left}", rule.id);
         }
     }
 }
@@ -436,8 +484,6 @@ fn gzip(text: &str) -> Vec<u8> {
 // span, with the words behind it; nothing read of a member that breaks off, or nothing behind it.
 #[test]
 fn what_holds_a_secret_and_is_compressed_is_masked_whole() {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     let mut guard = Judge::builtin();
     let filler = "an ordinary line of a log, number 1234\n".repeat(20);
     for rule in builtin().rules() {

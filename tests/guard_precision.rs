@@ -217,6 +217,8 @@ fn no_text_made_of_beginnings_holds_the_scanner_for_long() {
             let lines: Vec<_> = run.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
             lines.join("\r\n").into_bytes()
         }),
+        ("base64 behind what may be more of it", repeated(b"-AEvNTU1NS01NTU1LTU1")),
+        ("escapes of shells", repeated(br"\x67\150\u{70}")),
         ("blanks", last("-----BEGIN PRIVATE KEY-----", &" ".repeat(TEXT_BYTES))),
     ] {
         let took = cost(&mut judge, &text, most);

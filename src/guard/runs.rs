@@ -440,7 +440,7 @@ fn in_letters(letters: &[u8], mut found: impl FnMut(Window)) {
     });
     for (phase, open) in open.into_iter().enumerate() {
         if let Some(open) = open {
-            found(window(&open, letters.len(), phase, Code::Base64));
+            tell(letters, &open, phase, Code::Base64, &mut found);
         }
     }
 }
@@ -474,7 +474,7 @@ fn in_base64(
     open[phase] = match open[phase].take() {
         Some(open) if start <= open.end + JOIN_GROUPS => Some(open.start..end),
         Some(open) => {
-            found(window(&open, letters.len(), phase, code));
+            tell(letters, &open, phase, code, found);
             Some(start..end)
         }
         None => Some(start..end),
@@ -525,7 +525,7 @@ fn in_phase(letters: &[u8], phase: usize, code: Code, found: &mut impl FnMut(Win
             open = match open {
                 Some(open) if start <= open.end + JOIN_GROUPS => Some(open.start..end),
                 Some(open) => {
-                    found(window(&open, letters.len(), phase, code));
+                    tell(letters, &open, phase, code, found);
                     Some(start..end)
                 }
                 None => Some(start..end),
@@ -534,19 +534,58 @@ fn in_phase(letters: &[u8], phase: usize, code: Code, found: &mut impl FnMut(Win
         group = end.max(group + 1) + needed - 1;
     }
     if let Some(open) = open {
-        found(window(&open, letters.len(), phase, code));
+        tell(letters, &open, phase, code, found);
     }
 }
 
-/// One group more on each side of the groups `open` of `letters` letters: it may hold the ends of the text. The last one
-/// of a run may be short.
-fn window(open: &Range<usize>, letters: usize, phase: usize, code: Code) -> Window {
+/// Groups of text at the front of a window that may be what letters in front of the encoded text decode to by chance:
+/// of three in a row one in 8,000 is that.
+const GLUED_GROUPS: usize = 2;
+
+/// Tells of the groups `open` of `letters`, with one group more on each side, which may hold the ends of the text.
+///
+/// What stands in front of base64 text without a sign between (`/srv/x/QUtJ…`) decodes to bytes as well, and where the
+/// last of them is a letter or a sign, no word begins behind it for a rule. So the text is told once more from each
+/// place where it may have begun, and likewise to where it may have ended.
+fn tell(
+    letters: &[u8],
+    open: &Range<usize>,
+    phase: usize,
+    code: Code,
+    found: &mut impl FnMut(Window),
+) {
     let size = code.letters();
-    let letters = letters - phase;
-    let end = if open.end + 1 >= letters / size { letters } else { (open.end + 1) * size };
+    let groups = (letters.len() - phase) / size;
+    let core = phase + open.start * size..phase + open.end * size;
+    // The last group of a run may be short.
+    let end = if open.end + 1 >= groups { letters.len() } else { core.end + size };
     // A single letter of base64 is no byte.
-    let end = if end % size == 1 { end - 1 } else { end };
-    Window::new(phase + open.start.saturating_sub(1) * size..phase + end, code)
+    let end = if (end - phase) % size == 1 { end - 1 } else { end };
+    let first = phase + open.start.saturating_sub(1) * size;
+    found(Window::new(first..end, code));
+    if code != Code::Base64 {
+        return;
+    }
+    let value = |at: usize| BASE64[letters[at] as usize];
+    let starts = (0..=GLUED_GROUPS.min(open.len() - 1)).map(|group| core.start + group * size);
+    // In front of a text that begins with the run there is nothing.
+    let starts = starts.filter(|&start| {
+        core.start > 0
+            && start > first
+            && (value(start - 2) << 6 | value(start - 1)).is_ascii_graphic()
+    });
+    // A short group is the end of the text.
+    let ends = core.end + size <= end
+        && (value(core.end) << 2 | value(core.end + 1) >> 4).is_ascii_graphic();
+    for start in starts {
+        found(Window::new(start..end, code));
+        if ends {
+            found(Window::new(start..core.end, code));
+        }
+    }
+    if ends {
+        found(Window::new(first..core.end, code));
+    }
 }
 
 /// Decodes the letters of a window's text into `out`, which has room for them; how many bytes.

@@ -818,7 +818,8 @@ mod x86 {
     }
 
     /// Where characters begin that may be unseen: two looks into tables. `strange` are the bytes that are not ASCII.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn unseen_table(bytes: __m512i, strange: u64) -> u64 {
         let [first, second] = [&UNSEEN.first, &UNSEEN.second].map(|table| {

@@ -3,6 +3,7 @@
 //! | begins with | unit | decodes to |
 //! |---|---|---|
 //! | `\` | an escape of a JSON string (RFC 8259 §7) | its character |
+//! | `\x`, `\u{`, `\0` to `\3` | escapes of C, shells and scripts: `\x67`, `\u{67}`, `\147` | the byte, its character |
 //! | `%` | two hexadecimal digits (RFC 3986 §2.1) | the byte |
 //! | `&` | a character reference of HTML: decimal, hexadecimal, or a name for a sign of ASCII | its character |
 //! | C2 and more | a character that is not seen ([`UNSEEN`]): soft hyphen, zero width, fillers, marks of direction, tags | nothing |
@@ -165,10 +166,32 @@ fn json(text: &[u8]) -> Unit {
     }
 }
 
+/// The escape at the start of `text`, which begins with a backslash, as JSON or languages of programs write it.
+fn escape(text: &[u8]) -> Unit {
+    let byte = |byte: u32| Unit { len: 4, out: [byte as u8, 0, 0, 0], out_len: 1 };
+    match *text {
+        [_, b'x', high, low, ..] => hex(&[high, low]).map_or(Unit::plain(b'\\'), byte),
+        [_, a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+            byte(u32::from(a & 7) << 6 | u32::from(b & 7) << 3 | u32::from(c & 7))
+        }
+        [_, b'u', b'{', ..] => {
+            let rest = &text[3..];
+            let digits = rest.iter().take(7).take_while(|digit| digit.is_ascii_hexdigit()).count();
+            match hex(&rest[..digits]) {
+                Some(value) if (1..=6).contains(&digits) && rest.get(digits) == Some(&b'}') => {
+                    Unit::of(4 + digits, value)
+                }
+                _ => Unit::plain(b'\\'),
+            }
+        }
+        _ => json(text),
+    }
+}
+
 /// The unit of any coding at the start of `text`, which begins with a sign or is not ASCII.
 fn any(text: &[u8]) -> Unit {
     match *text {
-        [b'\\', ..] => json(text),
+        [b'\\', ..] => escape(text),
         [b'%', high, low, ..] => match hex(&[high, low]) {
             Some(byte) => Unit { len: 3, out: [byte as u8, 0, 0, 0], out_len: 1 },
             None => Unit::plain(b'%'),
@@ -335,6 +358,12 @@ fn reference(text: &[u8]) -> Unit {
 pub(super) fn rewrite(unit: &[u8], byte: u8) -> Option<Vec<u8>> {
     let new = match *unit {
         [_] => vec![byte],
+        [b'\\', b'u', b'{', ..] => {
+            let width = unit.len() - 4;
+            format!("\\u{{{byte:0width$x}}}").into_bytes()
+        }
+        [b'\\', b'x', _, _] => format!("\\x{byte:02x}").into_bytes(),
+        [b'\\', _, _, _] => format!("\\{byte:03o}").into_bytes(),
         [b'\\', b'u', _, _, _, _] => format!("\\u{byte:04x}").into_bytes(),
         [b'%', _, _] => format!("%{byte:02x}").into_bytes(),
         [b'&', b'#', x @ (b'x' | b'X'), ..] => {
@@ -374,6 +403,7 @@ mod tests {
     fn each_unit_is_what_its_coding_says() {
         for (text, meant) in [
             (r"\u0067hp\/\n", "ghp/\n"),
+            (r"\x67\150\u{70}\u{00005f}\x5F", "ghp__"),
             ("%67hp%5f%5F", "ghp__"),
             ("&#103;&#x68;&#X70;&lowbar;&#0000065;&#66&amp;lt;", "ghp_AB&lt;"),
             (
@@ -385,7 +415,7 @@ mod tests {
         }
         // What is no unit stays.
         for text in [
-            r"\d C:\Users",
+            r"\d C:\Users \xy \400 \08 \u{} \u{0000067} \u{67",
             "100% %4 %zz",
             "a&b &c; &#; &#x; &# &unknown;",
             "–’…é😀",
@@ -450,6 +480,10 @@ mod tests {
         for (unit, new) in [
             ("a", Some("Z")),
             (r"\u0061", Some(r"\u005a")),
+            (r"\x61", Some(r"\x5a")),
+            (r"\141", Some(r"\132")),
+            (r"\u{61}", Some(r"\u{5a}")),
+            (r"\u{0061}", Some(r"\u{005a}")),
             ("%61", Some("%5a")),
             ("&#097;", Some("&#090;")),
             ("&#x61", Some("&#x5a")),

@@ -95,10 +95,12 @@ pub enum Coding {
     Base64Glued,
     /// RFC 4648 §8.
     Hex,
+    /// `\x67`
+    Escapes,
 }
 
 impl Coding {
-    pub const ALL: [Coding; 14] = [
+    pub const ALL: [Coding; 15] = [
         Coding::Percent,
         Coding::PercentSigns,
         Coding::Decimal,
@@ -113,6 +115,7 @@ impl Coding {
         Coding::Base64Lines,
         Coding::Base64Glued,
         Coding::Hex,
+        Coding::Escapes,
     ];
 
     /// Its name, and what it is, as the README publishes them.
@@ -142,6 +145,7 @@ impl Coding {
                 ("base64-glued", "base64 behind a path: nothing says where it begins")
             }
             Coding::Hex => ("hex", "hexadecimal digits"),
+            Coding::Escapes => ("hex-escapes", "escapes of shells and programs: `\\x67`"),
         }
     }
 
@@ -157,6 +161,9 @@ impl Coding {
         let between = |unseen: &[char]| {
             let mut unseen = unseen.iter().cycle();
             text.chars().flat_map(|c| [c, *unseen.next().expect("a cycle")]).collect()
+        };
+        let hex = |before: &str| {
+            text.bytes().map(|byte| format!("{before}{byte:02x}")).collect::<String>()
         };
         let each = |write: &dyn Fn(char) -> String| text.chars().map(write).collect::<String>();
         match self {
@@ -180,17 +187,14 @@ impl Coding {
                 format!("data {} end", lines.collect::<Vec<_>>().join("\r\n"))
             }
             Coding::Base64Glued => format!("data /srv/x/{} end", STANDARD.encode(text)),
-            Coding::Hex => {
-                format!(
-                    "data {} end",
-                    text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
-                )
-            }
+            Coding::Hex => format!("data {} end", hex("")),
+            Coding::Escapes => hex("\\x"),
         }
     }
 
     fn read(self, text: &str) -> String {
         match self {
+            Coding::Escapes => Coding::Percent.read(&text.replace("\\x", "%")),
             Coding::Percent | Coding::PercentSigns => {
                 let (mut out, mut rest) = (vec![], text.as_bytes());
                 while let Some((&byte, behind)) = rest.split_first() {

@@ -53,6 +53,7 @@ CODINGS = {
     "base64-lines": lambda text: "data " + "\r\n".join(re.findall(".{1,76}", b64(text))) + " end",
     "base64-glued": lambda text: f"data /srv/x/{b64(text)} end",
     "hex": lambda text: f"data {text.encode().hex()} end",
+    "hex-escapes": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
     "gzip-base64": lambda text: f"data {base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()} end",
     "percent>html-hex": lambda text: CODINGS["html-hex"](CODINGS["percent"](text)),
     "base64>base64": lambda text: b64(b64(text)),
@@ -123,6 +124,7 @@ def decoded(text):
     found = []
     if "\\" in text:
         plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
+        found.append(re.sub(r"\\x([0-9a-fA-F]{2})", lambda m: chr(int(m[1], 16)), text))
         found.append(re.sub(r'\\(["\\/rnt])', lambda m: {"r": "\r", "n": "\n", "t": "\t"}.get(m[1], m[1]), plain))
     if "%" in text:
         found.append(urllib.parse.unquote(text))
