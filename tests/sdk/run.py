@@ -30,7 +30,7 @@ import hiding
 import hostile
 import parts
 from parts import HERE, NODE, PY1, PY2, ROOT, Checks, OpenStream, Process, Tee, bearer, post, request, rpc, shows
-from suites import EVERYTHING_GRANT, PY_GRANT, TS_GRANT, everything_steps, judge, py_steps, ts_steps
+from suites import EVERYTHING_BLOCKED, EVERYTHING_GRANT, PY_GRANT, TS_GRANT, everything_steps, judge, py_steps, ts_steps
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 CLIENTS = {
@@ -211,6 +211,11 @@ groups = ["engineering"]
 upstream = "ts"
 groups = ["engineering"]
 {values(TS_GRANT)}
+
+[[grant]]
+upstream = "everything"
+groups = ["engineering"]
+{values(EVERYTHING_BLOCKED)}
 
 [[grant]]
 upstream = "everything"

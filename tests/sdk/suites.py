@@ -175,6 +175,10 @@ def everything_steps(planted, sent):
         Step("echo", "call", lambda line: text(line["result"]) == f"Echo: {CLIENT_TEXT}", tool="echo", arguments={"message": CLIENT_TEXT}),
         Step("sum", "call", lambda line: "5" in text(line["result"]), tool="get-sum", arguments={"a": 2, "b": 3}),
         Step("image", "call", lambda line: any(c["type"] == "image" and len(c["data"]) > 1000 for c in line["result"]["content"]), tool="get-tiny-image"),
+        Step("image where a grant blocks it", "call", blocked, guard=True,
+             tool="get-annotated-message", arguments={"messageType": "success", "includeImage": True}),
+        Step("the same without it", "call", lambda line: [c["type"] for c in line["result"]["content"]] == ["text"],
+             tool="get-annotated-message", arguments={"messageType": "success", "includeImage": False}),
         Step("structured answer", "call", lambda line: "temperature" in line["result"]["structuredContent"],
              tool="get-structured-content", arguments={"location": "New York"}),
         Step("progress on a stream", "call", lambda line: [p[0] for p in line["result"]["progress"]] == [1, 2, 3],
@@ -204,6 +208,8 @@ def everything_steps(planted, sent):
     ]
 
 
+# The first grant that allows a tool says what becomes of its images.
+EVERYTHING_BLOCKED = {"tools": ["get-annotated-message"], "opaque": "block"}
 EVERYTHING_GRANT = {
     "tools": ["echo", "get-*", "trigger-*", "toggle-*"],
     "prompts": ["args-prompt", "completable-prompt", "simple-prompt"],
