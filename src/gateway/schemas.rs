@@ -106,15 +106,18 @@ impl Schemas {
             return;
         }
         let caller = self.caller(identity);
+        // Why before the lock: a list may hold as much as an answer may, and each text is hashed.
+        let schemas: Vec<_> =
+            tools.iter().map(|(tool, text)| (tool, text.map(OutputSchema::new))).collect();
         let mut table = self.table();
         table.listings += 1;
         let listed = table.listings;
-        for (tool, schema) in tools {
+        for (tool, schema) in &schemas {
             let of = table.upstreams.entry(Arc::clone(upstream)).or_default();
             for by in [None, Some(caller)] {
                 let key = (tool.as_str().into(), by);
                 match schema {
-                    Some(text) => of.learn(key, text, listed),
+                    Some(schema) => of.learn(key, schema, listed),
                     None => of.forget(&key),
                 }
             }
@@ -132,9 +135,16 @@ impl Table {
             let Some(most) = self.upstreams.values_mut().max_by_key(|listed| listed.bytes) else {
                 return;
             };
-            if !most.sweep() {
+            let before = most.bytes;
+            most.sweep();
+            // Why: where each listing leaves one schema behind, each would cost a walk over all of them.
+            if most.bytes > before / 4 * 3 {
                 most.forget_half();
                 most.sweep();
+            }
+            // What is left is in somebody's hands for a moment.
+            if most.tools.is_empty() {
+                return;
             }
         }
     }
@@ -149,12 +159,11 @@ impl Listed {
         SCHEMA_BYTES + schema.bytes() as u64
     }
 
-    fn learn(&mut self, key: Key, text: &[u8], listed: u64) {
-        let schema = OutputSchema::new(text);
+    fn learn(&mut self, key: Key, schema: &OutputSchema, listed: u64) {
         let bytes = &mut self.bytes;
         let schema = self.schemas.entry(schema.digest()).or_insert_with(|| {
-            *bytes += Listed::schema_bytes(&schema);
-            Arc::new(schema)
+            *bytes += Listed::schema_bytes(schema);
+            Arc::new(schema.clone())
         });
         let (schema, entry_bytes) = (Arc::clone(schema), Listed::entry_bytes(&key));
         if self.tools.insert(key, Known { schema, listed }).is_none() {
@@ -168,16 +177,14 @@ impl Listed {
         }
     }
 
-    /// Forgets schemas that no tool has; whether there was one.
-    fn sweep(&mut self) -> bool {
-        let before = self.bytes;
+    /// Forgets schemas that no tool has.
+    fn sweep(&mut self) {
         let bytes = &mut self.bytes;
         self.schemas.retain(|_, schema| {
             let used = Arc::strong_count(schema) > 1;
             *bytes -= if used { 0 } else { Listed::schema_bytes(schema) };
             used
         });
-        self.bytes < before
     }
 
     /// Forgets the tools that were listed longest ago: half of them, and at least one.

@@ -79,7 +79,8 @@ fn is_blocked(script: Script, pieces: &[&str]) -> Script {
         .expect_recorded(Kind::End, &["answer-unfit"])
 }
 
-// Checked against the mutant "never validate": the first of them goes on.
+// Checked against the mutants "never validate" and "validate what came instead of what goes on": the first of
+// them goes on.
 #[test]
 fn what_the_schema_refuses_once_it_is_masked_is_blocked() {
     for (schema, keyword) in [
@@ -191,6 +192,7 @@ fn what_the_server_itself_broke_goes_on_masked() {
     goes_on(script, &["\"decision\":\"masked\"", "\"edited\":true}"]).end();
 }
 
+// Checked against the mutant "a rule that blocks blocks what others have made unfit".
 #[test]
 fn a_rule_may_mask_all_the_same_and_the_record_says_so() {
     let unfit = |rule: &str| {
