@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use stenograph::guard::cost::{self, CONFIRM_MAX, ENGINE_MAX, Gauge};
+use stenograph::guard::cost;
+#[cfg(feature = "engine-hyperscan")]
+use stenograph::guard::cost::{CONFIRM_MAX, ENGINE_MAX, Gauge};
 use stenograph::guard::packtest::check;
 use stenograph::guard::rules::{Category, Matcher};
 use stenograph::guard::{Asked, Engine, Mask, RuleSet, Scanner};
@@ -176,6 +178,31 @@ fn a_rule_that_would_slow_the_set_is_refused_unless_it_may() {
     for good in
         ["acme_([0-9a-f]{32})", "BEGIN ([a-z ]{20,500}?)END", r"key[^\n]{0,400}value([0-9]{4,9})"]
     {
+        assert_eq!(rule("", good), (vec![], vec![]), "{good}");
+    }
+}
+
+// What is dear without the library: many short texts, each of which stands everywhere. Mutant: a limit of 100 for the
+// engine.
+#[cfg(not(feature = "engine-hyperscan"))]
+#[test]
+fn a_rule_that_names_nothing_rare_is_refused_unless_it_may() {
+    let rule = |more: &str, pattern: &str| {
+        let text = format!(
+            "schema = 1\n[[rule]]\nid = \"mine\"\ntitle = \"t\"\ncategory = \"custom\"\n{more}pattern = '{pattern}'\n"
+        );
+        let set = RuleSet::compile(&[("mine.toml".into(), text)], false, &[]).unwrap();
+        cost::check(&set, &mut spent)
+    };
+    // Measured: 1.9.
+    let open = "(?i:th|he|in|er|an|re|on|at)[0-9]{3}";
+    let (faults, allowed) = rule("", open);
+    assert!(allowed.is_empty() && faults.len() == 1, "{faults:?}");
+    let text = faults[0].to_string();
+    assert!(text.starts_with("mine.toml:3: rule mine: slow: the engine over ordinary text takes "));
+    let (faults, allowed) = rule("allow_slow = true\n", open);
+    assert!(faults.is_empty() && allowed.len() == 1, "{allowed:?}");
+    for good in ["acme_([0-9a-f]{32})", r"key[^\n]{0,400}value([0-9]{4,9})"] {
         assert_eq!(rule("", good), (vec![], vec![]), "{good}");
     }
 }

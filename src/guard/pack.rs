@@ -111,8 +111,9 @@ impl Book {
                         file: allow.file,
                         line: allow.line,
                         rule: Some(allow.rule),
-                        what: "allow for a credential with a fixed form; allowed: personal data, \
-                               custom rules, rules with min_entropy"
+                        what: "allow for a credential with a fixed form, which is one whatever it \
+                               holds; allowed: personal data, rules of category custom, rules with \
+                               min_entropy. An [[override]] of this rule may have action = \"alert\""
                             .into(),
                     });
                 }
