@@ -253,8 +253,8 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             "context": rule.context.names(),
             "context_within": rule.context_within,
             "context_required": rule.context_required,
-            "after": rule.after,
-            "not_after": rule.not_after,
+            "after": rule.after.names(),
+            "not_after": rule.not_after.names(),
             "pseudonym": rule.pseudonym,
             "scope": scope(rule),
             "allow_slow": rule.allow_slow,
@@ -307,10 +307,10 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     if !rule.after.is_empty() {
-        writeln!(out, "  after      a label with one of: {}", rule.after.join(", "))?;
+        writeln!(out, "  after      a label with one of: {}", rule.after.names().join(", "))?;
     }
     if !rule.not_after.is_empty() {
-        writeln!(out, "  not after  a label with one of: {}", rule.not_after.join(", "))?;
+        writeln!(out, "  not after  a label with one of: {}", rule.not_after.names().join(", "))?;
     }
     for (name, allowed) in rule.scope.iter().flat_map(|scope| parts(scope)) {
         if !allowed.is_empty() {

@@ -8,7 +8,7 @@ use regex_syntax::hir::{Capture, Hir, HirKind, Repetition};
 
 use super::detect::Detector;
 use super::print::{self, PrintFault};
-use super::rules::{Actions, Category, KNOWN_PREFIX, Matcher, Rule, RuleFault, Words};
+use super::rules::{Actions, Category, KNOWN_PREFIX, Labels, Matcher, Rule, RuleFault, Words};
 use super::scope::Scope;
 use super::structured::Structured;
 use super::validate::Validator;
@@ -205,8 +205,8 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         context: Words::new(&source.context),
         context_within: source.context_within,
         context_required: source.context_required,
-        after: source.after.clone(),
-        not_after: source.not_after.clone(),
+        after: Labels::new(&source.after),
+        not_after: Labels::new(&source.not_after),
         actions: source.actions,
         on_confirmed: source.on_confirmed,
         pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
@@ -238,8 +238,8 @@ pub(super) fn known_rule(name: &str) -> Rule {
         context: Words::default(),
         context_within: 0,
         context_required: false,
-        after: vec![],
-        not_after: vec![],
+        after: Labels::default(),
+        not_after: Labels::default(),
         actions: Actions { request: action, response: action },
         on_confirmed: Actions::default(),
         // A known value may be a short password: a visible keyed digest of it helps nobody.

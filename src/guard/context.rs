@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use memchr::memmem;
+use aho_corasick::AhoCorasick;
 
 use super::hit::Hit;
 use super::mask::is_mask;
@@ -56,7 +56,7 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     }
     let label_at = label_before(&text[..span.start]);
     let label = &text[label_at.clone()];
-    let labelled = !rule.after.is_empty() && label_says(label, &rule.after);
+    let labelled = !rule.after.is_empty() && rule.after.says(label);
     if !rule.after.is_empty() && !labelled {
         return None;
     }
@@ -74,7 +74,7 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     let context = labelled || has_word(text, label_at.clone(), &rule.context);
-    if !context && !rule.not_after.is_empty() && label_says(label, &rule.not_after) {
+    if !context && !rule.not_after.is_empty() && rule.not_after.says(label) {
         return None;
     }
     if !context && rule.validators.contains(&Validator::Card) && in_table(text, &span) {
@@ -96,62 +96,104 @@ pub(super) fn near(rule: &Rule, text: &[u8], window: &Range<usize>) -> bool {
 /// Bound: text looked through for context words: the longest candidate and the longest context.
 const NEAR_BYTES_MAX: usize = 3 * CONTEXT_BYTES_MAX;
 
-/// Words looked for in lower case, each with what finds it fast.
+/// Words in lower case, and what finds all of them in one pass whatever their case.
 #[derive(Debug, Clone, Default)]
-pub struct Words(Vec<memmem::Finder<'static>>);
+pub struct Words {
+    names: Vec<String>,
+    automaton: Option<AhoCorasick>,
+}
 
 impl Words {
     /// Words in lower case.
     pub fn new(words: &[String]) -> Words {
-        let finder = |word: &String| memmem::Finder::new(word.as_bytes()).into_owned();
-        Words(words.iter().map(finder).collect())
+        Words { names: words.to_vec(), automaton: automaton(words.iter()) }
     }
 
     /// The words, for people.
-    pub fn names(&self) -> Vec<std::borrow::Cow<'_, str>> {
-        self.0.iter().map(|word| String::from_utf8_lossy(word.needle())).collect()
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// No words.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
+}
+
+/// Words of which a label must hold one, in lower case; one that begins with `=` must be the whole label.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    names: Vec<String>,
+    parts: Option<AhoCorasick>,
+}
+
+impl Labels {
+    /// Words in lower case.
+    pub fn new(words: &[String]) -> Labels {
+        let parts = automaton(words.iter().filter(|word| !word.starts_with('=')));
+        Labels { names: words.to_vec(), parts }
+    }
+
+    /// The words, for people.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// No words.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether `label` holds one of them.
+    fn says(&self, label: &[u8]) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.is_match(label))
+            || self.names.iter().any(|word| {
+                word.strip_prefix('=')
+                    .is_some_and(|whole| whole.as_bytes().eq_ignore_ascii_case(label))
+            })
+    }
+}
+
+/// What finds `words` in any case; `None` for none.
+///
+/// # Panics
+/// Never: words come from a rule file, which is far below the automaton's bound of 2^31 states.
+pub(super) fn automaton<'a>(words: impl Iterator<Item = &'a String>) -> Option<AhoCorasick> {
+    let words: Vec<&[u8]> = words.map(|word| word.as_bytes()).collect();
+    let build = || {
+        AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(&words)
+            .expect("words of a rule file are few")
+    };
+    (!words.is_empty()).then(build)
 }
 
 /// Whether one of `words` begins a word in `range` of `text` (a capital letter begins one too:
 /// `paymentCard`). A word of up to three letters must be a whole word. What stands around the range
 /// counts, so a longer range finds all that a shorter one does.
 fn has_word(text: &[u8], range: Range<usize>, words: &Words) -> bool {
-    if words.is_empty() {
-        return false;
-    }
+    let Some(automaton) = &words.automaton else { return false };
     let start = range.start.max(range.end.saturating_sub(NEAR_BYTES_MAX));
-    let mut lower = [0; NEAR_BYTES_MAX];
-    let lower = &mut lower[..range.end - start];
-    lower.copy_from_slice(&text[start..range.end]);
-    lower.make_ascii_lowercase();
-    let lower = &*lower;
-    words.0.iter().any(|word| {
-        word.find_iter(lower).any(|at| {
-            let at = start + at;
-            let length = word.needle().len();
-            let (before, after) = (at.checked_sub(1).map(|at| text[at]), text.get(at + length));
-            let capital = text[at].is_ascii_uppercase()
-                && !before.is_some_and(|byte| byte.is_ascii_uppercase());
-            let begins = capital || !before.is_some_and(|byte| byte.is_ascii_alphabetic());
-            let rest = &text[at + 1..at + length];
-            // Two or three letters in a row stand in every random text: `ssn`, `Ssn`, `SSN`, alone.
-            let short = || {
-                let large = rest.iter().all(u8::is_ascii_uppercase);
-                let small = rest.iter().all(u8::is_ascii_lowercase);
-                (large || small)
-                    && !after.is_some_and(|byte| {
-                        byte.is_ascii_lowercase() || (large && byte.is_ascii_alphanumeric())
-                    })
-                    && !before.is_some_and(|byte| byte.is_ascii_digit())
-            };
-            begins && (length > 3 || short())
-        })
+    automaton.find_overlapping_iter(&text[start..range.end]).any(|found| {
+        let at = start + found.start();
+        let length = found.len();
+        let (before, after) = (at.checked_sub(1).map(|at| text[at]), text.get(at + length));
+        let capital =
+            text[at].is_ascii_uppercase() && !before.is_some_and(|byte| byte.is_ascii_uppercase());
+        let begins = capital || !before.is_some_and(|byte| byte.is_ascii_alphabetic());
+        let rest = &text[at + 1..at + length];
+        // Two or three letters in a row stand in every random text: `ssn`, `Ssn`, `SSN`, alone.
+        let short = || {
+            let large = rest.iter().all(u8::is_ascii_uppercase);
+            let small = rest.iter().all(u8::is_ascii_lowercase);
+            (large || small)
+                && !after.is_some_and(|byte| {
+                    byte.is_ascii_lowercase() || (large && byte.is_ascii_alphanumeric())
+                })
+                && !before.is_some_and(|byte| byte.is_ascii_digit())
+        };
+        begins && (length > 3 || short())
     })
 }
 
@@ -231,21 +273,6 @@ fn word_before(before: &[u8]) -> Range<usize> {
         .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
         .count();
     rest.len() - length..rest.len()
-}
-
-/// Whether `label` holds one of `words`; a word that begins with `=` must be the whole label.
-fn label_says(label: &[u8], words: &[String]) -> bool {
-    let mut lower = [0; LABEL_NEAR_BYTES_MAX];
-    let lower = &mut lower[..label.len()];
-    lower.copy_from_slice(label);
-    lower.make_ascii_lowercase();
-    words.iter().any(|word| match word.strip_prefix('=') {
-        Some(whole) => *lower == *whole.as_bytes(),
-        // A label is too short for a search to be worth its preparation.
-        None => word.as_bytes().split_first().is_some_and(|(first, rest)| {
-            memchr::memchr_iter(*first, lower).any(|at| lower[at + 1..].starts_with(rest))
-        }),
-    })
 }
 
 /// Whether digits in a text look like a bare number of JSON inside it: `"n":4111`, `[4111, 42]`. Only

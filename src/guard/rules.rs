@@ -10,7 +10,7 @@ use regex_automata::meta;
 
 use super::compile::{compile_rule, known_rule, parse, without_long_counts};
 use super::context::LABEL_NEAR_BYTES_MAX;
-pub use super::context::Words;
+pub use super::context::{Labels, Words};
 use super::detect::Detector;
 use super::engine::{Candidates, Database, EngineFault, Presence};
 use super::literals;
@@ -169,9 +169,9 @@ pub struct Rule {
     /// Without a word there is no match.
     pub context_required: bool,
     /// Words of which the label directly before the match must hold one, lower case.
-    pub after: Vec<String>,
+    pub after: Labels,
     /// Words in the label directly before the match that rule it out, lower case.
-    pub not_after: Vec<String>,
+    pub not_after: Labels,
     /// What is done.
     pub actions: Actions,
     /// What is done instead when the checksum holds.

@@ -4,6 +4,10 @@
 //! rule's `validators` must hold for a match to count; one named in `confirm` only raises confidence
 //! (see [`super::rules::Rule::on_confirmed`]), so a mistyped checksum never lets a token through.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::national::{
     aadhaar, base58_wallet, birth_date, bsn, codice_fiscale, dni, eip55, pesel, segwit,
 };
@@ -325,19 +329,23 @@ const PLACEHOLDER_WORDS: &[&str] = &[
 ];
 
 fn placeholder(value: &[u8]) -> bool {
-    let lower = value.to_ascii_lowercase();
-    let repeated = lower.first().is_some_and(|first| lower.iter().all(|byte| byte == first));
-    let word = PLACEHOLDER_WORDS
-        .iter()
-        .any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some());
-    let uuid = lower.len() == 36
-        && lower.iter().enumerate().all(|(place, byte)| match place {
+    static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+        AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(PLACEHOLDER_WORDS.iter().chain(&["://"]))
+            .expect("a few words")
+    });
+    let repeated = value
+        .first()
+        .is_some_and(|first| value.iter().all(|byte| byte.eq_ignore_ascii_case(first)));
+    let word = WORDS.is_match(value);
+    let uuid = value.len() == 36
+        && value.iter().enumerate().all(|(place, byte)| match place {
             8 | 13 | 18 | 23 => *byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         });
-    let path = matches!(lower.first(), Some(b'/' | b'.' | b'~' | b'$' | b'@'))
-        || memchr::memmem::find(&lower, b"://").is_some();
-    let call = lower.ends_with(b")") || lower.ends_with(b"(") || lower.ends_with(b";");
+    let path = matches!(value.first(), Some(b'/' | b'.' | b'~' | b'$' | b'@'));
+    let call = matches!(value.last(), Some(b')' | b'(' | b';'));
     repeated || word || uuid || path || call
 }
 
