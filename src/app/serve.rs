@@ -34,8 +34,8 @@ use crate::gateway::env::{Route, Seals, Settings, Snapshot, Terms};
 use crate::gateway::fault;
 use crate::gateway::metrics::Metrics;
 use crate::guard::policy::{self, Policy};
-use crate::guard::rules::{CALLER_TOKEN, KNOWN_BYTES_MIN, KNOWN_PREFIX};
-use crate::guard::{KnownValue, Mask, RuleSet};
+use crate::guard::rules::{BUILTIN_NAME, CALLER_TOKEN, KNOWN_BYTES_MIN, KNOWN_PREFIX};
+use crate::guard::{Engine, KnownValue, Mask, RuleFault, RuleSet, packtest};
 use crate::record::disk::{Disk, RealDisk};
 use crate::record::writer::{self, Writer};
 use crate::record::{Level, Progress, Waker, keys};
@@ -243,13 +243,26 @@ fn credential_values(upstream: &str, value: &[u8]) -> Vec<KnownValue> {
     values
 }
 
+/// Compiles a set whose own tests hold: a rule that does not find what it says it finds protects nobody.
 fn compile(texts: &RuleTexts) -> Result<Arc<RuleSet>, Vec<Problem>> {
-    super::rules::compile(&texts.files, texts.builtin, &texts.secrets).map_err(|faults| {
+    let problems = |faults: Vec<RuleFault>| -> Vec<Problem> {
         faults
             .into_iter()
             .map(|fault| problem("guard.rules", fault.to_string(), "rules without faults"))
             .collect()
-    })
+    };
+    let set =
+        super::rules::compile(&texts.files, texts.builtin, &texts.secrets).map_err(problems)?;
+    // Those of the built-in pack hold by the tests of this program, and what files allow may be in them.
+    let mut faults = packtest::check(&set, Engine::Hyperscan);
+    faults.retain(|fault| fault.file != BUILTIN_NAME);
+    faults.dedup_by(|later, kept| later.rule == kept.rule);
+    for fault in &mut faults {
+        // Why not which: a text of a test may be a token, and this goes into the log.
+        fault.what =
+            "a test of its own fails; `stenograph rules check --rules FILE` says which".into();
+    }
+    if faults.is_empty() { Ok(set) } else { Err(problems(faults)) }
 }
 
 type Credential = Option<(String, Vec<u8>)>;
