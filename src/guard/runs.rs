@@ -408,6 +408,37 @@ impl std::io::Read for LettersReader<'_> {
     }
 }
 
+/// Where what stands at `at` begins: the first of the runs that reach there, folded or whole; else `at` itself. Nobody asks
+/// what stands before `from`: it is looked at no further, so that asking again and again costs one walk.
+pub(super) fn begin_of(text: &[u8], runs: &[Range<usize>], at: usize, from: usize) -> usize {
+    let mut begin = at;
+    let mut rest = runs.partition_point(|run| run.start < at);
+    while let Some(run) = rest.checked_sub(1).map(|before| &runs[before]) {
+        if begin <= from || run.end < begin && !is_fold(&text[run.end..begin]) {
+            break;
+        }
+        begin = run.start;
+        rest -= 1;
+    }
+    begin
+}
+
+/// Where what stands at `at` ends: the last of the runs that begin there, folded or whole, with the short line behind
+/// it; else `at` itself, at most the end of the text.
+pub(super) fn end_of(text: &[u8], runs: &[Range<usize>], at: usize) -> usize {
+    let at = at.min(text.len());
+    let mut end = at;
+    for run in &runs[runs.partition_point(|run| run.end < at)..] {
+        if run.start > end && !is_fold(&text[end..run.start]) {
+            break;
+        }
+        end = run.end;
+    }
+    let in_run =
+        runs.get(runs.partition_point(|run| run.end < end)).is_some_and(|run| run.end == end);
+    if in_run { end + short_line(&text[end..]).end } else { end }
+}
+
 fn is_fold(between: &[u8]) -> bool {
     between.len() <= 16
         && is_blank(between[0])

@@ -729,6 +729,83 @@ mod tests {
         }
     }
 
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// In letters, as the `way` says; each three ways of writing them.
+    fn in_letters(way: usize, text: &[u8]) -> Vec<u8> {
+        use base64::Engine as _;
+        let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        match way {
+            0 => base64(text).into_bytes(),
+            1 => text.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
+            2 => base64(&gzip(text)).into_bytes(),
+            _ => {
+                let whole = base64(text);
+                let lines: Vec<&[u8]> = whole.as_bytes().chunks(76).collect();
+                lines.join(&b"\r\n"[..])
+            }
+        }
+    }
+
+    // A unit in a run cut what was looked at in the run, so that gzip broke off and base64 was read from the middle.
+    // Mutants: pieces do not begin where their run does; nor end there.
+    #[test]
+    fn a_unit_anywhere_in_a_long_run_hides_nothing_of_it() {
+        let rules = RuleSet::builtin().expect("the built-in pack compiles");
+        let limits = Limits::default();
+        let mut memory = json::Scratch::new();
+        let mut scanner = Scanner::new(Arc::clone(&rules), [0; 32], &limits);
+        let noise: String = (0..6000u32)
+            .map(|at| char::from(b'a' + (at.wrapping_mul(2_654_435_761) >> 24) as u8 % 26))
+            .collect();
+        let key = "ghp_b9Le03MtXyZ7aQ2wE4rT6uI8oP1sD3fG5hJ0";
+        let mut missed = vec![];
+        for ways in [&[0][..], &[1], &[2], &[3], &[1, 1], &[0, 0], &[1, 1, 1], &[2, 0], &[0, 2]] {
+            let long = ways.len() < 2 || ways.contains(&2);
+            let mut text = match long {
+                true => format!("{} key {key} {}", &noise[..3000], &noise[3000..]).into_bytes(),
+                false => format!("{} key {key} ", &noise[..60]).into_bytes(),
+            };
+            for way in ways {
+                text = in_letters(*way, &text);
+            }
+            let text = String::from_utf8(text).expect("letters");
+            for part in 1..24 {
+                let at = text.len() * part / 24;
+                let letter = char::from(text.as_bytes()[at]);
+                for unit in [
+                    format!("\u{200b}{letter}"),
+                    format!("&shy;{letter}"),
+                    format!("%{:02X}", letter as u8),
+                ] {
+                    let coded = format!("a {}{unit}{} b", &text[..at], &text[at + 1..]);
+                    let raw = serde_json::to_string(&coded).expect("text");
+                    let found = scanner.scan_json(
+                        raw.as_bytes(),
+                        Direction::Response,
+                        &mut memory,
+                        &limits,
+                    );
+                    if !found
+                        .is_ok_and(|found| found.iter().any(|one| &*one.rule == "github-token"))
+                    {
+                        missed.push((ways, part, unit));
+                    }
+                }
+            }
+        }
+        assert!(
+            missed.is_empty(),
+            "{} missed: {:?}",
+            missed.len(),
+            &missed[..missed.len().min(40)]
+        );
+    }
+
     // Mutants: no rule is far; one without a bound is not; the reach of a rule is nine bytes.
     #[test]
     fn a_match_of_any_length_is_found_wherever_a_unit_stands_in_it() {

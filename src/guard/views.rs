@@ -655,19 +655,24 @@ impl<'a> Walk<'a> {
 /// The next piece of `text` from `from` on in which units stand with `margin` bytes around each.
 ///
 /// It begins and ends outside of any unit: one within the margin of another belongs to the same piece,
-/// with its own margin.
+/// with its own margin. It begins and ends outside of any run too: letters say nothing before all of them are there.
 fn units_around(text: &[u8], survey: &Survey, from: usize, margin: usize) -> Option<Range<usize>> {
     let first = units::next_of(text, survey, from)?;
-    let start = first.start.saturating_sub(margin).max(from);
+    let start =
+        runs::begin_of(text, &survey.runs, first.start.saturating_sub(margin), from).max(from);
     let mut last = first.end;
+    let mut end = runs::end_of(text, &survey.runs, last.saturating_add(margin));
     while let Some(next) = units::next_of(text, survey, last) {
         // Both margins meet.
-        if next.start > last.saturating_add(margin.saturating_mul(2)) {
+        if runs::begin_of(text, &survey.runs, next.start.saturating_sub(margin), end) > end {
             break;
         }
         last = next.end;
+        if last.saturating_add(margin) > end {
+            end = runs::end_of(text, &survey.runs, last.saturating_add(margin));
+        }
     }
-    Some(start..text.len().min(last.saturating_add(margin)))
+    Some(start..end)
 }
 
 #[cfg(test)]
