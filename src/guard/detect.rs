@@ -98,7 +98,7 @@ impl Detector {
             // Its expression says what may stand beside it.
             Detector::LongSixLong => true,
             Detector::Email => {
-                let glued = matches!(before(1), Some(byte) if is_local(byte) || byte >= 0x80);
+                let glued = before(1).is_some_and(is_local) || ends_in_letter(&text[..start]);
                 // `user@host:/path` is a place on a machine.
                 let place = after(0) == Some(b':') && matches!(after(1), Some(b'/' | b'~'));
                 let closed = matches!(after(0), Some(b'@' | b'(' | b'_'));
@@ -140,13 +140,13 @@ impl Detector {
 
     /// The first place from `at` on, at most `end`, where a match may start that stands by itself on its left.
     pub(super) fn next_start(self, text: &[u8], at: usize, end: usize) -> usize {
-        let inside = |byte: u8| match self {
-            Detector::LongSixLong => false,
-            Detector::Email => is_local(byte) || byte >= 0x80,
-            Detector::Dotted => is_word(byte) || byte == b'.',
-            _ => is_word(byte),
+        let inside = |at: usize| match (self, text[at - 1]) {
+            (Detector::LongSixLong, _) => false,
+            (Detector::Email, byte) => is_local(byte) || ends_in_letter(&text[..at]),
+            (Detector::Dotted, byte) => is_word(byte) || byte == b'.',
+            (_, byte) => is_word(byte),
         };
-        (at..end).find(|&at| at == 0 || !inside(text[at - 1])).unwrap_or(end)
+        (at..end).find(|&at| at == 0 || !inside(at)).unwrap_or(end)
     }
 
     /// Cuts a match that read too far: what follows an account or telephone number after a blank can
@@ -173,6 +173,18 @@ impl Detector {
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Whether `before` ends in a letter beyond ASCII of a script that puts blanks between words: what follows is more of its
+/// word (`ren\u{e9}.b@…`). Quotes, dashes, blanks, pictures and the scripts from U+2E80 on (Chinese, Japanese, Korean) are
+/// no part of what stands behind them.
+fn ends_in_letter(before: &[u8]) -> bool {
+    let tail = &before[before.len().saturating_sub(4)..];
+    let Some(lead) = tail.iter().rposition(|&byte| byte & 0xc0 != 0x80) else { return false };
+    std::str::from_utf8(&tail[lead..])
+        .ok()
+        .and_then(|text| text.chars().next())
+        .is_some_and(|last| !last.is_ascii() && last.is_alphabetic() && last < '\u{2e80}')
 }
 
 fn is_local(byte: u8) -> bool {
@@ -475,6 +487,30 @@ mod tests {
     #[test]
     fn ordinary_identifiers_are_not_named() {
         assert_eq!(named("2026-11-22T08:21:58Z v1.2.3 3.14 0x7fff a1b2c3 @types/node"), []);
+    }
+
+    // Nothing but ASCII blanks and signs was taken for the begin of an address. Mutant: whatever is not ASCII glues.
+    #[test]
+    fn an_address_stands_alone_behind_a_quote_or_a_word_of_another_script() {
+        for (before, alone) in [
+            ("\u{201c}", true),
+            ("\u{ab}", true),
+            ("\u{a0}", true),
+            ("\u{2013}", true),
+            ("\u{1f4e7}", true),
+            ("\u{90ae}\u{7bb1}\u{ff1a}", true),
+            ("\u{c740}", true),
+            ("ren\u{e9}", false),
+            ("\u{43f}", false),
+            ("x", false),
+        ] {
+            let text = format!("{before}bob.smith@corp-mail.io");
+            let (from, end) = (before.len(), text.len());
+            let stands = Detector::Email.stands_alone(text.as_bytes(), from, end);
+            assert_eq!(stands, alone, "{text}");
+            let next = Detector::Email.next_start(text.as_bytes(), from, end);
+            assert_eq!(next == from, alone, "{text}");
+        }
     }
 
     proptest::proptest! {
