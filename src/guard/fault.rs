@@ -19,6 +19,8 @@ pub enum GuardFault {
     EditBroke,
     /// The masked message still holds something that must be masked.
     NotClean,
+    /// It cannot be read again, to look for opaque content.
+    Unreadable,
 }
 
 impl GuardFault {
@@ -32,6 +34,7 @@ impl GuardFault {
             GuardFault::Engine => "scan-engine-failed",
             GuardFault::EditBroke => "edit-broke-message",
             GuardFault::NotClean => "mask-left-a-match",
+            GuardFault::Unreadable => "message-unreadable",
         }
     }
 }
@@ -46,6 +49,7 @@ impl std::fmt::Display for GuardFault {
             GuardFault::Engine => "the pattern library failed",
             GuardFault::EditBroke => "masking would break the message",
             GuardFault::NotClean => "masking did not remove every match",
+            GuardFault::Unreadable => "the message cannot be read again",
         })
     }
 }

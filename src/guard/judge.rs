@@ -166,7 +166,10 @@ impl Scanner {
         }
         let opaque = match permit.opaque() {
             Opaque::Allow => vec![],
-            asked => self.opaque(&bytes, asked.action(), scratch, limits),
+            asked => match self.opaque(&bytes, asked.action(), scratch, limits) {
+                Ok(found) => found,
+                Err(fault) => return Outcome::Refused(fault),
+            },
         };
         if self.hits.is_empty() && opaque.is_empty() {
             return pass(bytes, message, vec![], None);
@@ -198,8 +201,8 @@ impl Scanner {
         action: RuleAction,
         scratch: &mut json::Scratch,
         limits: &Limits,
-    ) -> Vec<Finding> {
-        let found = opaque::find(raw, self.views_max(raw, Kind::Json), scratch, limits);
+    ) -> Result<Vec<Finding>, GuardFault> {
+        let found = opaque::find(raw, self.views_max(raw, Kind::Json), scratch, limits)?;
         let finding = |(kind, span): (opaque::Kind, Span)| Finding {
             rule: kind.rule().into(),
             action,
@@ -208,7 +211,7 @@ impl Scanner {
             level: 1,
             path: None,
         };
-        found.into_iter().map(finding).collect()
+        Ok(found.into_iter().map(finding).collect())
     }
 
     /// The copy that an edit needs. Why here: what is not edited is never copied.

@@ -5,7 +5,7 @@
 //! | `opaque:image` | `data` beside `"type": "image"` (MCP, ImageContent) |
 //! | `opaque:audio` | `data` beside `"type": "audio"` (AudioContent) |
 //! | `opaque:blob` | `blob` beside `uri` or `mimeType`, or inside `resource` or `contents` (BlobResourceContents) |
-//! | `opaque:data-uri` | base64 of a `data:` URI (RFC 2397) in any string, of 16 letters or more |
+//! | `opaque:data-uri` | base64 of a `data:` URI ([`uri`]) in any string, of 16 letters or more |
 //!
 //! The shape counts, wherever in a message it stands: in results, arguments, sampling, notifications. Not
 //! opaque is what comes out of base64 as UTF-8 text, or as gzip of it: there the views look ([`super::views`]),
@@ -14,11 +14,9 @@
 //! Not seen: content that is written as text inside a string, but for `data:` URIs; a text that is no base64 but
 //! another coding of something else. Nothing is looked at where a caller's grants allow all of it.
 
-use std::sync::LazyLock;
+mod uri;
 
-use aho_corasick::AhoCorasick;
-use memchr::memmem;
-
+use super::GuardFault;
 use super::runs::{self, BASE64, Code, NONE};
 use crate::limits::Limits;
 use crate::types::{Finding, RuleAction, Span};
@@ -87,39 +85,24 @@ impl Kind {
 }
 
 /// The opaque content of `raw`, which is valid JSON: each string with it, between the quotes, in order.
-/// `inflated_max` is how long the text of a gzip member may be; a longer one is opaque.
+/// `inflated_max` is how long the text of a gzip member may be; a longer one is opaque. All of it is walked: whatever a
+/// short look asked for, names and codings can be spelled without.
+///
+/// # Errors
+/// It cannot be read as JSON.
 pub(super) fn find(
     raw: &[u8],
     inflated_max: u64,
     scratch: &mut json::Scratch,
     limits: &Limits,
-) -> Vec<(Kind, Span)> {
-    let Some(uris) = may_hold(raw) else { return vec![] };
-    let mut walk = Walk { raw, inflated_max, uris, frames: vec![], found: vec![] };
-    // What was read strictly is read again.
-    if json::read(raw, limits, scratch, &mut walk).is_err() {
-        return vec![];
-    }
+) -> Result<Vec<(Kind, Span)>, GuardFault> {
+    let mut walk = Walk { raw, inflated_max, frames: vec![], found: vec![] };
+    // Why a fault: what was read strictly before reads again, or nobody can say what it holds.
+    json::read(raw, limits, scratch, &mut walk).map_err(|_| GuardFault::Unreadable)?;
     let mut found = walk.found;
     found.sort_by_key(|(kind, span)| (span.start, *kind));
     found.dedup_by_key(|(_, span)| span.start);
-    found
-}
-
-/// Whether opaque content can stand in `raw`, and whether in `data:` URIs: one pass, and no walk where nothing
-/// is named so. A name or a coding is spelled with letters of any case, or with escapes.
-fn may_hold(raw: &[u8]) -> Option<bool> {
-    static NAMES: LazyLock<AhoCorasick> = LazyLock::new(|| {
-        AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(["data\"", "blob\""])
-            .expect("two short words")
-    });
-    static CODED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("64,"));
-    static ESCAPED: LazyLock<memmem::Finder<'static>> =
-        LazyLock::new(|| memmem::Finder::new("\\u00"));
-    let uris = CODED.find(raw).is_some() || ESCAPED.find(raw).is_some();
-    (uris || NAMES.is_match(raw)).then_some(uris)
+    Ok(found)
 }
 
 /// What a member of an object may be.
@@ -169,7 +152,6 @@ struct Frame {
 struct Walk<'a> {
     raw: &'a [u8],
     inflated_max: u64,
-    uris: bool,
     frames: Vec<Frame>,
     found: Vec<(Kind, Span)>,
 }
@@ -192,7 +174,7 @@ impl Visitor for Walk<'_> {
     }
 
     fn string(&mut self, _: u32, text: Text) {
-        if self.uris && holds_uri(text.decode(self.raw).as_bytes(), self.inflated_max) {
+        if uri::holds(text.decode(self.raw).as_bytes(), self.inflated_max) {
             self.found.push((Kind::DataUri, text.span));
         }
         let Some(frame) = self.frames.last_mut().filter(|frame| frame.object) else { return };
@@ -231,39 +213,6 @@ impl Visitor for Walk<'_> {
             self.judge(Kind::Blob, &frame.blobs);
         }
     }
-}
-
-/// Whether a `data:` URI in `text` has base64 that is no text.
-fn holds_uri(text: &[u8], inflated_max: u64) -> bool {
-    static CODED: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("64,"));
-    let mut from = 0;
-    while let Some(on) = CODED.find(&text[from..]) {
-        let (before, rest) = (&text[from..from + on], &text[from + on + 3..]);
-        let letters = rest.iter().take_while(|&&byte| BASE64[byte as usize] != NONE).count();
-        // Fetch §6.2, the data URL processor: `;`, blanks, and the word in any case.
-        let marked = ends_without_case(before, b"base").is_some_and(|before| {
-            before.trim_ascii_end().ends_with(b";")
-                && before.windows(5).any(|word| word.eq_ignore_ascii_case(b"data:"))
-        });
-        from += on + 3;
-        if marked {
-            // What breaks off where a text goes on is no letter too few.
-            let whole = match letters % 4 {
-                1 => letters - 1,
-                _ => letters,
-            };
-            if whole >= runs::LETTERS_MIN && !is_text(&rest[..whole], inflated_max) {
-                return true;
-            }
-            from += letters;
-        }
-    }
-    false
-}
-
-fn ends_without_case<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
-    let at = text.len().checked_sub(word.len())?;
-    text[at..].eq_ignore_ascii_case(word).then_some(&text[..at])
 }
 
 /// Letters that are decoded at once, whole groups: what is no text is seldom one so far.
@@ -369,7 +318,7 @@ mod tests {
         let limits = Limits::default();
         let mut scratch = json::Scratch::new();
         json::read(raw, &limits, &mut scratch, &mut json::Unwatched).expect("valid");
-        let found = find(raw, 1 << 20, &mut scratch, &limits);
+        let found = find(raw, 1 << 20, &mut scratch, &limits).expect("valid");
         let text = |span: Span| String::from_utf8(span.of(raw).to_vec()).expect("UTF-8");
         found.into_iter().map(|(kind, span)| (kind.rule(), text(span))).collect()
     }
@@ -471,7 +420,6 @@ mod tests {
         assert_eq!(rules(&coded(&gzip(&vec![b' '; (1 << 20) + 1]))), ["opaque:image"]);
     }
 
-    // Mutant: `ESCAPED` is not asked for.
     #[test]
     fn escapes_hide_no_name_no_word_and_no_letter() {
         let png = STANDARD.encode(PNG);
@@ -492,6 +440,89 @@ mod tests {
         let slashes = STANDARD.encode([&[0xff; 30], PNG].concat()).replace('/', "\\/");
         let raw = format!(r#"{{"type":"image","data":"{slashes}"}}"#);
         assert_eq!(find_in(raw.as_bytes()), [("opaque:image", slashes)]);
+    }
+
+    // What `fetch` of a browser and of Node gives the bytes of, and what HTML makes of such.
+    // Mutants: blanks are not dropped; none before the comma; none among the letters; %XX ends the letters; no level
+    // of escapes is taken off.
+    #[test]
+    fn data_uris_are_seen_however_they_are_spelled() {
+        let png = STANDARD.encode(PNG);
+        let lines: Vec<&[u8]> = png.as_bytes().chunks(12).collect();
+        let lines = |end: &[u8]| String::from_utf8(lines.join(end)).expect("ASCII");
+        let rest = &png[1..];
+        let json = json!({ "src": format!("data:image/png;base64,{png}") }).to_string();
+        for text in [
+            format!("data:image/png;base64 ,{png}"),
+            format!("data:image/png;base64, {png}"),
+            format!("data:image/png;base64,\n{png}"),
+            format!("data:image/png;base64,\u{c}{png}"),
+            format!("data:image/png;base64,%69{rest}"),
+            format!("data:image/png;base64,%20%0A%69{rest}"),
+            format!("data:image/png;base64,%6\n9{rest}"),
+            format!("data:image/png;base6\n4,{png}"),
+            format!("data:image/png;\tba\rse64,{png}"),
+            format!("da\nta:image/png;base64,{png}"),
+            format!("data\r\n:image/png; base64\t ,{png}"),
+            format!("data:image/png;base64;charset=utf-8,{png}"),
+            format!("data:image/png;base64,{}", lines(b"\n")),
+            format!("data:image/png;base64,{}", lines(b" ")),
+            format!("data:image/png;base64,{}", lines(b"%0d%0a")),
+            format!("<img src=\"data:image/png;base64&#44;{png}\">"),
+            format!("<img src=\"data&colon;image/png;base6&#x34,&#105;{rest}\">"),
+            // An escape to one reader, and four letters to another.
+            format!("data:image/png;a=&#44;base64,{png}"),
+            format!("%data:image/png;base64,{png}"),
+            json.replace(',', "\\u002c"),
+            json!([json.replace(',', "&comma;")]).to_string(),
+        ] {
+            let value = json!({ "icons": [{ "src": text }] });
+            assert_eq!(rules(&value), ["opaque:data-uri"], "{value}");
+            let value = json!({ "params": { "arguments": { "text": format!("see {text}") } } });
+            assert_eq!(rules(&value), ["opaque:data-uri"], "{value}");
+        }
+        let svg = STANDARD.encode("<svg>a drawing with a title</svg>").replace('=', "");
+        let folded = svg.replace('Z', "\nZ ").replace('d', "%64");
+        let text = format!("data:image/svg+xml; base64 ,{folded}, and {svg}");
+        assert!(rules(&json!([text])).is_empty());
+    }
+
+    // Mutant: a scheme is looked for before each mark anew.
+    #[test]
+    fn many_marks_take_no_longer_than_their_letters() {
+        for (front, part) in [
+            ("", ";base64,"),
+            ("data:", ";base64,"),
+            ("data:", ";base64;"),
+            ("data:", "base64 "),
+            ("data:", ";base64,QUJD "),
+            ("data:", "&amp;#x26;"),
+        ] {
+            let text = format!("{front}{}", part.repeat((1 << 20) / part.len()));
+            let begun = std::time::Instant::now();
+            assert!(!uri::holds(text.as_bytes(), 1 << 20), "{front}{part}");
+            assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{front}{part}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_of_names_are_walked_to() {
+        let png = STANDARD.encode(PNG);
+        for (value, expected) in [
+            (json!({ "uri": "x:y", "bl\u{7f}ob": png }), "opaque:blob"),
+            (json!({ "uri": "x:y", "blob_": png }), "opaque:blob"),
+            (json!({ "type": "image", "da_ta": png }), "opaque:image"),
+        ] {
+            assert_eq!(rules(&value), [expected], "{value}");
+            assert_eq!(find_in(value.to_string().as_bytes()), [(expected, png.clone())]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_fault_and_not_without_findings() {
+        let mut scratch = json::Scratch::new();
+        let found = find(b"{\"data\":", 1 << 20, &mut scratch, &Limits::default());
+        assert_eq!(found, Err(GuardFault::Unreadable));
     }
 
     #[test]
@@ -526,17 +557,16 @@ mod tests {
             }
         }
 
-        // Mutant: any step of `may_hold`.
         #[test]
-        fn the_short_look_passes_nothing_over(parts in proptest::collection::vec((0..8usize, any::<bool>()), 1..4)) {
+        fn no_spelling_of_a_name_is_passed_over(parts in proptest::collection::vec((0..11usize, any::<bool>()), 1..4)) {
             let png = STANDARD.encode(PNG);
-            let keys = ["data", "Data", "d\\u0061ta", "DATA", "blob", "blo\\u0062", "BLOB", "text"];
+            let keys = ["data", "Data", "d\\u0061ta", "DATA", "blob", "blo\\u0062", "BLOB", "bl\u{7f}ob", "blob_", "da_ta", "text"];
             let raw: Vec<String> = parts.iter().map(|(key, uri)| {
                 let value = if *uri { format!("data:a/b;baSe64,{png}") } else { png.clone() };
                 format!(r#"{{"type":"image","uri":"","{}":"{value}"}}"#, keys[*key])
             }).collect();
             let raw = format!("[{}]", raw.join(","));
-            let expected = parts.iter().filter(|(key, uri)| *key < 7 || *uri).count();
+            let expected = parts.iter().filter(|(key, uri)| *key < 10 || *uri).count();
             prop_assert_eq!(find_in(raw.as_bytes()).len(), expected);
         }
     }
