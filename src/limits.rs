@@ -251,11 +251,13 @@ pub const CA_FILE_BYTES_MAX: u64 = 4 * MIB;
 
 /// Structured content that is held against its schema; longer content counts as of a schema that is not known.
 /// Decided: far above what a model reads.
-pub const STRUCTURED_BYTES_MAX: usize = MIB as usize;
+pub const STRUCTURED_BYTES_MAX: usize = 256 * KIB as usize;
 
-/// Trees of such content and of a schema, while one is held against the other. A tree has up to 32 times the
-/// bytes of its text (a list of digits).
-pub const STRUCTURED_TREE_BYTES: usize = 32 * (STRUCTURED_BYTES_MAX + 64 * KIB as usize);
+/// Trees of such content and of a schema, while one is held against the other, and expressions in it. A tree
+/// has up to 100 times the bytes of its text (`{"":0}` takes a node of a map, of 640 bytes); a check compiles at
+/// most 64 expressions, of 448 KiB each with what they need to search.
+pub const STRUCTURED_TREE_BYTES: usize =
+    100 * (STRUCTURED_BYTES_MAX + 64 * KIB as usize) + 64 * 448 * KIB as usize;
 
 /// Window of a zstd frame, as a power of two: 8 MiB (RFC 9659 §3).
 pub const DECODE_WINDOW_LOG_MAX: u32 = 23;
@@ -337,6 +339,6 @@ mod tests {
 
     #[test]
     fn the_memory_sum_is_what_tuning_says() {
-        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 1968);
+        assert_eq!(Limits::default().memory_bytes_max(2) / MIB, 2018);
     }
 }

@@ -22,7 +22,7 @@ use super::hit::Hit;
 use super::judge::{Judgement, Outcome, Session};
 use super::mask::{Mask, fill_hits};
 use super::scan::Scanner;
-use super::schema::{Fit, OutputSchema, Refusal};
+use super::schema::{Checks, Fit, OutputSchema, Refusal};
 use crate::limits::{Limits, STRUCTURED_BYTES_MAX};
 use crate::types::path::{JsonPath, Step};
 use crate::types::{Finding, RuleAction};
@@ -91,6 +91,7 @@ pub struct Unfit {
 /// What is needed to look at an answer again: as it came, and what was found in it.
 struct Before {
     schema: Arc<OutputSchema>,
+    checks: Checks,
     /// The structured content, and where it began.
     text: BytesMut,
     start: usize,
@@ -145,10 +146,10 @@ impl Scanner {
             other => return other,
         };
         let limits = session.limits;
-        let Fit::Unfit(refusal) = fit(&judgement, &before, scratch, limits) else {
+        let Fit::Unfit(refusal) = fit(&judgement, &mut before, scratch, limits) else {
             return Outcome::Pass(judgement);
         };
-        if matches!(before.schema.check(&before.text), Fit::Unfit(_)) {
+        if matches!(before.checks.check(&before.text), Fit::Unfit(_)) {
             return Outcome::Pass(judgement);
         }
         if let Some((bytes, hits, findings)) = before.whole.take() {
@@ -156,7 +157,7 @@ impl Scanner {
             let message = before.message.clone();
             let out = self.edit(bytes, message, findings, session, true, scratch);
             if let Outcome::Pass(filled) = out
-                && !matches!(fit(&filled, &before, scratch, limits), Fit::Unfit(_))
+                && !matches!(fit(&filled, &mut before, scratch, limits), Fit::Unfit(_))
             {
                 return Outcome::Pass(filled);
             }
@@ -184,6 +185,7 @@ impl Scanner {
         let schema = (expected.schema)()?;
         let again = || (bytes.clone(), self.hits.clone(), findings.to_vec());
         Some(Before {
+            checks: schema.checks(),
             schema,
             text: BytesMut::from(&bytes[place.clone()]),
             start: place.start,
@@ -198,7 +200,7 @@ impl Scanner {
         &self,
         mut judgement: Judgement,
         mut refusal: Refusal,
-        before: Before,
+        mut before: Before,
         otherwise: Structured,
     ) -> Outcome {
         let rules = Arc::clone(self.rules());
@@ -210,7 +212,7 @@ impl Scanner {
             let mut text = before.text.clone();
             let theirs = before.moved(before.inside.iter().filter(blocks).cloned());
             fill_hits(&rules, &theirs, &mut text);
-            match before.schema.check(&text) {
+            match before.checks.check(&text) {
                 Fit::Unfit(theirs) => refusal = theirs,
                 Fit::Fits | Fit::Unknown => blocked = false,
             }
@@ -251,12 +253,12 @@ impl Scanner {
 /// Whether the structured content of a masked answer fits.
 fn fit(
     judgement: &Judgement,
-    before: &Before,
+    before: &mut Before,
     scratch: &mut json::Scratch,
     limits: &Limits,
 ) -> Fit {
     match place(&judgement.bytes, scratch, limits) {
-        Some(place) => before.schema.check(&judgement.bytes[place]),
+        Some(place) => before.checks.check(&judgement.bytes[place]),
         None => Fit::Unknown,
     }
 }

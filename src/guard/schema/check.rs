@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::pattern::{PATTERN_BYTES_MAX, Pattern};
@@ -14,16 +15,23 @@ use super::{Fit, Refusal};
 use crate::limits::STRUCTURED_BYTES_MAX;
 use crate::types::path::{JsonPath, Step};
 
-/// Bound: steps of one check, of some nanoseconds each. A result of 100 KB with a schema of a hundred
-/// keywords takes a few ten thousand.
+/// Bound: steps of all checks of one answer, of some ten nanoseconds each. A result of 100 KB with a schema of
+/// a hundred keywords takes a few ten thousand.
 const STEPS_MAX: u64 = 1 << 20;
 /// Bound: schemas inside each other, references followed. A message has 64 levels, each of which takes two
 /// or three.
 const NESTING_MAX: u32 = 256;
-/// Steps that an expression costs to be compiled, beside those for its length.
-pub(super) const COMPILE_STEPS: u64 = 1 << 14;
-/// Steps that an expression costs to be searched for, for each byte of the text and beside that.
+/// Steps that an expression costs to be compiled: for each of its bytes, and beside that.
+const COMPILE_STEPS: (u64, u64) = (32, 1 << 14);
+/// Steps that an expression costs to be parsed: for each of its bytes, and beside that.
+const PARSE_STEPS: (u64, u64) = (4, 1 << 8);
+/// Steps that an expression costs to be searched for: for each byte of the text, and beside that. Its automaton
+/// may have to be gone through for each byte: each KiB of it costs a step more.
 const SEARCH_STEPS: (u64, u64) = (16, 1 << 10);
+/// Bytes of JSON that are parsed in a step.
+const JSON_STEP_BYTES: u64 = 2;
+/// Bytes that are compared or hashed in a step.
+const COMPARE_STEP_BYTES: u64 = 16;
 
 /// Why a walk ends early.
 pub(super) enum Stop {
@@ -96,36 +104,83 @@ impl<'a> At<'a> {
 
 pub(super) struct Walk<'s> {
     root: &'s Value,
-    left: u64,
+    means: &'s mut Means,
     nested: u32,
     /// Inside something that may fail without consequence.
     quiet: u32,
-    patterns: HashMap<&'s str, Option<Rc<Pattern>>>,
 }
 
-/// Whether the JSON text `value` fits the schema with the JSON text `schema`.
-pub(super) fn check(schema: &[u8], value: &[u8]) -> Fit {
-    if value.len() > STRUCTURED_BYTES_MAX {
-        return Fit::Unknown;
+/// What the checks of one answer have together.
+struct Means {
+    left: u64,
+    patterns: HashMap<String, Option<Rc<Pattern>>>,
+}
+
+/// The checks of one answer against one schema: it is parsed once, and they have one bound together.
+pub struct Checks {
+    schema: Bytes,
+    /// Parsed at the first check; `None` inside: it is no JSON.
+    root: Option<Option<Value>>,
+    means: Means,
+}
+
+impl std::fmt::Debug for Checks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checks({} steps left)", self.means.left)
     }
-    let (Ok(schema), Ok(value)) =
-        (serde_json::from_slice::<Value>(schema), serde_json::from_slice::<Value>(value))
-    else {
-        return Fit::Unknown;
-    };
-    let mut walk =
-        Walk { root: &schema, left: STEPS_MAX, nested: 0, quiet: 0, patterns: HashMap::new() };
-    match walk.check(&schema, &value, &At { up: None, step: Way::Root }) {
-        Ok(()) => Fit::Fits,
-        Err(Stop::Unfit(path, keyword)) => Fit::Unfit(Refusal { path, keyword }),
-        Err(Stop::Unknown | Stop::Spent) => Fit::Unknown,
+}
+
+impl Checks {
+    pub(super) fn new(schema: Bytes) -> Checks {
+        let means = Means { left: STEPS_MAX, patterns: HashMap::new() };
+        Checks { schema, root: None, means }
+    }
+
+    /// Whether the JSON text `value` fits.
+    pub fn check(&mut self, value: &[u8]) -> Fit {
+        if value.len() > STRUCTURED_BYTES_MAX {
+            return Fit::Unknown;
+        }
+        let unread = if self.root.is_none() { self.schema.len() } else { 0 };
+        let steps = (value.len() + unread) as u64 / JSON_STEP_BYTES;
+        if self.means.spend(steps).is_err() {
+            return Fit::Unknown;
+        }
+        let root = self.root.get_or_insert_with(|| serde_json::from_slice(&self.schema).ok());
+        let (Some(root), Ok(value)) = (root.as_ref(), serde_json::from_slice::<Value>(value))
+        else {
+            return Fit::Unknown;
+        };
+        let mut walk = Walk { root, means: &mut self.means, nested: 0, quiet: 0 };
+        match walk.check(root, &value, &At { up: None, step: Way::Root }) {
+            Ok(()) => Fit::Fits,
+            Err(Stop::Unfit(path, keyword)) => Fit::Unfit(Refusal { path, keyword }),
+            Err(Stop::Unknown | Stop::Spent) => Fit::Unknown,
+        }
+    }
+}
+
+impl Means {
+    fn spend(&mut self, steps: u64) -> Fits {
+        self.left = self.left.checked_sub(steps).ok_or(Stop::Spent)?;
+        Ok(())
     }
 }
 
 impl<'s> Walk<'s> {
     pub(super) fn spend(&mut self, steps: u64) -> Fits {
-        self.left = self.left.checked_sub(steps).ok_or(Stop::Spent)?;
-        Ok(())
+        self.means.spend(steps)
+    }
+
+    /// A name is looked up among others, or compared.
+    pub(super) fn spend_name(&mut self, name: &str) -> Fits {
+        self.spend(1 + name.len() as u64 / COMPARE_STEP_BYTES)
+    }
+
+    /// An expression is parsed.
+    pub(super) fn spend_parse(&mut self, pattern: &str) -> Fits {
+        let (each, once) = PARSE_STEPS;
+        self.spend(once + each * pattern.len().min(PATTERN_BYTES_MAX) as u64)
     }
 
     pub(super) fn demand(&self, holds: bool, at: &At<'_>, keyword: &'static str) -> Fits {
@@ -266,22 +321,34 @@ impl<'s> Walk<'s> {
                 Value::Number(number) => self.of_number(schema, keyword, asked, number, at),
                 Value::String(text) => self.of_text(keyword, asked, text, at),
                 Value::Array(items) => self.of_list(schema, keyword, asked, items, at),
-                Value::Object(members) => self.of_object(schema, keyword, asked, members, at),
+                Value::Object(members) => {
+                    self.of_object(schema, keyword, asked, (value, members), at)
+                }
                 Value::Null | Value::Bool(_) => Ok(()),
             },
         }
     }
 
     pub(super) fn matches(&mut self, pattern: &'s str, text: &str) -> Result<bool, Stop> {
-        if !self.patterns.contains_key(pattern) {
-            self.spend(COMPILE_STEPS + 4 * pattern.len().min(PATTERN_BYTES_MAX) as u64)?;
-            let compiled = Pattern::new(pattern).map(Rc::new);
-            self.spend(COMPILE_STEPS * compiled.as_ref().map_or(0, |it| it.expressions() - 1))?;
-            self.patterns.insert(pattern, compiled);
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(Stop::Unknown);
         }
-        let pattern = self.patterns[pattern].clone().ok_or(Stop::Unknown)?;
+        self.spend_name(pattern)?;
+        let compiled = match self.means.patterns.get(pattern) {
+            Some(compiled) => compiled.clone(),
+            None => {
+                let (each, once) = COMPILE_STEPS;
+                // Each part costs as much as a whole: at most one for each group that looks ahead.
+                let parts = 1 + pattern.matches("(?=").count() + pattern.matches("(?!").count();
+                self.spend(parts as u64 * once + each * pattern.len() as u64)?;
+                let compiled = Pattern::new(pattern).map(Rc::new);
+                self.means.patterns.insert(pattern.to_owned(), compiled.clone());
+                compiled
+            }
+        };
+        let pattern = compiled.ok_or(Stop::Unknown)?;
         let (each, once) = SEARCH_STEPS;
-        self.spend(pattern.expressions() * (once + each * text.len() as u64))?;
+        self.spend(once + (each + pattern.bytes() as u64 / 1024) * text.len() as u64)?;
         pattern.matches(text).ok_or(Stop::Unknown)
     }
 
@@ -292,6 +359,7 @@ impl<'s> Walk<'s> {
         let root: &'s Value = self.root;
         let (document, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let id = root.get("$id").or_else(|| root.get("id")).and_then(Value::as_str).unwrap_or("");
+        self.spend_name(id)?;
         if !document.is_empty() && document != id.trim_end_matches('#') {
             return Err(Stop::Unknown);
         }
@@ -339,7 +407,7 @@ impl<'s> Walk<'s> {
         Ok(match (left, right) {
             (Value::Number(left), Value::Number(right)) => compare(left, right).is_eq(),
             (Value::String(left), Value::String(right)) => {
-                self.spend(left.len().min(right.len()) as u64 / 16)?;
+                self.spend(left.len().min(right.len()) as u64 / COMPARE_STEP_BYTES)?;
                 left == right
             }
             (Value::Array(left), Value::Array(right)) => {
@@ -358,6 +426,7 @@ impl<'s> Walk<'s> {
                     return Ok(false);
                 }
                 for (name, left) in left {
+                    self.spend_name(name)?;
                     match right.get(name) {
                         Some(right) if self.same(left, right)? => {}
                         _ => return Ok(false),

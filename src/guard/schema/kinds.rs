@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::check::{All, At, COMPILE_STEPS, Fits, Stop, Walk, compare, is_whole, list, object};
+use super::check::{All, At, Fits, Stop, Walk, compare, is_whole, list, object};
 use super::format::is_format;
+use super::pattern::is_expression;
 
 impl<'s> Walk<'s> {
     pub(super) fn of_number(
@@ -71,10 +72,14 @@ impl<'s> Walk<'s> {
             "format" => {
                 let name = asked.as_str().ok_or(Stop::Unknown)?;
                 self.spend(text.len() as u64)?;
-                if name == "regex" {
-                    self.spend(COMPILE_STEPS)?;
-                }
-                ("format", is_format(name, text))
+                let holds = match name {
+                    "regex" => {
+                        self.spend_parse(text)?;
+                        is_expression(text).ok_or(Stop::Unknown)?
+                    }
+                    _ => is_format(name, text),
+                };
+                ("format", holds)
             }
             _ => return Ok(()),
         };
@@ -152,7 +157,7 @@ impl<'s> Walk<'s> {
         schema: &'s Map<String, Value>,
         keyword: &str,
         asked: &'s Value,
-        members: &Map<String, Value>,
+        (value, members): (&Value, &Map<String, Value>),
         at: &At<'_>,
     ) -> Fits {
         match keyword {
@@ -166,7 +171,7 @@ impl<'s> Walk<'s> {
             "properties" => {
                 let (named, mut all) = (object(asked)?, All::default());
                 for (name, member) in members {
-                    self.spend(1)?;
+                    self.spend_name(name)?;
                     if let Some(schema) = named.get(name) {
                         all.and(self.check(schema, member, &at.name(name)))?;
                     }
@@ -191,7 +196,7 @@ impl<'s> Walk<'s> {
                 let patterns = schema.get("patternProperties").map(object).transpose()?;
                 let mut all = All::default();
                 for (name, member) in members {
-                    self.spend(1)?;
+                    self.spend_name(name)?;
                     if named.is_some_and(|named| named.contains_key(name)) {
                         continue;
                     }
@@ -218,7 +223,7 @@ impl<'s> Walk<'s> {
             }
             "dependentRequired" => {
                 for (name, needed) in object(asked)? {
-                    self.spend(1)?;
+                    self.spend_name(name)?;
                     if members.contains_key(name) {
                         self.required(needed, members, at, "dependentRequired")?;
                     }
@@ -228,17 +233,13 @@ impl<'s> Walk<'s> {
             "dependentSchemas" | "dependencies" => {
                 let mut all = All::default();
                 for (name, needed) in object(asked)? {
-                    self.spend(1)?;
+                    self.spend_name(name)?;
                     if !members.contains_key(name) {
                         continue;
                     }
                     let fits = match needed {
                         Value::Array(_) => self.required(needed, members, at, "dependencies"),
-                        _ => {
-                            let whole = Value::Object(members.clone());
-                            self.spend(weight(&whole))?;
-                            self.check(needed, &whole, at)
-                        }
+                        _ => self.check(needed, value, at),
                     };
                     all.and(fits)?;
                 }
@@ -275,21 +276,12 @@ impl<'s> Walk<'s> {
     ) -> Fits {
         // Draft 3 had a word for each member here.
         for name in list(names)? {
-            self.spend(1)?;
-            let held = members.contains_key(name.as_str().ok_or(Stop::Unknown)?);
+            let name = name.as_str().ok_or(Stop::Unknown)?;
+            self.spend_name(name)?;
+            let held = members.contains_key(name);
             self.demand(held, at, keyword)?;
         }
         Ok(())
-    }
-}
-
-/// Values in a value.
-fn weight(value: &Value) -> u64 {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),
-        Value::Object(members) => 1 + members.values().map(weight).sum::<u64>(),
-        Value::String(text) => 1 + text.len() as u64 / 16,
-        _ => 1,
     }
 }
 

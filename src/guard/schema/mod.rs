@@ -29,6 +29,8 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
+pub use check::Checks;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -79,8 +81,13 @@ impl OutputSchema {
         self.text.len()
     }
 
-    /// Whether the JSON text `value` fits.
+    /// What holds the texts of one answer against it. Nothing is parsed yet.
+    pub fn checks(&self) -> Checks {
+        Checks::new(self.text.clone())
+    }
+
+    /// Whether the JSON text `value` fits, where it is the only one.
     pub fn check(&self, value: &[u8]) -> Fit {
-        check::check(&self.text, value)
+        self.checks().check(value)
     }
 }

@@ -7,15 +7,24 @@
 
 use regex_automata::meta;
 use regex_automata::util::syntax;
+use regex_syntax::ast;
 
 /// Bound: bytes of one expression. Those of libraries that check addresses have a few hundred.
-pub(super) const PATTERN_BYTES_MAX: usize = 4 << 10;
+pub(super) const PATTERN_BYTES_MAX: usize = 1 << 10;
 /// Bound: bytes of a text that is held against an expression.
 pub(super) const TEXT_BYTES_MAX: usize = 16 << 10;
-/// Bound: bytes of the automaton of one expression; a class of letters of all scripts has 20 KiB.
-const AUTOMATON_BYTES_MAX: usize = 128 << 10;
+/// Bound: bytes of the automaton of one expression; a class of letters of all scripts has 40 KiB.
+const AUTOMATON_BYTES_MAX: usize = 64 << 10;
+/// Bound: bytes of what an automaton is turned into while it searches. Smaller, and it goes through all its
+/// states for each letter of a text.
+const CACHE_BYTES_MAX: usize = 128 << 10;
 /// Bound: groups that look ahead in one expression.
 const AHEAD_MAX: usize = 8;
+/// Bound: classes of letters of all scripts (`\p{L}`) in one expression. Each has up to some hundred ranges,
+/// which are all gone through before an automaton is built, and so before its bound holds.
+const SCRIPTS_MAX: usize = 16;
+/// Bound: groups inside each other.
+const NESTING_MAX: u32 = 64;
 
 /// An expression that can be searched for: all of these must match, or must not.
 pub(super) struct Pattern(Vec<(bool, meta::Regex)>);
@@ -23,36 +32,13 @@ pub(super) struct Pattern(Vec<(bool, meta::Regex)>);
 impl Pattern {
     /// Compiles an expression; `None` when it is over a bound or not understood.
     pub(super) fn new(text: &str) -> Option<Pattern> {
-        if text.len() > PATTERN_BYTES_MAX {
-            return None;
-        }
-        let mut demands = vec![];
-        let mut rest = text;
-        if let Some(behind) = text.strip_prefix('^')
-            && behind.starts_with("(?")
-        {
-            let mut behind = behind;
-            while let Some((holds, ahead, after)) = ahead(behind) {
-                if demands.len() == AHEAD_MAX {
-                    return None;
-                }
-                demands.push((holds, compile(&format!("^(?:{ahead})"))?));
-                behind = after;
-            }
-            // What stands beside an alternative does not bind it.
-            if !demands.is_empty() && has_alternatives(text) {
-                return None;
-            }
-            rest = &text[text.len() - behind.len()..];
-        }
-        let anchored = (!demands.is_empty()).then(|| format!("^(?:{rest})"));
-        demands.push((true, compile(anchored.as_deref().unwrap_or(text))?));
-        Some(Pattern(demands))
+        let compiled = |(holds, text): &(bool, String)| Some((*holds, compile(text)?));
+        demands(text)?.iter().map(compiled).collect::<Option<_>>().map(Pattern)
     }
 
-    /// Expressions that it takes to be searched for.
-    pub(super) fn expressions(&self) -> u64 {
-        self.0.len() as u64
+    /// Bytes of its automata.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, regex)| regex.memory_usage()).sum()
     }
 
     /// Whether it matches somewhere in `text`; `None` over a bound.
@@ -62,14 +48,65 @@ impl Pattern {
     }
 }
 
+/// Whether `text` is an expression; `None` when it is over a bound or not understood. Nothing is compiled.
+pub(super) fn is_expression(text: &str) -> Option<bool> {
+    use ast::ErrorKind::{NestLimitExceeded, UnsupportedBackreference, UnsupportedLookAround};
+    for (_, part) in demands(text)? {
+        // A parser is not to be used again after a fault.
+        let mut parser = ast::parse::ParserBuilder::new().nest_limit(NESTING_MAX).build();
+        match parser.parse(&part).map_err(|fault| fault.kind().clone()) {
+            Ok(_) => {}
+            Err(NestLimitExceeded(_) | UnsupportedBackreference | UnsupportedLookAround) => {
+                return None;
+            }
+            Err(_) => return Some(false),
+        }
+    }
+    Some(true)
+}
+
+/// What must match for an expression to match, or must not, in the engine's dialect.
+fn demands(text: &str) -> Option<Vec<(bool, String)>> {
+    if text.len() > PATTERN_BYTES_MAX {
+        return None;
+    }
+    let mut demands = vec![];
+    let mut rest = text;
+    if let Some(behind) = text.strip_prefix('^')
+        && behind.starts_with("(?")
+    {
+        let mut behind = behind;
+        while let Some((holds, ahead, after)) = ahead(behind) {
+            if demands.len() == AHEAD_MAX {
+                return None;
+            }
+            demands.push((holds, format!("^(?:{ahead})")));
+            behind = after;
+        }
+        // What stands beside an alternative does not bind it.
+        if !demands.is_empty() && has_alternatives(text) {
+            return None;
+        }
+        rest = &text[text.len() - behind.len()..];
+    }
+    let whole = if demands.is_empty() { text.to_owned() } else { format!("^(?:{rest})") };
+    demands.push((true, whole));
+    let mut scripts = 0;
+    for (_, part) in &mut demands {
+        *part = translated(part, &mut scripts)?;
+    }
+    Some(demands)
+}
+
+/// Compiles an expression of the engine's dialect; `None` over a bound.
 fn compile(text: &str) -> Option<meta::Regex> {
     let config = meta::Config::new()
         .nfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-        .hybrid_cache_capacity(AUTOMATON_BYTES_MAX)
+        .hybrid_cache_capacity(CACHE_BYTES_MAX)
         .onepass(false)
         .dfa(false);
-    let syntax = syntax::Config::new().nest_limit(64);
-    meta::Builder::new().configure(config).syntax(syntax).build(&translated(text)).ok()
+    let syntax = syntax::Config::new().nest_limit(NESTING_MAX);
+    meta::Builder::new().configure(config).syntax(syntax).build(text).ok()
 }
 
 /// A group that looks ahead, where `text` begins with one: whether it must hold, what it holds, what is behind.
@@ -118,8 +155,9 @@ fn signs(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
 }
 
 /// The expression in the engine's dialect: digits and words are those of ASCII, and in a class only `^`, `-`,
-/// `\` and `]` mean something.
-fn translated(text: &str) -> String {
+/// `\` and `]` mean something. `None` where it has what ECMA-262 does not have, or more classes than
+/// `scripts`, counted on, may reach: letters without regard to case are such a thing, and cost dearly.
+fn translated(text: &str, scripts: &mut usize) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 16);
     let mut class = false;
     let mut last = None;
@@ -131,6 +169,10 @@ fn translated(text: &str) -> String {
                     out.push(sign);
                     break;
                 };
+                *scripts += usize::from(matches!(escaped, 'p' | 'P'));
+                if *scripts > SCRIPTS_MAX {
+                    return None;
+                }
                 match (escaped, class) {
                     ('d', false) => out.push_str("[0-9]"),
                     ('D', false) => out.push_str("[^0-9]"),
@@ -138,6 +180,10 @@ fn translated(text: &str) -> String {
                     ('W', false) => out.push_str("[^0-9A-Za-z_]"),
                     ('d', true) => out.push_str("0-9"),
                     ('w', true) => out.push_str("0-9A-Za-z_"),
+                    ('D', true) => out.push_str(r"\x00-/:-\x{10FFFF}"),
+                    ('W', true) => out.push_str(r"\x00-/:-@\[-\^`\{-\x{10FFFF}"),
+                    ('b', false) => out.push_str(r"(?-u:\b)"),
+                    ('B', false) => out.push_str(r"(?-u:\B)"),
                     ('b', true) => out.push_str("\\x08"),
                     ('0', _) => out.push_str("\\x00"),
                     ('/', _) => out.push('/'),
@@ -146,6 +192,7 @@ fn translated(text: &str) -> String {
                 last = None;
                 continue;
             }
+            '(' if !class && is_extension(signs.as_str()) => return None,
             '[' if class => out.push_str("\\["),
             // Without signs a class is nothing, or anything.
             '[' if signs.as_str().starts_with(']') => {
@@ -170,7 +217,14 @@ fn translated(text: &str) -> String {
         }
         last = Some(sign);
     }
-    out
+    Some(out)
+}
+
+/// Whether a group with this inside has a meaning that is not carried over.
+fn is_extension(inside: &str) -> bool {
+    let Some(kind) = inside.strip_prefix('?') else { return false };
+    let looks_back = kind.starts_with("<=") || kind.starts_with("<!");
+    looks_back || !kind.starts_with([':', '<'])
 }
 
 #[cfg(test)]
@@ -202,6 +256,13 @@ mod tests {
             (r"a[]|b", "ab", true),
             (r"^\u0061$", "a", true),
             (r"^\p{L}+$", "é", true),
+            (r"^[\W]+$", "é-[^`{/", true),
+            (r"[\W]", "azAZ09_", false),
+            (r"^[^\D]+$", "09", true),
+            (r"^[\D]+$", "a/:é", true),
+            (r"\bé", "aé", true),
+            (r"a\Bé", "aé", false),
+            (r"^[(?i)]+$", "?i", true),
         ] {
             let compiled = Pattern::new(pattern).unwrap_or_else(|| panic!("{pattern}"));
             assert_eq!(compiled.matches(text), Some(matches), "{pattern} {text:?}");
@@ -217,8 +278,22 @@ mod tests {
             r"^(?!a)b|c",
             r"^(?=a)*b",
             r"^(?!a(?=b))c",
+            "(?i)a",
+            "(?P<n>a)",
+            "^(?=(?s:.))a",
         ] {
             assert!(Pattern::new(pattern).is_none(), "{pattern}");
+        }
+        for (pattern, told) in [
+            ("^a+$", Some(true)),
+            ("", Some(true)),
+            ("(", Some(false)),
+            ("[a", Some(false)),
+            ("^(?!a)b", Some(true)),
+            (r"a(?=b)", None),
+            (r"^(.)\1$", None),
+        ] {
+            assert_eq!(is_expression(pattern), told, "{pattern}");
         }
     }
 
@@ -228,6 +303,7 @@ mod tests {
         let near = format!("{}b", &text[1..]);
         assert_eq!(Pattern::new(r"^(a+)+$").unwrap().matches(&near), Some(false));
         assert!(Pattern::new(r"((a{1,100}){1,100}){1,100}").is_none());
+        assert!(Pattern::new(&r"\pL?".repeat(SCRIPTS_MAX + 1)).is_none());
         assert!(Pattern::new(&"a".repeat(PATTERN_BYTES_MAX + 1)).is_none());
         assert_eq!(Pattern::new("a").unwrap().matches(&format!("{text}a")), None);
     }

@@ -260,3 +260,76 @@ fn content_over_its_bound_is_not_held_against_anything() {
     let long = json!("x".repeat(crate::limits::STRUCTURED_BYTES_MAX));
     assert_eq!(said(&json!({"type": "null"}), &long), "?");
 }
+
+/// CPU time of this thread so far.
+fn spent() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+// Checked against the mutant "letters without regard to case are understood": 5.9 s.
+#[test]
+fn one_answer_does_not_stop_a_worker() {
+    let dear = format!("(?i){}", r"[\W\pL\pN]".repeat(400));
+    let short = format!("{}x", r"[\W\pL\pN]".repeat(100));
+    let nearly = |n: usize| format!(r"[\pL\pN\pM\pS\pZ\PL\PN\PM\PS\PZ\p{{Lu}}\p{{Ll}}]{{0,{n}}}");
+    let word = |n: usize| format!(r"[\W\D\w\d]*?[^\W]{{{n}}}{}", r"[\W]?".repeat(190));
+    let masked = json!("*******x");
+    let contains = |of: Value| json!({"properties": {"zkey": {"pattern": "^MASKME-"}, "a": {"contains": of, "minContains": 0}}});
+    let many = |each: &str| json!({"zkey": masked, "a": vec![each; 6]});
+    let regexes = contains(json!({"format": "regex"}));
+    let all = |patterns: Vec<String>| {
+        let each: Vec<Value> = patterns.iter().map(|pattern| json!({"pattern": pattern})).collect();
+        json!({"properties": {"a": {"items": {"allOf": each}}}})
+    };
+    let mut random = 12_345u32;
+    let mut ab = |length: usize| -> String {
+        let mut sign = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if random >> 31 == 0 { 'a' } else { 'b' }
+        };
+        (0..length).map(|_| sign()).collect()
+    };
+    let walks = json!({"a": (0..15).map(|_| ab(16_000)).collect::<Vec<_>>()});
+    let short_walks = json!({"a": (0..60).map(|_| ab(3_000)).collect::<Vec<_>>()});
+    let name = "n".repeat(60_000);
+    let mut doubling = serde_json::Map::new();
+    for step in 0..18 {
+        let next = json!({"$ref": format!("#/$defs/d{}", step + 1)});
+        doubling.insert(format!("d{step}"), json!({"allOf": [next, next]}));
+    }
+    doubling.insert("d18".into(), json!({"properties": {name.clone(): {"const": 1}}}));
+    let maps = format!("[{}0]", "{\"\":0},".repeat(37_000));
+    let maps: Value = serde_json::from_str(&maps).expect("JSON");
+    for (what, schema, value) in [
+        ("format regex, dear", regexes.clone(), many(&dear)),
+        ("format regex, many", regexes, json!({"a": vec![&short; 200]})),
+        ("pattern, dear", all((0..40).map(|n| format!("{dear}{n}")).collect()), many("x")),
+        ("pattern, 1 KiB", all((0..60).map(|n| format!("{short}{n}")).collect()), many("x")),
+        ("pattern, scripts", all((0..60).map(nearly).collect()), many("x")),
+        ("pattern, words", all((0..60).map(word).collect()), many("x")),
+        (
+            "pattern, letters",
+            all((0..60).map(|n| format!("{}{n}", "[a-j]?x|".repeat(110))).collect()),
+            many("x"),
+        ),
+        (
+            "pattern, never understood",
+            json!({"items": {"allOf": vec![json!({"pattern": format!("(?i){}", "x".repeat(1000))}); 60]}}),
+            json!(vec!["x"; 60_000]),
+        ),
+        ("pattern, walks", contains(json!({"pattern": "[ab]*a[ab]{1000}c"})), walks.clone()),
+        ("pattern, walks 2", contains(json!({"pattern": "[ab]*a[ab]{700}c"})), walks),
+        ("pattern, walks 3", contains(json!({"pattern": "[ab]*a[ab]{700}c"})), short_walks),
+        ("long names", json!({"$ref": "#/$defs/d0", "$defs": doubling}), json!({name.clone(): 1})),
+        ("maps", json!({"items": {"type": ["object", "integer"]}}), maps),
+    ] {
+        let schema = OutputSchema::new(schema.to_string().as_bytes());
+        let (mut checks, value) = (schema.checks(), value.to_string());
+        let began = spent();
+        let fits: Vec<Fit> = (0..4).map(|_| checks.check(value.as_bytes())).collect();
+        let took = spent() - began;
+        eprintln!("{took:?} {fits:?} {what} {checks:?}");
+        assert!(took.as_millis() < 100, "{what}: {took:?} {fits:?}");
+    }
+}
