@@ -101,12 +101,13 @@ impl Caller {
         self.ask(|token, id| call("/tools", token, id, word))
     }
 
-    /// A call with a picture in its arguments.
-    fn show(&mut self) -> (String, String) {
+    /// A call of this tool with a picture in its arguments.
+    fn show(&mut self, tool: &str) -> (String, String) {
         self.ask(|token, id| {
             let plain = String::from_utf8(call("/tools", token, id, "@")).expect("text");
             let (head, body) = plain.split_once("\r\n\r\n").expect("a body");
             let body = body.replace("\"@\"", &content("image").to_string());
+            let body = body.replace("\"echo\"", &format!("\"{tool}\""));
             let (before, _) = head.rsplit_once(": ").expect("a length");
             format!("{before}: {}\r\n\r\n{body}", body.len()).into_bytes()
         })
@@ -157,7 +158,7 @@ fn pictures_pass_are_told_or_stay_outside_as_the_grant_says_and_the_record_tells
     for word in all {
         assert_eq!(ada.tool(word).0, sent(ada.id, word));
     }
-    assert_eq!(ada.show().0, sent(ada.id, ""));
+    assert_eq!(ada.show("echo").0, sent(ada.id, ""));
 
     gateway.configure("tools = [\"echo\"]", "tools = [\"echo\"]\nopaque = \"block\"");
     gateway.reload();
@@ -178,8 +179,10 @@ fn pictures_pass_are_told_or_stay_outside_as_the_grant_says_and_the_record_tells
             }
         }
     }
-    let (answer, refused) = ada.show();
+    let (answer, refused) = ada.show("echo");
     assert!(answer.contains("-31002"), "{answer}");
+    let (answer, denied) = ada.show("nope");
+    assert!(answer.contains("\"error\"") && !answer.contains("-31002"), "{answer}");
 
     gateway.configure("opaque = \"block\"", "opaque = \"alert\"");
     gateway.reload();
@@ -201,6 +204,10 @@ fn pictures_pass_are_told_or_stay_outside_as_the_grant_says_and_the_record_tells
     assert!(found.contains(&told), "{found}");
     let (_, found, _) = gateway.command(&["search", "--json", "--rule", "opaque:image"]);
     assert!(found.contains(&refused) && !found.contains(&told), "{found}");
+    assert!(found.contains(&denied), "a picture that no grant lets in is told: {found}");
+
+    let (_, shown, _) = gateway.command(&["show", &denied]);
+    assert!(shown.contains("opaque:image") && !shown.contains(&picture()[..40]), "{shown}");
 
     let identity = identity.to_str().expect("text");
     for (word, exchange, came) in &blocked {

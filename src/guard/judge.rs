@@ -375,26 +375,38 @@ impl Scanner {
     }
 
     /// The message with every secret filled, for the record only: what was tried is evidence, and
-    /// nothing that comes out of here can be forwarded.
+    /// nothing that comes out of here can be forwarded. `opaque` is what becomes of opaque content, which
+    /// is covered where it is blocked.
     pub fn mask_for_record(
         &mut self,
         mut bytes: BytesMut,
-        direction: Direction,
-        pseudonym_key: &[u8; 32],
+        opaque: Opaque,
+        session: &Session<'_>,
         scratch: &mut json::Scratch,
-        limits: &Limits,
     ) -> Result<(Bytes, Vec<Finding>), GuardFault> {
+        let Session { direction, pseudonym_key, limits, .. } = *session;
         let rules = Arc::clone(self.rules());
+        let mut untold = match opaque {
+            Opaque::Allow => vec![],
+            asked => self.opaque(&bytes, asked.action(), scratch, limits)?,
+        };
+        let covered = untold.iter().filter(|it| it.action == RuleAction::Block);
+        let covered: Vec<_> = covered.map(|it| (it.span, Arc::clone(&it.rule))).collect();
         let mut findings = None;
         for _ in 0..ROUNDS_MAX {
             self.find(&bytes, Kind::Json, direction, Some(pseudonym_key), scratch, limits)?;
-            self.bounded()?;
+            self.bounded_with(untold.len())?;
             findings.get_or_insert_with(|| {
                 let mut findings = self.findings();
+                findings.append(&mut untold);
                 locate(&bytes, &mut findings);
                 findings
             });
             if self.strongest() < Some(RuleAction::Mask) {
+                // Positions are those of the first round: filling moves nothing.
+                for (span, rule) in &covered {
+                    cover_with(&mut bytes[span.range()], rule);
+                }
                 return Ok((bytes.freeze(), findings.unwrap_or_default()));
             }
             fill_hits(&rules, &self.hits, &mut bytes);

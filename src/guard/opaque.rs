@@ -8,8 +8,8 @@
 //! | `opaque:data-uri` | base64 of a `data:` URI ([`uri`]) in any string, of 16 letters or more |
 //!
 //! The shape counts, wherever in a message it stands: in results, arguments, sampling, notifications. Not
-//! opaque is what comes out of base64 as UTF-8 text, or as gzip of it: there the views look ([`super::views`]),
-//! whatever the media type says. What is no base64 is opaque: somebody may read it all the same.
+//! opaque is what comes out of base64 as UTF-8 text, or as gzip of it with no more than a short name in its header:
+//! there the views look ([`super::views`]), whatever the media type says. What is no base64 is opaque: somebody may read it all the same.
 //!
 //! Not seen: content that is written as text inside a string, but for `data:` URIs; a text that is no base64 but
 //! another coding of something else. Nothing is looked at where a caller's grants allow all of it.
@@ -443,8 +443,6 @@ mod tests {
     }
 
     // What `fetch` of a browser and of Node gives the bytes of, and what HTML makes of such.
-    // Mutants: blanks are not dropped; none before the comma; none among the letters; %XX ends the letters; no level
-    // of escapes is taken off.
     #[test]
     fn data_uris_are_seen_however_they_are_spelled() {
         let png = STANDARD.encode(PNG);
@@ -487,7 +485,33 @@ mod tests {
         assert!(rules(&json!([text])).is_empty());
     }
 
-    // Mutant: a scheme is looked for before each mark anew.
+    #[test]
+    fn headers_of_gzip_hide_nothing() {
+        let text = b"a text that is long enough to be looked into";
+        let with = |set: fn(flate2::GzBuilder, Vec<u8>) -> flate2::GzBuilder, field: &[u8]| {
+            let builder = set(flate2::GzBuilder::new(), field.to_vec());
+            let mut coder = builder.write(vec![], flate2::Compression::fast());
+            coder.write_all(text).expect("memory");
+            coder.finish().expect("memory")
+        };
+        let picture = |member: &[u8]| json!({ "type": "image", "data": STANDARD.encode(member) });
+        let fields: [fn(flate2::GzBuilder, Vec<u8>) -> flate2::GzBuilder; 3] = [
+            |builder, field| builder.extra(field),
+            |builder, field| builder.filename(field),
+            |builder, field| builder.comment(field),
+        ];
+        for set in fields {
+            assert!(rules(&picture(&with(set, b"notes-of-monday.txt"))).is_empty());
+            for field in [&[b'a'; 65][..], b"\x89PNG\r\n\x1a\n", &[b'a'; 6000]] {
+                let hiding = with(set, field);
+                assert_eq!(rules(&picture(&hiding)), ["opaque:image"]);
+                assert_eq!(rules(&picture(&[gzip(text), hiding].concat())), ["opaque:image"]);
+            }
+        }
+        assert_eq!(rules(&picture(&[gzip(text), vec![0; 9]].concat())), ["opaque:image"]);
+        assert_eq!(rules(&picture(&[gzip(text), PNG.to_vec()].concat())), ["opaque:image"]);
+    }
+
     #[test]
     fn many_marks_take_no_longer_than_their_letters() {
         for (front, part) in [

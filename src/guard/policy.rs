@@ -109,6 +109,11 @@ impl Access {
         self.grants.is_empty()
     }
 
+    /// What becomes of opaque content where none of the grants allows a message.
+    pub fn opaque(&self) -> Opaque {
+        self.opaque
+    }
+
     /// Numbers of the grants.
     pub fn grants(&self) -> &[u16] {
         &self.grants

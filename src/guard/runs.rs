@@ -268,14 +268,14 @@ fn compressed(
 }
 
 /// What base64 text of gzip holds, where `letters` begin like it; inside, `None` where they are not such members to
-/// their last letter, or hold more than `bytes_max` bytes.
+/// their last letter, hold more than `bytes_max` bytes, or hold more in a header than names of files.
 pub(super) fn inflated(letters: &[u8], bytes_max: u64) -> Option<Option<Vec<u8>>> {
     if !letters.starts_with(GZIP) {
         return None;
     }
     let mut text = vec![];
     let whole = member(letters, &mut text, bytes_max)
-        .is_ok_and(|member| member.whole && member.letters == letters.len());
+        .is_ok_and(|member| member.whole && !member.hides && member.letters == letters.len());
     Some(whole.then_some(text))
 }
 
@@ -283,6 +283,22 @@ struct Member {
     /// How much of the text was read, up to the last letter of what is whole.
     letters: usize,
     whole: bool,
+    /// A header holds what is neither looked into nor a short text.
+    hides: bool,
+}
+
+/// Bound: bytes in the header of a member beside its text: the name of the file that was compressed, seldom more.
+const HEADER_BYTES_MAX: usize = 64;
+
+/// Whether the optional fields of a header (RFC 1952 §2.3.1) are more than a short text.
+fn hides(header: &flate2::GzHeader) -> bool {
+    let fields =
+        [header.extra(), header.filename(), header.comment()].map(Option::unwrap_or_default);
+    let is_text = |field: &[u8]| {
+        std::str::from_utf8(field).is_ok_and(|text| !text.contains(char::is_control))
+    };
+    fields.iter().map(|field| field.len()).sum::<usize>() > HEADER_BYTES_MAX
+        || !fields.iter().all(|field| is_text(field))
 }
 
 /// Reads the members of gzip that begin with `text`, as far as they go. Zeros may stand between them, as readers of
@@ -291,7 +307,7 @@ fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooL
     use std::io::{BufRead as _, Read as _};
     let mut reader = LettersReader::new(text);
     let mut piece = [0; 4 << 10];
-    let mut read = Member { letters: 0, whole: false };
+    let mut read = Member { letters: 0, whole: false, hides: false };
     loop {
         let before = out.len();
         let mut one = flate2::bufread::GzDecoder::new(reader);
@@ -305,10 +321,11 @@ fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooL
                 return Err(TooLong);
             }
         };
+        let hides = read.hides || one.header().is_some_and(hides);
         reader = one.into_inner();
         // What begins like a further member and holds nothing is none.
         if read.letters == 0 || whole || out.len() > before {
-            read = Member { letters: reader.letters(), whole };
+            read = Member { letters: reader.letters(), whole, hides };
         }
         while whole && reader.fill_buf().is_ok_and(|held| held.first() == Some(&0)) {
             reader.consume(1);

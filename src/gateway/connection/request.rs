@@ -23,7 +23,7 @@ use crate::auth::cache::Setting;
 use crate::auth::handle::{self, Owner, Purpose};
 use crate::auth::token;
 use crate::guard::policy::Permit;
-use crate::guard::{self, Judgement, Opaque, Outcome};
+use crate::guard::{self, Judgement, Opaque, Outcome, Session};
 use crate::limits::Limits;
 use crate::record::{Keep, Kind, PartKind};
 use crate::types::{Direction, Era};
@@ -553,13 +553,15 @@ impl Connection {
                 let key = pseudonym_key(exchange, turn);
                 let original = settings.seals.originals.then(|| Zeroizing::new(body.to_vec()));
                 let original = came.or(original);
-                let masked = turn.env.scanner.mask_for_record(
-                    body,
-                    Direction::Request,
-                    &key,
-                    &mut turn.env.json,
+                let session = Session {
+                    direction: Direction::Request,
+                    mask: settings.mask,
+                    pseudonym_key: &key,
                     limits,
-                );
+                };
+                let opaque = caller.access.opaque();
+                let masked =
+                    turn.env.scanner.mask_for_record(body, opaque, &session, &mut turn.env.json);
                 let (recorded, findings) = masked.map_or_else(
                     |_| (None, Vec::new()),
                     |(bytes, findings)| {
