@@ -126,6 +126,7 @@ impl Connection {
     /// Submits what waits, releases what is recorded, starts to send what is released. True when
     /// anything moved, so that the phase can look again.
     pub(super) fn pump(&mut self, turn: &mut Turn<'_>) -> bool {
+        let sends = self.sending_since_ns.is_some();
         let before = (self.unsubmitted.len(), self.held.len(), self.has_request());
         while let Some(Emission { entry, out }) = self.unsubmitted.pop_front() {
             let (level, ordinal) = (entry.level, entry.ordinal);
@@ -183,7 +184,9 @@ impl Connection {
                 exchange.begun = true;
             }
         }
+        // What begins to be sent makes room behind it, as what is released does.
         before != (self.unsubmitted.len(), self.held.len(), self.has_request())
+            || sends != self.sending_since_ns.is_some()
     }
 
     /// The request may leave and has not.

@@ -125,17 +125,18 @@ impl Connection {
         let exchange = self.exchange.as_mut().expect("a stream belongs to an exchange");
         let limits = &exchange.settings.limits;
         let mut comment = false;
-        let Link::Open { rx: Some(rx), ended, broken, .. } = &mut self.link else {
+        let Link::Open { rx, ended, broken, .. } = &mut self.link else {
             return Ok(Next::More);
         };
         let Phase::Stream { decoder, payload, events, deadline_ns, .. } = &mut self.phase else {
             unreachable!("only called in this phase")
         };
         exchange.answer_memory.shrink_to(waiting + events.unterminated_bytes() as u64);
-        if !rx.is_empty() {
+        if rx.as_ref().is_some_and(|rx| !rx.is_empty()) {
             *deadline_ns = turn.now.after_ms(limits.stream_idle_ms_max);
         }
         loop {
+            // Why before the buffer: it may be with the kernel, and what came earlier waits for nobody.
             if !payload.is_empty() {
                 // Why by the place in the stream: the same events go out wherever the input is cut.
                 let allowed = limits.stream_bytes_max;
@@ -173,6 +174,12 @@ impl Connection {
                 }
                 continue;
             }
+            let Some(rx) = rx.as_mut() else {
+                return Ok(match comment {
+                    true => Next::Items { comment, event: None },
+                    false => Next::More,
+                });
+            };
             let step =
                 decoder.step(rx).map_err(|fault| Fault::Upstream(UpstreamFault::Body(fault)))?;
             match step {
