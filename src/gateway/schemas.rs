@@ -1,13 +1,15 @@
 //! Output schemas of tools, as the answers to `tools/list` tell them: shared by the workers.
 //!
-//! A tool may look otherwise to another caller, so what a caller was shown last counts for his answers; who was
-//! shown nothing has what anybody at the upstream was shown last. What a tool is listed with replaces what it
+//! A tool may look otherwise to another caller, so what a caller was shown last counts for his answers; a client that
+//! was shown nothing has what another client of the same subject was shown last. Nobody else's list counts: who
+//! defines tools for others must not get their answers blocked. What a tool is listed with replaces what it
 //! was listed with before. Nothing is fetched, and nothing outlives the process: a tool that nobody has listed
 //! has no schema.
 //!
 //! The lock is taken for an answer to `tools/list` that holds a schema or replaces one, and for one whose
 //! structured content is masked. Bound: [`Limits::output_schemas_bytes_max`](crate::limits::Limits); beyond it
-//! the older half of the upstream with the most is forgotten, so that no server makes others' forgotten.
+//! the older half of the upstream that grew is forgotten, where it has more than its part, else of the one with
+//! the most, so that no server makes others' forgotten.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -22,8 +24,8 @@ const ENTRY_BYTES: u64 = 256;
 /// Bytes that a schema is counted with beside its text.
 const SCHEMA_BYTES: u64 = 128;
 
-/// A tool, and by whom it was seen; `None`: by anybody.
-type Key = (Box<str>, Option<u64>);
+/// A tool, and by whom it was seen: a client of a subject, or any of that subject.
+type Key = (Box<str>, u64);
 
 #[derive(Debug)]
 struct Known {
@@ -72,11 +74,16 @@ impl Schemas {
         !self.any.load(Ordering::Acquire)
     }
 
-    fn caller(&self, identity: &Identity) -> u64 {
-        self.callers.hash_one((&identity.issuer, &identity.subject, &identity.client))
+    /// The caller, and his subject whatever the client.
+    fn seen_by(&self, identity: &Identity) -> [u64; 2] {
+        let Identity { issuer, subject, client, .. } = identity;
+        [
+            self.callers.hash_one((issuer, subject, Some(client))),
+            self.callers.hash_one((issuer, subject, None::<&Option<String>>)),
+        ]
     }
 
-    /// The schema of `tool` at `upstream`, as `identity` was shown it last, or anybody.
+    /// The schema of `tool` at `upstream`, as `identity` was shown it last, or another client of his subject.
     pub fn get(
         &self,
         upstream: &str,
@@ -88,9 +95,8 @@ impl Schemas {
         }
         let table = self.table();
         let tools = &table.upstreams.get(upstream)?.tools;
-        let key = |caller| (Box::from(tool), caller);
         let known =
-            tools.get(&key(Some(self.caller(identity)))).or_else(|| tools.get(&key(None)))?;
+            self.seen_by(identity).into_iter().find_map(|by| tools.get(&(tool.into(), by)))?;
         Some(Arc::clone(&known.schema))
     }
 
@@ -105,7 +111,7 @@ impl Schemas {
         if !learns && self.is_empty() {
             return;
         }
-        let caller = self.caller(identity);
+        let seen_by = self.seen_by(identity);
         // Why before the lock: a list may hold as much as an answer may, and each text is hashed.
         let schemas: Vec<_> =
             tools.iter().map(|(tool, text)| (tool, text.map(OutputSchema::new))).collect();
@@ -114,7 +120,7 @@ impl Schemas {
         let listed = table.listings;
         for (tool, schema) in &schemas {
             let of = table.upstreams.entry(Arc::clone(upstream)).or_default();
-            for by in [None, Some(caller)] {
+            for by in seen_by {
                 let key = (tool.as_str().into(), by);
                 match schema {
                     Some(schema) => of.learn(key, schema, listed),
@@ -122,17 +128,22 @@ impl Schemas {
                 }
             }
             // Why for each: one list may hold as much as an answer may.
-            table.shrink(self.bytes_max);
+            table.shrink(self.bytes_max, upstream);
         }
         self.any.store(true, Ordering::Release);
     }
 }
 
 impl Table {
-    /// Forgets until the bound holds: first schemas that no tool has any more.
-    fn shrink(&mut self, bytes_max: u64) {
+    /// Forgets until the bound holds: first schemas that no tool has any more. The upstream that `grew` forgets
+    /// what it has above its part, then the one with the most.
+    fn shrink(&mut self, bytes_max: u64, grew: &str) {
         while self.upstreams.values().map(|listed| listed.bytes).sum::<u64>() > bytes_max {
-            let Some(most) = self.upstreams.values_mut().max_by_key(|listed| listed.bytes) else {
+            let part = bytes_max / self.upstreams.len() as u64;
+            let over = |(name, listed): &(&Arc<str>, &mut Listed)| {
+                (***name == *grew && listed.bytes > part, listed.bytes)
+            };
+            let Some((_, most)) = self.upstreams.iter_mut().max_by_key(over) else {
                 return;
             };
             let before = most.bytes;
@@ -232,7 +243,7 @@ mod tests {
         schemas.table().upstreams.values().map(|listed| listed.bytes).sum()
     }
 
-    // Checked against the mutants "what anybody was shown last counts" and "a tool without a schema keeps it".
+    // Checked against the mutants "what anybody was shown counts for who was shown nothing" and "a tool without a schema keeps it".
     #[test]
     fn what_a_caller_was_shown_last_counts_for_him() {
         let schemas = Schemas::new(1 << 20);
@@ -244,13 +255,41 @@ mod tests {
         let fits = |by: &Identity| {
             schemas.get("codegen", by, "t").map(|schema| schema.check(b"1") == Fit::Fits)
         };
-        assert_eq!((fits(&al), fits(&bo), fits(&cy)), (Some(true), Some(false), Some(false)));
+        assert_eq!((fits(&al), fits(&bo), fits(&cy)), (Some(true), Some(false), None));
         assert!(schemas.get("other", &al, "t").is_none());
         assert!(schemas.get("codegen", &al, "u").is_none());
         schemas.learn(&codegen, &bo, &listed("t", Some("true")));
-        assert_eq!((fits(&bo), fits(&cy)), (Some(true), Some(true)));
+        assert_eq!((fits(&bo), fits(&cy)), (Some(true), None));
+        // Another client of the same subject.
+        let other = Identity { client: Some("other".into()), ..caller("bo") };
+        assert_eq!(fits(&other), Some(true));
         schemas.learn(&codegen, &bo, &listed("t", None));
         assert_eq!((fits(&al), fits(&bo), fits(&cy)), (Some(true), None, None));
+    }
+
+    #[test]
+    fn an_upstream_that_grows_halves_itself_and_not_a_larger_one() {
+        let schemas = Schemas::new(64 << 10);
+        let al = caller("al");
+        let (large, grows): (Arc<str>, Arc<str>) = ("large".into(), "grows".into());
+        let text = |turn: usize| format!("\"{turn}{}\"", "x".repeat(1000));
+        let learn = |upstream: &Arc<str>, turn: usize| {
+            let text = text(turn);
+            schemas.learn(upstream, &al, &[(format!("t{turn}"), Some(text.as_bytes()))]);
+        };
+        let known = |upstream: &str| {
+            (0..100).filter(|n| schemas.get(upstream, &al, &format!("t{n}")).is_some()).count()
+        };
+        (0..18).for_each(|turn| learn(&grows, turn));
+        (0..20).for_each(|turn| learn(&large, turn));
+        let before = known("large");
+        (18..24).for_each(|turn| learn(&grows, turn));
+        assert!(known("large") >= before / 2 && before > 10, "{before}");
+        // From here on it has more than its part with each of its lists.
+        let before = known("large");
+        (24..100).for_each(|turn| learn(&grows, turn));
+        assert_eq!(known("large"), before);
+        assert!(schemas.get("grows", &al, "t99").is_some());
     }
 
     // Checked against the mutant "all upstreams forget".
