@@ -247,6 +247,12 @@ impl Rig {
         self.event(stage, Event::UpstreamRefused(fault));
     }
 
+    /// The client takes what is being sent, and nothing behind it yet.
+    pub fn client_takes(&mut self, stage: &mut Stage) {
+        let bytes = self.sending.take().expect("nothing is being sent");
+        self.event(stage, Event::ClientSent(bytes));
+    }
+
     /// Goes on until nothing moves.
     pub fn drive(&mut self, stage: &mut Stage) {
         loop {

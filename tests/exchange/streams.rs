@@ -1,6 +1,6 @@
 //! Answers that are event streams.
 
-use stenograph::limits::Limits;
+use stenograph::limits::{Limits, RECEIVE_BYTES, STREAM_AHEAD_PIECES_MAX};
 use stenograph::record::Kind;
 
 use super::script::{STREAM_HEAD, Script, call, chunk, event, progress, result};
@@ -189,7 +189,7 @@ fn heartbeats_that_arrive_together_are_one() {
         script.stage.settle();
         let entries = recorded_events(&script);
         // As many as reads: a MiB of comments was half a million entries.
-        let reads = wire_bytes / stenograph::limits::RECEIVE_BYTES;
+        let reads = wire_bytes / RECEIVE_BYTES;
         assert!((1..=reads + 2).contains(&entries), "{entries} entries, {reads} reads");
         assert_eq!(script.rig.client_out.len(), entries * "3\r\n:\n\n\r\n".len());
         println!("{wire_bytes} bytes: {entries} entries, {:?}", begun.elapsed());
@@ -208,7 +208,7 @@ fn the_shortest_events_are_taken_a_few_at_a_time() {
     script.stage.settle();
     let ahead = recorded_events(&script);
     // As many again are in the send that is under way.
-    let allowed = 2 * stenograph::limits::STREAM_AHEAD_PIECES_MAX;
+    let allowed = 2 * STREAM_AHEAD_PIECES_MAX;
     assert!((1..=allowed).contains(&ahead), "{ahead} are taken");
     script = script.client_reads(true);
     for _ in 0..EVENTS {
@@ -222,6 +222,37 @@ fn the_shortest_events_are_taken_a_few_at_a_time() {
     assert_eq!(out.matches("retry: 1000\n\n").count(), EVENTS);
     script.rig.client_out.clear();
     script.upstream("0\r\n\r\n").expect_to_client(&["0\r\n\r\n"]).end();
+}
+
+// The whole burst arrives with one read, and the upstream says nothing more.
+// Mutants: a send that begins is no move, and what arrived is looked at only while the buffer of the upstream
+// is here (what is over the bound stays inside); a send that begins is no move (it waits for that send).
+#[test]
+fn events_that_are_there_do_not_wait_for_the_upstream_to_say_more() {
+    const OVER: usize = 40;
+    let burst = chunk(&"data:\n\n".repeat(STREAM_AHEAD_PIECES_MAX + OVER));
+    assert!(burst.len() < RECEIVE_BYTES);
+    let mut script = streaming(Plan::default())
+        .client_reads(false)
+        .upstream(event(&progress(1)))
+        .expect_to_client(&["\"progress\":1"])
+        .upstream(burst)
+        .expect_nothing();
+    script.stage.settle();
+    assert_eq!(recorded_events(&script), 1 + STREAM_AHEAD_PIECES_MAX);
+    // One send ends and the next begins: behind it there is room for the rest.
+    script.rig.client_takes(&mut script.stage);
+    script.stage.settle();
+    assert_eq!(recorded_events(&script), 1 + STREAM_AHEAD_PIECES_MAX + OVER);
+    let script = script.client_reads(true);
+    let out = String::from_utf8_lossy(&script.rig.client_out);
+    assert_eq!(out.matches("data: \n\n").count(), STREAM_AHEAD_PIECES_MAX + OVER);
+    script
+        .expect_to_client(&[])
+        .upstream("0\r\n\r\n")
+        .expect_to_client(&["0\r\n\r\n"])
+        .expect_drop(true)
+        .end();
 }
 
 #[test]
