@@ -36,9 +36,11 @@ const UNSAFE_REGISTER: &[(&str, &str)] = &[
         "code for the SHA extensions is entered after the CPU was asked for them",
     ),
     (
-        "src/guard/simd.rs",
-        "code for wide instructions is entered after the CPU was asked for them, and loads whole blocks",
+        "src/guard/simd/mod.rs",
+        "code for wide instructions is entered after the CPU was asked for them",
     ),
+    ("src/guard/simd/avx512.rs", "wide instructions load and store whole blocks"),
+    ("src/guard/simd/avx2.rs", "wide instructions load whole blocks"),
     ("src/worker/socket.rs", "tokio-uring gives its sockets out as raw descriptors only"),
     ("src/app/kernelclock.rs", "adjtimex has no safe wrapper that gives the stated errors"),
 ];
