@@ -5,12 +5,11 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
-
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
 use super::validate::{Validator, entropy};
+use super::words::Words;
 use crate::types::RuleAction;
 use crate::wire::mcp::Place;
 
@@ -96,88 +95,14 @@ pub(super) fn near(rule: &Rule, text: &[u8], window: &Range<usize>) -> bool {
 /// Bound: text looked through for context words: the longest candidate and the longest context.
 const NEAR_BYTES_MAX: usize = 3 * CONTEXT_BYTES_MAX;
 
-/// Words in lower case, and what finds all of them in one pass whatever their case.
-#[derive(Debug, Clone, Default)]
-pub struct Words {
-    names: Vec<String>,
-    automaton: Option<AhoCorasick>,
-}
-
-impl Words {
-    /// Words in lower case.
-    pub fn new(words: &[String]) -> Words {
-        Words { names: words.to_vec(), automaton: automaton(words.iter()) }
-    }
-
-    /// The words, for people.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// No words.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-}
-
-/// Words of which a label must hold one, in lower case; one that begins with `=` must be the whole label.
-#[derive(Debug, Clone, Default)]
-pub struct Labels {
-    names: Vec<String>,
-    parts: Option<AhoCorasick>,
-}
-
-impl Labels {
-    /// Words in lower case.
-    pub fn new(words: &[String]) -> Labels {
-        let parts = automaton(words.iter().filter(|word| !word.starts_with('=')));
-        Labels { names: words.to_vec(), parts }
-    }
-
-    /// The words, for people.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// No words.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Whether `label` holds one of them.
-    fn says(&self, label: &[u8]) -> bool {
-        self.parts.as_ref().is_some_and(|parts| parts.is_match(label))
-            || self.names.iter().any(|word| {
-                word.strip_prefix('=')
-                    .is_some_and(|whole| whole.as_bytes().eq_ignore_ascii_case(label))
-            })
-    }
-}
-
-/// What finds `words` in any case; `None` for none.
-///
-/// # Panics
-/// Never: words come from a rule file, which is far below the automaton's bound of 2^31 states.
-pub(super) fn automaton<'a>(words: impl Iterator<Item = &'a String>) -> Option<AhoCorasick> {
-    let words: Vec<&[u8]> = words.map(|word| word.as_bytes()).collect();
-    let build = || {
-        AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&words)
-            .expect("words of a rule file are few")
-    };
-    (!words.is_empty()).then(build)
-}
-
 /// Whether one of `words` begins a word in `range` of `text` (a capital letter begins one too:
 /// `paymentCard`). A word of up to three letters must be a whole word. What stands around the range
 /// counts, so a longer range finds all that a shorter one does.
 fn has_word(text: &[u8], range: Range<usize>, words: &Words) -> bool {
-    let Some(automaton) = &words.automaton else { return false };
     let start = range.start.max(range.end.saturating_sub(NEAR_BYTES_MAX));
-    automaton.find_overlapping_iter(&text[start..range.end]).any(|found| {
-        let at = start + found.start();
-        let length = found.len();
+    words.places(&text[start..range.end]).any(|place| {
+        let at = start + place.start;
+        let length = place.len();
         let (before, after) = (at.checked_sub(1).map(|at| text[at]), text.get(at + length));
         let capital =
             text[at].is_ascii_uppercase() && !before.is_some_and(|byte| byte.is_ascii_uppercase());

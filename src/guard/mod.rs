@@ -6,7 +6,7 @@
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`mod@print`], [`engine`], `hyperscan`, [`literals`] | one pattern for every engine; the seam; the one wrapper around the library; the engine without it |
 //! | [`detect`], `simd`, [`validate`], `people`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
-//! | [`views`], `units`, `runs`, [`scan`], `context`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
+//! | [`views`], `units`, `runs`, [`scan`], `context`, `words`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
 //! | [`scope`] | which rules apply where |
 //! | [`cost`] | what a rule costs, and the gate against dear ones |
@@ -53,6 +53,7 @@ pub mod structured;
 mod units;
 pub mod validate;
 pub mod views;
+mod words;
 
 pub use caller::CallerMark;
 pub use engine::EngineFault;

@@ -10,7 +10,6 @@ use regex_automata::meta;
 
 use super::compile::{compile_rule, known_rule, parse, without_long_counts};
 use super::context::LABEL_NEAR_BYTES_MAX;
-pub use super::context::{Labels, Words};
 use super::detect::Detector;
 use super::engine::{Candidates, Database, EngineFault, Presence};
 use super::literals;
@@ -20,6 +19,7 @@ use super::print;
 use super::scope::Scope;
 use super::structured::Structured;
 use super::validate::Validator;
+pub use super::words::{Labels, Words};
 use crate::types::{Direction, RuleAction};
 
 /// The pack that ships with the gateway.

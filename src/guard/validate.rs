@@ -12,6 +12,7 @@ use super::national::{
     aadhaar, base58_wallet, birth_date, bsn, codice_fiscale, dni, eip55, pesel, segwit,
 };
 use super::people::{card, card_any, cpf, e164, email, iban, itin, nanp, nino, public_ipv4, ssn};
+use super::words::any_case;
 
 /// The checks a rule can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,16 +330,12 @@ const PLACEHOLDER_WORDS: &[&str] = &[
 ];
 
 fn placeholder(value: &[u8]) -> bool {
-    static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
-        AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(PLACEHOLDER_WORDS.iter().chain(&["://"]))
-            .expect("a few words")
-    });
+    static WORDS: LazyLock<Option<AhoCorasick>> =
+        LazyLock::new(|| any_case(PLACEHOLDER_WORDS.iter().chain(&["://"])));
     let repeated = value
         .first()
         .is_some_and(|first| value.iter().all(|byte| byte.eq_ignore_ascii_case(first)));
-    let word = WORDS.is_match(value);
+    let word = WORDS.as_ref().is_some_and(|words| words.is_match(value));
     let uuid = value.len() == 36
         && value.iter().enumerate().all(|(place, byte)| match place {
             8 | 13 | 18 | 23 => *byte == b'-',
