@@ -31,3 +31,20 @@ pub mod refusals;
 pub mod schemas;
 pub mod secure;
 pub mod session;
+
+/// A caller, for the unit tests of what is kept for one.
+#[cfg(test)]
+fn caller(subject: &str) -> crate::types::Identity {
+    crate::types::Identity {
+        issuer: "https://idp".into(),
+        subject: subject.into(),
+        client: None,
+        token_id: None,
+        groups: vec![],
+        claims: Default::default(),
+        key_id: "k".into(),
+        key_thumbprint: "t".into(),
+        issued_s: 0,
+        expires_s: 0,
+    }
+}

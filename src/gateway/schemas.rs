@@ -218,22 +218,8 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::caller;
     use crate::guard::schema::Fit;
-
-    fn caller(subject: &str) -> Identity {
-        Identity {
-            issuer: "https://idp".into(),
-            subject: subject.into(),
-            client: None,
-            token_id: None,
-            groups: vec![],
-            claims: Default::default(),
-            key_id: "k".into(),
-            key_thumbprint: "t".into(),
-            issued_s: 0,
-            expires_s: 0,
-        }
-    }
 
     fn listed(tool: &str, schema: Option<&'static str>) -> [(String, Option<&'static [u8]>); 1] {
         [(tool.to_owned(), schema.map(str::as_bytes))]

@@ -130,21 +130,7 @@ impl SessionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn caller(subject: &str) -> Identity {
-        Identity {
-            issuer: "https://idp".into(),
-            subject: subject.into(),
-            client: None,
-            token_id: None,
-            groups: vec![],
-            claims: Default::default(),
-            key_id: "k".into(),
-            key_thumbprint: "t".into(),
-            issued_s: 0,
-            expires_s: 0,
-        }
-    }
+    use crate::gateway::caller;
 
     fn at(seconds: u64) -> Now {
         Now { utc_ns: seconds * 1_000_000_000, mono_ns: seconds * 1_000_000_000 }
