@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use support::{Gateway, IdentityProvider, RESOURCE, call, field};
+use support::{Gateway, IdentityProvider, RESOURCE, call, field, server};
 
 /// Bytes that are no text.
 fn picture() -> String {
@@ -42,36 +42,15 @@ fn sent(id: u64, word: &str) -> String {
     json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()
 }
 
-fn serve(mut stream: TcpStream) -> Option<()> {
-    let mut kept = Vec::new();
-    while let Ok(Some(head)) = support::read_head(&mut stream, &mut kept) {
-        let length = field(&head, "content-length")?.parse().ok()?;
-        support::read_up_to(&mut stream, &mut kept, length).ok()?;
-        let body: Vec<u8> = kept.drain(..length).collect();
-        let message: Value = serde_json::from_slice(&body).ok()?;
+fn start_server() -> SocketAddr {
+    server::start(|_, message| {
         let word = message["params"]["arguments"]["text"].as_str().unwrap_or("request");
         let answer = sent(message["id"].as_u64()?, word);
-        let (media, body) = match word.ends_with("-stream") {
-            true => ("text/event-stream", format!("data: {answer}\n\n")),
-            false => ("application/json", answer),
-        };
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).ok()?;
-    }
-    Some(())
-}
-
-fn start_server() -> SocketAddr {
-    let (listener, address) = support::listen();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
+        Some(match word.ends_with("-stream") {
+            true => server::whole("text/event-stream", "", &format!("data: {answer}\n\n")),
+            false => server::json(&answer),
+        })
+    })
 }
 
 /// One caller's connection.

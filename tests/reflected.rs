@@ -7,12 +7,11 @@ mod support;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use support::{Gateway, IdentityProvider, RESOURCE};
+use support::{Gateway, IdentityProvider, RESOURCE, server};
 
 const USER: &str = "gateway:correct horse battery";
 
@@ -38,54 +37,29 @@ fn tells(text: &str, value: &str) -> bool {
 
 /// A server whose tool shows the head of its request, and what it learned elsewhere.
 fn start_server(learned: Arc<str>) -> SocketAddr {
-    let (listener, address) = support::listen();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let learned = Arc::clone(&learned);
-            thread::spawn(move || serve(stream, &learned));
-        }
-    });
-    address
-}
-
-fn serve(mut stream: TcpStream, learned: &str) {
-    let mut kept = Vec::new();
-    while let Ok(Some(head)) = support::read_head(&mut stream, &mut kept) {
-        let length =
-            support::field(&head, "content-length").map_or(0, |text| text.parse().unwrap());
-        support::read_up_to(&mut stream, &mut kept, length).unwrap();
-        let body: Vec<u8> = kept.drain(..length).collect();
-        let message: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let credential = support::field(&head, "authorization").expect("a credential").to_owned();
+    server::start(move |head, message| {
+        let credential = support::field(head, "authorization").expect("a credential");
         let (_, secret) = credential.split_once(' ').expect("a scheme");
-        let texts: Vec<Value> = [&credential, secret, USER, learned]
+        let texts: Vec<Value> = [credential, secret, USER, &*learned]
             .into_iter()
             .flat_map(shown)
             .map(|text| json!({"type": "text", "text": text}))
             .collect();
-        let result = json!({"content": texts, "structuredContent": {"credential": secret, "token": learned}});
-        let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
-        let streams = message["params"]["arguments"]["text"] == "stream";
-        let sent = match streams {
+        let result = json!({"content": texts, "structuredContent": {"credential": secret, "token": &*learned}});
+        let answer = server::result(message, result);
+        Some(match message["params"]["arguments"]["text"] == "stream" {
             true => {
                 let progress = json!({"jsonrpc": "2.0", "method": "notifications/message",
-                    "params": {"level": "debug", "data": {"seen": [credential, learned]}}});
+                    "params": {"level": "debug", "data": {"seen": [credential, &*learned]}}});
                 let events = format!("data: {progress}\n\ndata: {answer}\n\n");
-                format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{events}",
-                    events.len()
-                )
+                server::whole("text/event-stream", "", &events)
             }
-            false => format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Debug: {credential}\r\n\
-                 Content-Length: {}\r\n\r\n{answer}",
-                answer.len()
-            ),
-        };
-        if stream.write_all(sent.as_bytes()).is_err() {
-            return;
-        }
-    }
+            false => {
+                let debug = format!("X-Debug: {credential}\r\n");
+                server::whole("application/json", &debug, &answer)
+            }
+        })
+    })
 }
 
 // Mutants: only "Bearer " is taken off a credential; the mark of the caller is not set.

@@ -9,7 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
 
-use support::{Gateway, IdentityProvider, RESOURCE};
+use serde_json::json;
+use support::{Gateway, IdentityProvider, RESOURCE, server};
 
 const HEAD: &str = "schema = 1\n[pack]\nid = \"own\"\nversion = \"1\"\n";
 
@@ -24,33 +25,12 @@ fn rule(word: &str) -> String {
 
 /// A server that sends back what a call says.
 fn start_server() -> SocketAddr {
-    let (listener, address) = support::listen();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
-
-fn serve(mut stream: TcpStream) -> Option<()> {
-    let mut kept = Vec::new();
-    while let Ok(Some(head)) = support::read_head(&mut stream, &mut kept) {
-        let length = support::field(&head, "content-length")?.parse().ok()?;
-        support::read_up_to(&mut stream, &mut kept, length).ok()?;
-        let message: serde_json::Value = serde_json::from_slice(&kept[..length]).ok()?;
-        kept.drain(..length);
+    server::start(|_, message| {
         // The rules look at answers too: what is sent must not be masked on its way in.
         let word = message["params"]["arguments"]["text"].as_str()?;
-        let text = format!("{word}-abcdef123456");
-        let body = serde_json::json!({
-            "jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": text}]}
-        });
-        let body = body.to_string();
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length";
-        stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).ok()?;
-    }
-    Some(())
+        let content = json!([{"type": "text", "text": format!("{word}-abcdef123456")}]);
+        Some(server::json(&server::result(message, json!({ "content": content }))))
+    })
 }
 
 /// What comes back for `word`, masked or not, from one of the workers.

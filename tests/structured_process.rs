@@ -6,10 +6,9 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::thread;
 
 use serde_json::{Value, json};
-use support::{Gateway, IdentityProvider, RESOURCE};
+use support::{Gateway, IdentityProvider, RESOURCE, server};
 
 /// Connections for each question; all of them go to one worker less than once in 30,000 runs.
 const CONNECTIONS: usize = 16;
@@ -29,35 +28,14 @@ const PLANTED: &str = "MASKME-abcdef123456";
 
 /// A server with one tool, whose answer fits its schema.
 fn start_server() -> SocketAddr {
-    let (listener, address) = support::listen();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
-
-fn serve(mut stream: TcpStream) -> Option<()> {
-    let mut kept = Vec::new();
-    while let Ok(Some(head)) = support::read_head(&mut stream, &mut kept) {
-        let length = support::field(&head, "content-length")?.parse().ok()?;
-        support::read_up_to(&mut stream, &mut kept, length).ok()?;
-        let message: Value = serde_json::from_slice(&kept[..length]).ok()?;
-        kept.drain(..length);
+    server::start(|_, message| {
         let schema = json!({"properties": {"key": {"type": "string", "pattern": "^MASKME-"}}});
         let result = match message["method"].as_str() {
             Some("tools/list") => json!({"tools": [{"name": "echo", "outputSchema": schema}]}),
             _ => json!({"content": [], "structuredContent": {"key": PLANTED}}),
         };
-        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(answer.as_bytes()).ok()?;
-    }
-    Some(())
+        Some(server::json(&server::result(message, result)))
+    })
 }
 
 /// One request on a connection of its own.

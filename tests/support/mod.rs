@@ -6,6 +6,7 @@
 
 pub mod dice;
 pub mod ledger;
+pub mod server;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
