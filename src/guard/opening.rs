@@ -15,9 +15,11 @@
 use aho_corasick::AhoCorasick;
 use regex_automata::{Input, meta};
 use regex_syntax::hir::{Capture, Class, Hir, HirKind, Repetition};
+use zeroize::Zeroizing;
 
 use super::compile::{expression, parse, without_long_counts};
 use super::rules::{Category, Matcher, Rule};
+use super::{units, views};
 use crate::types::RuleAction;
 
 /// Bound: bytes named by a pattern before a secret that has begun is one. Fewer begin ordinary words.
@@ -37,6 +39,15 @@ pub(super) struct Begun {
     /// Where the match begins, and the secret in it.
     pub(super) start: usize,
     pub(super) secret: usize,
+    /// One past the last byte that belongs to it: behind it stands what nobody sees, or a unit that is cut.
+    pub(super) end: usize,
+}
+
+impl Begun {
+    /// Of two the one that began first.
+    fn first(self, other: Option<Begun>) -> Begun {
+        other.filter(|other| other.secret <= self.secret).unwrap_or(self)
+    }
 }
 
 /// What finds beginnings for a set of rules.
@@ -88,9 +99,58 @@ impl Openings {
         Openings { rules, names, unnamed, known }
     }
 
-    /// The secret that `text` ends in; of several the one that began first.
-    pub(super) fn find(&self, text: &[u8]) -> Option<Begun> {
+    /// The secret that `text` ends in, as it stands or written in units ([`units`]) in up to `levels` levels; of several
+    /// the one that began first.
+    pub(super) fn find(&self, text: &[u8], levels: u64) -> Option<Begun> {
+        let found = self.find_plain(text);
+        if units::next(text, 0).is_none() && units::cut(text).is_none() {
+            return found;
+        }
+        // What is cut may be plain text as well.
+        let (whole, cut) = self.find_below(text, levels, false);
+        let without = if cut { self.find_below(text, levels, true).0 } else { None };
+        [whole, without].into_iter().flatten().fold(found, |found, one| Some(one.first(found)))
+    }
+
+    /// The secret that `text` ends in at one of `levels` levels of units, `without` what is cut at its end at each level;
+    /// and whether anything is cut there.
+    fn find_below(&self, text: &[u8], levels: u64, without: bool) -> (Option<Begun>, bool) {
+        let (mut found, mut any_cut) = (None, false);
+        // Each with its units taken off is the next one.
+        let mut texts: Vec<Zeroizing<Vec<u8>>> = vec![];
+        for level in 0..=levels as usize {
+            let mut here = match texts.last() {
+                None => Zeroizing::new(text.to_vec()),
+                Some(below) => Zeroizing::new(views::without_units(below)),
+            };
+            let cut = units::cut(&here);
+            any_cut |= cut.is_some();
+            if let Some(cut) = cut.filter(|_| without) {
+                here.truncate(cut);
+            }
+            // As it stands it was looked at before.
+            let look = level > 0 || without;
+            if let Some(mut begun) = look.then(|| self.find_plain(&here)).flatten() {
+                let Begun { start, secret, end, .. } = &mut begun;
+                for below in texts.iter().rev() {
+                    *start = views::unit_of(below, *start).start;
+                    *secret = views::unit_of(below, *secret).start;
+                    *end = views::unit_of(below, *end - 1).end;
+                }
+                found = Some(begun.first(found));
+            }
+            if units::next(&here, 0).is_none() && (cut.is_none() || !without) {
+                break;
+            }
+            texts.push(here);
+        }
+        (found, any_cut)
+    }
+
+    /// The secret that `text` ends in as it stands.
+    fn find_plain(&self, text: &[u8]) -> Option<Begun> {
         let mut found: Option<Begun> = None;
+        let end = text.len();
         let mut take = |begun: Begun| {
             if found.is_none_or(|before| begun.secret < before.secret) {
                 found = Some(begun);
@@ -115,7 +175,7 @@ impl Openings {
             let at = |slot: usize| slots[slot].map(|at| at.get());
             let secret = (1..groups).find_map(|group| at(group * 2)).unwrap_or(whole.start());
             if text.len() - secret >= *least && !is_ordinary(text, secret) {
-                take(Begun { rule: *rule, start: whole.start(), secret });
+                take(Begun { rule: *rule, start: whole.start(), secret, end });
             }
         }
         for (rule, value) in &self.known {
@@ -123,7 +183,7 @@ impl Openings {
             let begins = |length: &usize| text.ends_with(&value[..*length]);
             if let Some(length) = (KNOWN_MIN..=longest).rev().find(begins) {
                 let start = text.len() - length;
-                take(Begun { rule: *rule, start, secret: start });
+                take(Begun { rule: *rule, start, secret: start, end });
             }
         }
         found
@@ -327,7 +387,7 @@ mod tests {
 
     fn secret(text: &str) -> Option<String> {
         let set = RuleSet::builtin().expect("compiles");
-        let begun = set.openings.find(text.as_bytes())?;
+        let begun = set.openings.find(text.as_bytes(), 4)?;
         Some(format!("{}: {}", set.rules()[begun.rule].id, &text[begun.secret..]))
     }
 
@@ -353,6 +413,24 @@ mod tests {
         }
     }
 
+    // Mutants: `start`, `secret` or `end` not taken back to the text as it stands.
+    #[test]
+    fn what_has_begun_in_units_is_told_where_it_stands() {
+        let set = RuleSet::builtin().expect("compiles");
+        for (before, named, secret, behind) in [
+            ("a %20b &amp; ", "", "gh&#112;_a", ""),
+            ("%25 ", "", "ghp_a\u{ad}b", "\u{200b}"),
+            ("&lt;&lt;", "Authorization&colon; Bearer ", "a%31b", "%3"),
+            ("%2520", "", "%2567hp%255fA&#38;shy;b%25", "4"),
+            ("x %26amp; ", "", "\\\\u0067hp_a", "\\\\u00"),
+        ] {
+            let text = format!("{before}{named}{secret}{behind}");
+            let begun = set.openings.find(text.as_bytes(), 4).expect(&text);
+            let told = (&text[begun.start..begun.secret], &text[begun.secret..begun.end]);
+            assert_eq!(told, (named, secret.trim_end_matches("%25")), "{text}");
+        }
+    }
+
     #[test]
     fn ordinary_ends_have_not_begun() {
         for text in [
@@ -373,6 +451,9 @@ mod tests {
             "sk-",
             "glpat-",
             "Bearer token",
+            "gh&#112;_",
+            "localhost&#58;8080%2",
+            "the p%61th",
         ] {
             assert_eq!(secret(text), None, "{text}");
         }

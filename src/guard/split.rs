@@ -15,8 +15,9 @@
 //! it came, never let out; what goes on with it later is covered as it comes.
 //!
 //! Not seen: pieces at places of different names, personal data, and what [`super::opening`] leaves out: of those
-//! the pieces behind the first are covered. So it is with a value that is encoded as a whole: its begin cannot be
-//! told before it is whole.
+//! the pieces behind the first are covered. So it is with a value in base64 or hexadecimal text: its begin cannot be
+//! told before it is whole. Characters written as units ([`super::units`]) are told one by one, level by level, and
+//! what is cut in the middle of one may go on.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -46,7 +47,8 @@ const PIECES_MAX: usize = 64;
 /// Bytes before a piece that are searched with it: context of a rule, and the named part of a secret.
 const BEFORE_BYTES: usize = 512;
 
-/// Bound: bytes of a secret that has begun; no rule of the pack matches more. Beyond, it is none.
+/// Bound: bytes of a secret that has begun; no rule of the pack matches more. Beyond, it is none. Once it has begun it may
+/// be twice as long, encoded.
 const BEGUN_BYTES_MAX: usize = 16 << 10;
 
 /// Bound: bytes of a piece that are searched with what was said before. A longer piece holds what it says.
@@ -338,8 +340,9 @@ impl Channel {
         self.said += text.len() as u64;
 
         let from = self.said - window.len() as u64;
-        let looked = window.len().saturating_sub(BEGUN_BYTES_MAX + BEFORE_BYTES);
-        let begun = scanner.rules().openings.find(&window[looked..]);
+        let longest = BEGUN_BYTES_MAX * (1 + usize::from(self.begun.is_some()));
+        let looked = window.len().saturating_sub(longest + BEFORE_BYTES);
+        let begun = scanner.rules().openings.find(&window[looked..], limits.views_max);
         let before = self.begun.take();
         let mut keep = window.len().saturating_sub(BEFORE_BYTES);
         if let Some(begun) = begun {
@@ -354,7 +357,7 @@ impl Channel {
                 let ends = |hit: &Hit| {
                     hit.action != RuleAction::Alert
                         && hit.span.start <= looked + begun.secret
-                        && hit.span.end == window.len()
+                        && hit.span.end >= looked + begun.end
                 };
                 scanner.hits.iter().any(ends)
             };

@@ -110,6 +110,54 @@ pub(super) fn next_of(
     None
 }
 
+/// Bound: bytes of a unit: of the longest name, with the `&` before it.
+const UNIT_BYTES_MAX: usize = 1 + NAME_BYTES_MAX;
+
+/// Where the unit begins whose rest is still to come behind `text`; of a numeric reference without a semicolon more
+/// digits may come.
+pub(super) fn cut(text: &[u8]) -> Option<usize> {
+    let last = text.len().saturating_sub(UNIT_BYTES_MAX);
+    (last..text.len()).find(|at| is_cut(&text[*at..]))
+}
+
+/// Whether a unit begins like `text` and is longer.
+fn is_cut(text: &[u8]) -> bool {
+    let all_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    match text {
+        [b'%', digits @ ..] => digits.len() < 2 && all_hex(digits),
+        [b'\\'] => true,
+        [b'\\', b'x', digits @ ..] => digits.len() < 2 && all_hex(digits),
+        [b'\\', b'0'..=b'3'] | [b'\\', b'0'..=b'3', b'0'..=b'7'] => true,
+        [b'\\', b'u', b'{', digits @ ..] => digits.len() <= 6 && all_hex(digits),
+        [b'\\', b'u', digits @ ..] if digits.len() < 4 => all_hex(digits),
+        [b'\\', b'u', rest @ ..] => {
+            // The second half of a surrogate pair.
+            let (first, low) = rest.split_at(4);
+            let digits = low.get(2..).unwrap_or_default();
+            matches!(hex(first), Some(0xd800..=0xdbff))
+                && (b"\\u".starts_with(low) || low.starts_with(b"\\u"))
+                && digits.len() < 4
+                && all_hex(digits)
+        }
+        [b'&', b'#', b'x' | b'X', digits @ ..] => {
+            digits.len() <= REFERENCE_DIGITS_MAX && all_hex(digits)
+        }
+        [b'&', b'#', digits @ ..] => {
+            digits.len() <= REFERENCE_DIGITS_MAX && digits.iter().all(u8::is_ascii_digit)
+        }
+        [b'&', name @ ..] => {
+            let names = NAMES.iter().map(|(name, _)| *name).chain(UNSEEN_NAMES.iter().copied());
+            names.into_iter().any(|whole| whole.len() > name.len() && whole.starts_with(name))
+        }
+        // Half of a character, of a text whose bytes were encoded.
+        [first @ 0xc2..=0xf4, rest @ ..] => {
+            let more = 1 + usize::from(*first >= 0xe0) + usize::from(*first >= 0xf0);
+            rest.len() < more && rest.iter().all(|byte| byte & 0xc0 == 0x80)
+        }
+        _ => false,
+    }
+}
+
 /// Whether a unit remains in `text` that hides something. A run of backslashes, or one before a quote, does not:
 /// both stand for themselves at every level.
 pub(super) fn hides_something(text: &[u8]) -> bool {
@@ -472,6 +520,54 @@ mod tests {
         }
         for name in UNSEEN_NAMES {
             assert_eq!(decoded(&format!("gh&{}p_", String::from_utf8_lossy(name))), "ghp_");
+        }
+    }
+
+    // Mutants: `digits.len() < REFERENCE_DIGITS_MAX` in `is_cut`; no second half of a pair; no half of a character.
+    #[test]
+    fn a_unit_that_is_cut_is_told_wherever_it_is_cut() {
+        for unit in [
+            r"\n",
+            r"\u0067",
+            r"\ud83d\ude00",
+            r"\x67",
+            r"\147",
+            r"\u{67}",
+            r"\u{00005f}",
+            "%67",
+            "&#103;",
+            "&#000000000103;",
+            "&#x67;",
+            "&#X000000000067;",
+            "&amp;",
+            "&NegativeVeryThinSpace;",
+            "\u{ad}",
+            "\u{200b}",
+            "\u{e0041}",
+        ] {
+            let unit = unit.as_bytes();
+            for before in ["", "100", "key ghp_"] {
+                let before = before.as_bytes();
+                for length in 1..unit.len() {
+                    let text = [before, &unit[..length]].concat();
+                    assert_eq!(cut(&text), Some(before.len()), "{}", text.escape_ascii());
+                }
+                assert_eq!(cut(&[before, unit].concat()), None, "{}", unit.escape_ascii());
+            }
+        }
+        for text in [
+            "AT&TT",
+            "100% ",
+            r"\d",
+            r"\400",
+            r"\u{67x",
+            "&#1234567890123",
+            "%4g",
+            "é",
+            r"\ud83d\n",
+            "a;",
+        ] {
+            assert_eq!(cut(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -613,6 +613,19 @@ fn step_down(below: &[u8], units: Units, spans: &mut [Range<usize>]) {
     }
 }
 
+/// `text` with the units of any coding taken off, once.
+pub(super) fn without_units(text: &[u8]) -> Vec<u8> {
+    let mut buffer = Buffer::default();
+    buffer.decode(text, Units::Any);
+    buffer.memory.truncate(buffer.used);
+    buffer.memory
+}
+
+/// Where the byte at `at` of [`without_units`] of `below` stands there: its unit.
+pub(super) fn unit_of(below: &[u8], at: usize) -> Range<usize> {
+    Walk::new(below, Units::Any).unit_around(at)
+}
+
 struct Walk<'a> {
     below: &'a [u8],
     units: Units,

@@ -379,6 +379,31 @@ fn what_does_not_end_in_time_goes_out_masked_and_so_does_the_rest() {
         .end();
 }
 
+// One character was written as a reference, and what stood before the cut went out bare. Mutant: `find` without
+// `find_below`.
+#[test]
+fn a_secret_with_a_letter_encoded_waits_and_is_covered_even_where_its_unit_is_cut() {
+    streaming(Plan::default())
+        .upstream(log("the key is MASKME-ab&#99;d%6"))
+        .expect_nothing()
+        .upstream(log("5f123456, he said"))
+        .expect_to_client(&["the key is [planted]********\"", "\"********, he said"])
+        .expect_recorded(Kind::Event, &["\"masked\"", "\"split\":true", "is [planted]********\""])
+        .expect_recorded(Kind::Event, &["\"masked\"", "\"split\":true", "\"********, he said"])
+        .end();
+    streaming(Plan::default())
+        .upstream(log("the key is MASKME-ab&#99;d%6"))
+        .after_ms(1_999)
+        .expect_nothing()
+        .after_ms(1)
+        .expect_to_client(&["the key is [planted]********\""])
+        .upstream(log("5f1234"))
+        .expect_to_client(&["\"******\""])
+        .upstream(log("56, he said"))
+        .expect_to_client(&["\"**, he said"])
+        .end();
+}
+
 #[test]
 fn an_answer_and_the_end_of_the_stream_wait_for_nothing() {
     let (begin, _) = PLANTED.split_at(11);

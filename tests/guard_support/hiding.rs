@@ -149,7 +149,7 @@ impl Coding {
         }
     }
 
-    fn write(self, text: &str) -> String {
+    pub fn write(self, text: &str) -> String {
         let bytes = |all: bool| {
             text.bytes()
                 .map(|byte| match byte {
@@ -192,7 +192,7 @@ impl Coding {
         }
     }
 
-    fn read(self, text: &str) -> String {
+    pub fn read(self, text: &str) -> String {
         match self {
             Coding::Escapes => Coding::Percent.read(&text.replace("\\x", "%")),
             Coding::Percent | Coding::PercentSigns => {
@@ -297,7 +297,7 @@ impl Hiding {
     }
 }
 
-fn spelled(text: &str) -> String {
+pub fn spelled(text: &str) -> String {
     text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
