@@ -480,6 +480,59 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+// Blanks within the first four letters hid all of it. Mutants: `FINDER` of all four letters; nothing `apart`; one
+// blank only in `gzip_at`; `begin_of` without `gzip_before`.
+#[test]
+fn blanks_between_the_first_letters_of_what_is_compressed_hide_nothing() {
+    let mut guard = Judge::builtin();
+    let noise: String = (0..6_000u32)
+        .map(|at| char::from(b'a' + (at.wrapping_mul(2_654_435_761) >> 24) as u8 % 26))
+        .collect();
+    let coded = STANDARD.encode(gzip(&format!("{noise} key AKIAIOSFODNN7EXAMPLE {noise}")));
+    let behind = coded.strip_prefix("H4sI").expect("a member");
+    let lines = |letters: usize| {
+        let lines = behind.as_bytes().chunks(letters).map(String::from_utf8_lossy);
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    // A unit before the secret, so far behind the first letters that what is looked at around it begins within the run.
+    let (front, back) = behind.split_at(behind.len() * 2 / 5);
+    let far = format!("{front}&shy;{back}");
+    for begin in ["H 4sI", "H4\nsI", "H4s\r\n  \tI", "H\n\n4 sI", "H\n4\ns\nI"] {
+        for rest in [behind.to_owned(), lines(76), lines(16), far.clone()] {
+            for hiding in [Hiding::Plain, Hiding::Nested(1), Hiding::Coded(hiding::Coding::Percent)]
+            {
+                let original = answer(&format!("the log: {begin}{rest}. Words behind"), hiding);
+                let (bytes, findings, edited) =
+                    passed(judge(&mut guard, &original, Direction::Response, Mask::Fill));
+                assert!(edited && bytes.len() == original.len(), "{begin:?} {hiding:?}");
+                assert!(findings.iter().any(|one| &*one.rule == "aws-access-key-id"), "{begin:?}");
+                let seen = reveal(&bytes, hiding);
+                assert!(seen.starts_with("the log: ["), "{begin:?} {seen}");
+                assert!(seen.ends_with("*. Words behind"), "{begin:?} {seen}");
+            }
+        }
+        if !begin.starts_with("H4") {
+            continue;
+        }
+        // Lines of any length.
+        let text = format!("the log: {begin}{}. Words behind", lines(5));
+        let (bytes, ..) = passed(judge(
+            &mut guard,
+            &answer(&text, Hiding::Plain),
+            Direction::Response,
+            Mask::Fill,
+        ));
+        assert!(reveal(&bytes, Hiding::Plain).starts_with("the log: ["), "{begin:?}");
+    }
+    // Ordinary words.
+    for text in ["H4 sIde", "chapter H 4sIAAAAAAAAAAAAAAAAAAAAAAAAA", "H4", "H4s", "the H4\n\n"] {
+        let original = answer(text, Hiding::Plain);
+        let (bytes, _, edited) =
+            passed(judge(&mut guard, &original, Direction::Response, Mask::Fill));
+        assert!(!edited && bytes == original, "{text}");
+    }
+}
+
 // Mutants: letters that go on behind a line end are not read; the second member is not read; the window as the
 // span, with the words behind it; nothing read of a member that breaks off, or nothing behind it.
 #[test]

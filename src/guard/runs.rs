@@ -188,7 +188,7 @@ pub(super) fn find(
     out: &mut Vec<Window>,
 ) -> Result<(), TooLong> {
     encoded(text, runs, scratch, out);
-    compressed(text, &mut scratch.inflated, bytes_max, out)
+    compressed(text, runs, &mut scratch.inflated, bytes_max, out)
 }
 
 /// Windows of base64 and hexadecimal letters.
@@ -240,19 +240,38 @@ const MEMBER_LETTERS_MAX: (usize, usize) = (4, 64 << 10);
 /// Letters whose reading takes as long as to begin a member: what one that breaks off costs beside its own.
 const BROKEN_LETTERS: usize = 256;
 
-/// Windows of letters that decode to members of gzip. They go on over line ends of any length.
+/// Windows of letters that decode to members of gzip. They go on over blanks wherever these stand, but for blanks behind
+/// the very first letter where fewer than [`LETTERS_MIN`] letters follow them in a row.
 fn compressed(
     text: &[u8],
+    runs: &[Range<usize>],
     inflated: &mut Vec<u8>,
     bytes_max: u64,
     out: &mut Vec<Window>,
 ) -> Result<(), TooLong> {
-    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(GZIP));
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&GZIP[..2]));
     inflated.clear();
     let mut room = text.len() * MEMBER_LETTERS_MAX.0 + MEMBER_LETTERS_MAX.1;
     let mut from = 0;
-    while let Some(on) = FINDER.find(&text[from..]) {
-        let at = from + on;
+    // Where the first letter stands by itself, a run begins behind it.
+    let before =
+        |run: &Range<usize>| Some(gzip_before(text, run.start)).filter(|at| *at < run.start);
+    let mut apart = runs.iter().filter_map(before).peekable();
+    let mut whole = FINDER.find(text);
+    loop {
+        while apart.next_if(|at| *at < from).is_some() {}
+        if whole.is_some_and(|at| at < from) {
+            whole = FINDER.find(&text[from..]).map(|on| from + on);
+        }
+        let at = match (whole, apart.peek()) {
+            (Some(whole), Some(apart)) => whole.min(*apart),
+            (Some(at), None) | (None, Some(&at)) => at,
+            (None, None) => return Ok(()),
+        };
+        let Some(length) = gzip_at(&text[at..]) else {
+            from = at + 1;
+            continue;
+        };
         let start = inflated.len();
         let member = member(&text[at..], inflated, bytes_max)?;
         let broken = if member.whole { 0 } else { BROKEN_LETTERS };
@@ -262,17 +281,43 @@ fn compressed(
             out.push(Window { at: at..end, code: Code::Gzip, text: start..inflated.len() });
         }
         // Behind one that breaks off, what looks like a part of it may be the one that is meant.
-        from = at + if member.whole { member.letters.max(GZIP.len()) } else { GZIP.len() };
+        from = at + if member.whole { member.letters.max(length) } else { length };
     }
-    Ok(())
+}
+
+/// Bytes that the letters of [`GZIP`] take at the start of `text`, with the blanks between them.
+fn gzip_at(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for (number, letter) in GZIP.iter().enumerate() {
+        while number > 0 && is_blank(*text.get(at)?) {
+            at += 1;
+        }
+        if text.get(at) != Some(letter) {
+            return None;
+        }
+        at += 1;
+    }
+    Some(at)
+}
+
+/// Where [`GZIP`] begins when it goes on at `at` behind blanks; else `at`.
+fn gzip_before(text: &[u8], at: usize) -> usize {
+    let number = GZIP.iter().position(|letter| text.get(at) == Some(letter)).unwrap_or(0);
+    let mut begin = at;
+    for letter in GZIP[..number].iter().rev() {
+        let last = text[..begin].iter().rposition(|byte| !is_blank(*byte));
+        match last {
+            Some(last) if text[last] == *letter => begin = last,
+            _ => return at,
+        }
+    }
+    if gzip_at(&text[begin..]).is_some() { begin } else { at }
 }
 
 /// What base64 text of gzip holds, where `letters` begin like it; inside, `None` where they are not such members to
 /// their last letter, hold more than `bytes_max` bytes, or hold more in a header than names of files.
 pub(super) fn inflated(letters: &[u8], bytes_max: u64) -> Option<Option<Vec<u8>>> {
-    if !letters.starts_with(GZIP) {
-        return None;
-    }
+    gzip_at(letters)?;
     let mut text = vec![];
     let whole = member(letters, &mut text, bytes_max)
         .is_ok_and(|member| member.whole && !member.hides && member.letters == letters.len());
@@ -437,7 +482,7 @@ pub(super) fn begin_of(text: &[u8], runs: &[Range<usize>], at: usize, from: usiz
         begin = run.start;
         rest -= 1;
     }
-    begin
+    if begin > from { gzip_before(text, begin) } else { begin }
 }
 
 /// Where what stands at `at` ends: the last of the runs that begin there, folded or whole, with the short line behind
