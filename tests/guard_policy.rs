@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use stenograph::guard::Opaque;
 use stenograph::guard::glob::Glob;
 use stenograph::guard::policy::{DenialReason, Grant, IMPLIED, Policy};
 use stenograph::limits::Limits;
@@ -178,6 +179,44 @@ fn the_handshake_is_implied_and_nothing_else_is() {
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}"#;
     assert_eq!(verdict("bob", &["engineering"], answer), Ok(Some(0)));
     assert_eq!(verdict("bob", &[], answer), Err(DenialReason::NoGrant));
+}
+
+// Mutants: the grant of the method counts alone, or that of the first target; the weakest does, or the first of all
+// where there is no target.
+#[test]
+fn what_becomes_of_opaque_content_says_the_strictest_grant_of_a_message() {
+    let grant = |opaque, methods: &[&str], resources: &[&str]| Grant {
+        subjects: vec!["alice".into()],
+        methods: globs(methods),
+        resources: globs(resources),
+        opaque,
+        ..Grant::default()
+    };
+    let policy = Policy::new(vec![
+        grant(Opaque::Allow, &["subscriptions/listen"], &["file:///plain/**"]),
+        grant(Opaque::Block, &[], &["file:///block/**"]),
+        grant(Opaque::Alert, &[], &["file:///alert/**"]),
+    ]);
+    let access = policy.access(&identity("https://i", "alice", &[]), 0);
+    let listen = |uris: &[&str]| {
+        let filter = json!({"notifications": {"resourceSubscriptions": uris}});
+        let text = request("subscriptions/listen", filter);
+        let message = read(text.as_bytes(), Direction::Request);
+        policy.judge_message(&access, &message, text.as_bytes()).unwrap().opaque()
+    };
+    let [plain, alert, block] = ["file:///plain/a", "file:///alert/a", "file:///block/a"];
+    for (uris, opaque) in [
+        (&[][..], Opaque::Allow),
+        (&[plain], Opaque::Allow),
+        (&[alert], Opaque::Alert),
+        (&[alert, plain], Opaque::Alert),
+        (&[plain, block, alert], Opaque::Block),
+        (&[block, plain], Opaque::Block),
+    ] {
+        assert_eq!(listen(uris), opaque, "{uris:?}");
+    }
+    assert_eq!(access.opaque(), Opaque::Block);
+    assert_eq!(policy.judge_http(&access).unwrap().opaque(), Opaque::Block);
 }
 
 #[test]

@@ -233,3 +233,97 @@ fn follows_item(before: &[u8]) -> bool {
         .iter()
         .any(|end| rest.ends_with(end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::RuleSet;
+    use super::*;
+
+    fn words(word: &str) -> Words {
+        Words::new(&[word.to_owned()])
+    }
+
+    // Mutants: a word may begin inside another, or behind a capital letter; capitals begin none; three letters are a long
+    // word, four a short one; nothing is asked of short ones; their letters may be mixed, go on, or follow a digit.
+    #[test]
+    fn what_begins_a_word_counts_and_a_short_one_stands_by_itself() {
+        for (word, text, counts) in [
+            ("card", "my card", true),
+            ("card", "cards", true),
+            ("card", "CARDS", true),
+            ("card", "4card", true),
+            ("card", "paymentCard", true),
+            ("card", "postcard", false),
+            ("card", "POSTCARD", false),
+            ("iban", "myIbans", true),
+            ("ssn", "ssn", true),
+            ("ssn", "SSN:", true),
+            ("ssn", "mySsn", true),
+            ("ssn", "ssn1", true),
+            ("ssn", "SSN1", false),
+            ("ssn", "SSNs", false),
+            ("ssn", "ssns", false),
+            ("ssn", "1ssn", false),
+            ("ssn", "sSn", false),
+            ("ssn", "lessn", false),
+        ] {
+            let (text, all) = (text.as_bytes(), 0..text.len());
+            let text_is = String::from_utf8_lossy(text);
+            assert_eq!(has_word(text, all, &words(word)), counts, "{word} in {text_is}");
+        }
+        // What stands around a range counts.
+        assert!(!has_word(b"postcard", 4..8, &words("card")));
+        assert!(!has_word(b"ssns", 0..3, &words("ssn")));
+    }
+
+    // Mutants: one byte more or less, of either bound.
+    #[test]
+    fn a_word_counts_up_to_its_distance_and_no_further() {
+        const WITHIN: usize = 20;
+        let pack = format!(
+            "schema = 1\n[pack]\nid = \"own\"\nversion = \"1\"\n[[rule]]\nid = \"code\"\ntitle = \"Code\"\n\
+             category = \"credential\"\npattern = '\\b([0-9]{{6}})\\b'\ncontext = [\"badge\"]\n\
+             context_within = {WITHIN}\ncontext_required = true\ntests.match = ['badge 123456']\n"
+        );
+        let files = [("own".to_owned(), pack)];
+        let rules = RuleSet::compile(&files, false, &[]).expect("a good rule");
+        let rule = &rules.rules()[0];
+        for distance in WITHIN - 2..WITHIN + 3 {
+            let text = format!("  badge{}123456", ".".repeat(distance - "badge".len()));
+            let span = text.len() - 6..text.len();
+            let counts = distance <= WITHIN;
+            assert_eq!(judge(rule, text.as_bytes(), span.clone()).is_some(), counts, "{distance}");
+            assert_eq!(near(rule, text.as_bytes(), &span), counts, "{distance}");
+        }
+        for distance in NEAR_BYTES_MAX - 2..NEAR_BYTES_MAX + 3 {
+            let text = format!("  badge{}", ".".repeat(distance - "badge".len()));
+            let counts = has_word(text.as_bytes(), 0..text.len(), &words("badge"));
+            assert_eq!(counts, distance <= NEAR_BYTES_MAX, "{distance}");
+        }
+    }
+
+    // Mutants: one byte more or less of a label, of what stands behind it, or between it and its joints; one joint more
+    // or less; joints in small letters alone.
+    #[test]
+    fn a_label_is_the_word_before_with_the_words_that_join_it() {
+        let (long, longer) = ("a".repeat(LABEL_BYTES_MAX), "a".repeat(LABEL_BYTES_MAX + 1));
+        for (before, label) in [
+            ("{\"order_id\": \"", "order_id"),
+            ("order_id #", "order_id"),
+            ("order:     ", "order"),
+            ("order:      ", ""),
+            (&long, &long[..]),
+            (&longer, &long[..]),
+            ("my card number is ", "card number is"),
+            ("my card NUMBER Is ", "card NUMBER Is"),
+            ("the card number code is ", "card number code is"),
+            ("card no number code is ", "no number code is"),
+            ("card, number ", "number"),
+            ("card  number ", "card  number"),
+            ("card   number ", "number"),
+        ] {
+            let found = label_before(before.as_bytes());
+            assert_eq!(&before[found], label, "{before}");
+        }
+    }
+}

@@ -489,7 +489,9 @@ mod tests {
         assert_eq!(named("2026-11-22T08:21:58Z v1.2.3 3.14 0x7fff a1b2c3 @types/node"), []);
     }
 
-    // Nothing but ASCII blanks and signs was taken for the begin of an address. Mutant: whatever is not ASCII glues.
+    // Nothing but ASCII blanks and signs was taken for the begin of an address. Mutants: whatever is not ASCII glues, or
+    // is no blank, or is a digit; a letter of any script does, or of those before U+3040 or U+AC00; none from U+0590 on
+    // does; of characters only those of two bytes are looked at; either function does not ask.
     #[test]
     fn an_address_stands_alone_behind_a_quote_or_a_word_of_another_script() {
         for (before, alone) in [
@@ -499,9 +501,17 @@ mod tests {
             ("\u{2013}", true),
             ("\u{1f4e7}", true),
             ("\u{90ae}\u{7bb1}\u{ff1a}", true),
+            ("\u{90ae}\u{7bb1}", true),
+            ("\u{3005}", true),
+            ("\u{306f}", true),
             ("\u{c740}", true),
+            ("\u{b2}", true),
+            ("\u{663}", true),
             ("ren\u{e9}", false),
             ("\u{43f}", false),
+            ("\u{5d0}", false),
+            ("\u{928}", false),
+            ("\u{10d0}", false),
             ("x", false),
         ] {
             let text = format!("{before}bob.smith@corp-mail.io");

@@ -333,7 +333,8 @@ mod tests {
         coder.finish().expect("memory")
     }
 
-    // Mutants: audio is not asked for; what is no base64 counts as text; `held` is never set.
+    // Mutants: audio is not asked for; what is no base64 counts as text; `held` is never set; of members that look
+    // alike the first counts, or the last.
     #[test]
     fn what_no_rule_can_look_into_is_told_by_its_shape() {
         let png = STANDARD.encode(PNG);
@@ -347,6 +348,10 @@ mod tests {
             (json!({ "type": "image", "data": "QUJDREU==" }), "opaque:image"),
             (json!({ "type": "image", "data": "QUJ=REVG" }), "opaque:image"),
             (json!({ "type": "image", "Data": png }), "opaque:image"),
+            (json!({ "type": "image", "Data": png, "data": "QUJD" }), "opaque:image"),
+            (json!({ "type": "image", "Data": "QUJD", "data": png }), "opaque:image"),
+            (json!({ "uri": "a:b", "Blob": png, "blob": "QUJD" }), "opaque:blob"),
+            (json!({ "uri": "a:b", "Blob": "QUJD", "blob": png }), "opaque:blob"),
             (json!({ "Type": "audio", "DATA": png }), "opaque:audio"),
             (json!({ "uri": "a:b", "blob": png }), "opaque:blob"),
             (json!({ "blob": png, "mimeType": "text/plain" }), "opaque:blob"),
@@ -371,6 +376,7 @@ mod tests {
         }
     }
 
+    // Mutants: a URI needs no scheme, or no `;` before `base64`; blanks around the letters are looked at.
     #[test]
     fn text_is_not_opaque_whatever_its_media_type_says() {
         let png = STANDARD.encode(PNG);
@@ -385,7 +391,7 @@ mod tests {
             ] {
                 let folded: Vec<&[u8]> = coded.as_bytes().chunks(76).collect();
                 let folded = String::from_utf8(folded.join(&b"\r\n"[..])).expect("ASCII");
-                for coded in [&coded, &folded] {
+                for coded in [&coded, &folded, &format!("\t{coded}\n")] {
                     let none: [&str; 0] = [];
                     assert_eq!(rules(&json!({ "type": "image", "data": coded })), none, "{text}");
                     assert_eq!(rules(&json!({ "uri": "a:b", "blob": coded })), none, "{text}");
@@ -404,11 +410,28 @@ mod tests {
             json!({ "contents": {}, "blob": png }),
             json!(["write data:image/png;base64,iVBORw0... here", "base64,", "data:;base64,"]),
             json!({ "text": format!("base64,{png}") }),
+            json!({ "text": format!("image/png;base64,{png}") }),
+            json!({ "text": format!("data: base64,{png} and xbase64,{png}") }),
         ] {
             assert!(rules(&value).is_empty(), "{value}");
         }
     }
 
+    // WHATWG MIME Sniffing §3. Mutants: 0x00, 0x0b or 0x1f is no binary data byte; 0x1b is one.
+    #[test]
+    fn a_byte_that_texts_do_not_have_makes_it_opaque() {
+        for byte in 0..=0x7f {
+            let text = [b"some text", &[byte][..], b"goes on"].concat();
+            let has = matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | 0x1b | b' '..);
+            for bytes in [gzip(&text), text] {
+                let found = rules(&json!({ "type": "image", "data": STANDARD.encode(bytes) }));
+                assert_eq!(found.is_empty(), has, "{byte:#x}");
+            }
+        }
+    }
+
+    // Mutants: a member need not be whole, or be all of it; a text in it may end within a character; its length has
+    // no bound.
     #[test]
     fn what_breaks_off_or_is_too_long_is_no_gzip() {
         let whole = gzip("a text of some length, repeated ".repeat(100).as_bytes());
@@ -417,6 +440,7 @@ mod tests {
         assert_eq!(rules(&coded(&whole[..whole.len() - 1])), ["opaque:image"]);
         assert_eq!(rules(&coded(&[&whole[..], b"more"].concat())), ["opaque:image"]);
         assert_eq!(rules(&coded(&gzip(PNG))), ["opaque:image"]);
+        assert_eq!(rules(&coded(&gzip(b"caf\xc3"))), ["opaque:image"]);
         assert_eq!(rules(&coded(&gzip(&vec![b' '; (1 << 20) + 1]))), ["opaque:image"]);
     }
 
@@ -442,7 +466,10 @@ mod tests {
         assert_eq!(find_in(raw.as_bytes()), [("opaque:image", slashes)]);
     }
 
-    // What `fetch` of a browser and of Node gives the bytes of, and what HTML makes of such.
+    // What `fetch` of a browser and of Node gives the bytes of, and what HTML makes of such. Mutants: no blank before
+    // the comma, or before `base64`; a tab, a return or a line feed stays; only texts with `64,`, or with `base64`, are
+    // looked at; only what all decoding leaves, or all but that; one level is taken off; a letter that is
+    // percent-encoded, or a blank among letters, ends them; no parameter behind `base64`.
     #[test]
     fn data_uris_are_seen_however_they_are_spelled() {
         let png = STANDARD.encode(PNG);
@@ -460,6 +487,8 @@ mod tests {
             format!("data:image/png;base64,%6\n9{rest}"),
             format!("data:image/png;base6\n4,{png}"),
             format!("data:image/png;\tba\rse64,{png}"),
+            format!("data:image/png;bas\te64,{png}"),
+            format!("da\tta:image/png;base64,{png}"),
             format!("da\nta:image/png;base64,{png}"),
             format!("data\r\n:image/png; base64\t ,{png}"),
             format!("data:image/png;base64;charset=utf-8,{png}"),
@@ -468,6 +497,7 @@ mod tests {
             format!("data:image/png;base64,{}", lines(b"%0d%0a")),
             format!("<img src=\"data:image/png;base64&#44;{png}\">"),
             format!("<img src=\"data&colon;image/png;base6&#x34,&#105;{rest}\">"),
+            format!("&lt;img src=data:image/png;base64&amp;#44;{png}&gt;"),
             // An escape to one reader, and four letters to another.
             format!("data:image/png;a=&#44;base64,{png}"),
             format!("%data:image/png;base64,{png}"),
@@ -485,6 +515,21 @@ mod tests {
         assert!(rules(&json!([text])).is_empty());
     }
 
+    // Mutants: 17 letters are needed; 15 are enough; a letter too many is looked at.
+    #[test]
+    fn a_data_uri_needs_some_letters_and_may_break_off_anywhere() {
+        let png = STANDARD.encode(PNG);
+        let uri = |letters: &str| rules(&json!([format!("data:;base64,{letters}")]));
+        assert_eq!(uri(&png[..16]), ["opaque:data-uri"]);
+        assert!(uri(&png[..15]).is_empty());
+        let text = STANDARD.encode("a text of 24 bytes, so..");
+        for letters in 16..=text.len() {
+            assert!(uri(&text[..letters]).is_empty(), "{letters}");
+        }
+    }
+
+    // Mutants: headers are not looked at, or only the first, or the last; one of the fields is not; neither their
+    // length is, nor whether they are text; 63 bytes are too many.
     #[test]
     fn headers_of_gzip_hide_nothing() {
         let text = b"a text that is long enough to be looked into";
@@ -501,11 +546,15 @@ mod tests {
             |builder, field| builder.comment(field),
         ];
         for set in fields {
-            assert!(rules(&picture(&with(set, b"notes-of-monday.txt"))).is_empty());
+            for field in [&b"notes-of-monday.txt"[..], &[b'a'; 64]] {
+                assert!(rules(&picture(&with(set, field))).is_empty());
+            }
             for field in [&[b'a'; 65][..], b"\x89PNG\r\n\x1a\n", &[b'a'; 6000]] {
                 let hiding = with(set, field);
                 assert_eq!(rules(&picture(&hiding)), ["opaque:image"]);
-                assert_eq!(rules(&picture(&[gzip(text), hiding].concat())), ["opaque:image"]);
+                for both in [[gzip(text), hiding.clone()], [hiding, gzip(text)]] {
+                    assert_eq!(rules(&picture(&both.concat())), ["opaque:image"]);
+                }
             }
         }
         assert_eq!(rules(&picture(&[gzip(text), vec![0; 9]].concat())), ["opaque:image"]);
@@ -529,6 +578,8 @@ mod tests {
         }
     }
 
+    // Mutants: only messages that hold a name as it is written are walked; names are compared as they are, or but for
+    // case.
     #[test]
     fn look_alikes_of_names_are_walked_to() {
         let png = STANDARD.encode(PNG);
@@ -542,6 +593,7 @@ mod tests {
         }
     }
 
+    // Mutant: what cannot be read has no findings.
     #[test]
     fn what_cannot_be_read_is_a_fault_and_not_without_findings() {
         let mut scratch = json::Scratch::new();
@@ -549,6 +601,7 @@ mod tests {
         assert_eq!(found, Err(GuardFault::Unreadable));
     }
 
+    // Mutants: in the order in which containers end; twice where two rules name it.
     #[test]
     fn each_is_told_once_in_order_with_its_place() {
         let png = STANDARD.encode(PNG);

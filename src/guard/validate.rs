@@ -350,6 +350,18 @@ fn placeholder(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    // Mutants: the first word is left out, or the last; an address is no placeholder; capitals are not folded.
+    #[test]
+    fn every_word_that_stands_in_for_a_value_is_known_in_any_case() {
+        for word in PLACEHOLDER_WORDS.iter().chain(&["://"]) {
+            for word in [word.to_ascii_uppercase(), (*word).to_owned()] {
+                let value = format!("k7{word}q9");
+                assert!(!Validator::NotPlaceholder.holds(value.as_bytes()), "{value}");
+            }
+        }
+        assert!(Validator::NotPlaceholder.holds(b"k7exam-pleq9"));
+    }
+
     #[test]
     fn published_examples_pass_and_one_digit_off_does_not() {
         // Test numbers published by the payment networks and registries.

@@ -81,3 +81,42 @@ pub(super) fn any_case<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Op
     };
     (!words.is_empty()).then(build)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    // Mutants: the first word is left out; the last one is; capitals are not folded; a word within another is passed over.
+    #[test]
+    fn every_word_is_found_in_any_case_also_within_another() {
+        let words = Words::new(&owned(&["credit card", "card", "visa"]));
+        let found = |text: &str| {
+            let places = words.places(text.as_bytes());
+            let mut found: Vec<_> = places.map(|place| text[place].to_owned()).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(found("a CREDIT Card"), ["CREDIT Card", "Card"]);
+        assert_eq!(found("ViSa, visa"), ["ViSa", "visa"]);
+        assert!(found("credit, car, vis a").is_empty());
+        assert_eq!(Words::default().places(b"card").count(), 0);
+    }
+
+    // Mutants: the first word is left out; capitals are not folded, of parts or of whole labels; `=` is a part of a word;
+    // what ends in a whole label is one.
+    #[test]
+    fn a_label_holds_a_word_or_is_one() {
+        let labels = Labels::new(&owned(&["order", "sku", "=id", "=no=1"]));
+        for label in ["order", "my_Order_no", "SKU-1", "id", "ID", "No=1"] {
+            assert!(labels.says(label.as_bytes()), "{label}");
+        }
+        for label in ["", "uid", "id_", "=id", "is=id", "orde", "=no=1"] {
+            assert!(!labels.says(label.as_bytes()), "{label}");
+        }
+        assert!(!Labels::default().says(b"order"));
+    }
+}
