@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use stenograph::guard::RuleSet;
 use stenograph::types::Direction;
 
@@ -100,6 +102,23 @@ impl Maker {
     }
 }
 
+impl Maker {
+    /// Many texts in one, some of them encoded: long enough to be looked at in blocks, with many views.
+    fn long(&mut self) -> Vec<u8> {
+        let mut text = vec![];
+        for _ in 0..8 + self.seed.below(40) {
+            let one = self.text();
+            match self.seed.below(4) {
+                0 => text.extend(STANDARD.encode(one).into_bytes()),
+                1 => text.extend(one.iter().flat_map(|byte| format!("{byte:02x}").into_bytes())),
+                _ => text.extend(one),
+            }
+            text.extend_from_slice(self.seed.pick(&["\n", " ", ", ", "\"", "%41 "]).as_bytes());
+        }
+        text
+    }
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
@@ -126,12 +145,25 @@ fn the_engines_miss_nothing_that_the_expressions_find() {
             found += scanners.agree(&text, direction);
             whole += 1;
         }
+        if texts % 200 == 0 {
+            scanners.agree(&maker.long(), Direction::Response);
+        }
         texts += 1;
     }
     println!(
         "{texts} texts, {matched} matches, 0 misses; {whole} by whole scanners, {found} findings"
     );
     assert!(matched as u64 > texts / 4 && found as u64 > whole / 4, "{matched} {found}");
+}
+
+// Mutants: blocks with a margin of 8 bytes; a reach of 8 bytes; windows that begin a block late.
+#[test]
+fn many_rules_in_one_long_text_are_found_where_they_stand() {
+    let rules = RuleSet::builtin().expect("the pack compiles");
+    let mut maker = Maker::new(&rules, 0x5747);
+    let mut scanners = Scanners::new(&rules);
+    let found: usize = (0..300).map(|_| scanners.agree(&maker.long(), Direction::Response)).sum();
+    assert!(found > 3000, "{found}");
 }
 
 /// Changes that a printer could make by mistake, each a miss waiting.

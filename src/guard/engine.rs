@@ -96,6 +96,11 @@ impl Presence {
         self.words.get(rule / 64).is_some_and(|word| word >> (rule % 64) & 1 == 1)
     }
 
+    /// The marks of 64 rules each, the first in the lowest bit.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Whether no rule is marked.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|&word| word == 0)

@@ -9,6 +9,8 @@ pub enum GuardFault {
     TooDeep,
     /// The decoded views are too long together (`view_bytes_max`).
     TooLong,
+    /// More encoded texts in it than the scanner looks into.
+    TooMany,
     /// More findings than `findings_max`.
     TooManyFindings,
     /// More rejected candidates than any honest text has.
@@ -29,6 +31,7 @@ impl GuardFault {
         match self {
             GuardFault::TooDeep => "views-too-deep",
             GuardFault::TooLong => "views-too-long",
+            GuardFault::TooMany => "too-many-encoded-texts",
             GuardFault::TooManyFindings => "too-many-findings",
             GuardFault::TooManyCandidates => "too-many-candidates",
             GuardFault::Engine => "scan-engine-failed",
@@ -44,6 +47,9 @@ impl std::fmt::Display for GuardFault {
         f.write_str(match self {
             GuardFault::TooDeep => "encoded in more levels than limits.views_max",
             GuardFault::TooLong => "decoded text is longer than limits.view_bytes_max",
+            GuardFault::TooMany => {
+                "more encoded texts in one message than the scanner's bound of 65536"
+            }
             GuardFault::TooManyFindings => "more findings than limits.findings_max",
             GuardFault::TooManyCandidates => "more near-matches than the scanner's bound",
             GuardFault::Engine => "the pattern library failed",
@@ -59,6 +65,7 @@ impl From<ViewFault> for GuardFault {
         match fault {
             ViewFault::TooDeep => GuardFault::TooDeep,
             ViewFault::TooLong => GuardFault::TooLong,
+            ViewFault::TooMany => GuardFault::TooMany,
         }
     }
 }

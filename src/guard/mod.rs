@@ -18,7 +18,8 @@
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
 
-pub mod caller;
+pub mod blocks;
+mod caller;
 mod compile;
 mod context;
 pub mod cost;

@@ -77,10 +77,26 @@ const IBAN_LENGTHS: &[u8] = b"\
     PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 \
     TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30";
 
+/// The same for each pair of capital letters, 0 for none: every such pair in a text is asked for.
+const IBAN_LENGTH_OF: [u8; 26 * 26] = {
+    let mut table = [0; 26 * 26];
+    let mut at = 0;
+    while at < IBAN_LENGTHS.len() {
+        let [first, second] = [IBAN_LENGTHS[at] - b'A', IBAN_LENGTHS[at + 1] - b'A'];
+        let [tens, ones] = [IBAN_LENGTHS[at + 2] - b'0', IBAN_LENGTHS[at + 3] - b'0'];
+        table[first as usize * 26 + second as usize] = tens * 10 + ones;
+        at += 5;
+    }
+    table
+};
+
 /// Total length of the account numbers of one country.
-pub(super) fn iban_length(country: &[u8; 2]) -> Option<usize> {
-    let entry = IBAN_LENGTHS.chunks(5).find(|entry| entry.starts_with(country))?;
-    Some((entry[2] - b'0') as usize * 10 + (entry[3] - b'0') as usize)
+pub(super) fn iban_length(&[first, second]: &[u8; 2]) -> Option<usize> {
+    if !first.is_ascii_uppercase() || !second.is_ascii_uppercase() {
+        return None;
+    }
+    let length = IBAN_LENGTH_OF[(first - b'A') as usize * 26 + (second - b'A') as usize];
+    (length > 0).then_some(length as usize)
 }
 
 pub(super) fn iban(value: &[u8]) -> bool {

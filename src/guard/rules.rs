@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::AhoCorasick;
 use regex_automata::meta;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::compile::{compile_rule, known_rule, parse, without_long_counts};
 use super::context::LABEL_NEAR_BYTES_MAX;
@@ -58,6 +59,37 @@ fn reach(rule: &Rule) -> Option<usize> {
     let hir = without_long_counts(&parse(&rule.pattern).ok()?);
     let longest = hir.properties().maximum_len()?;
     Some(1 + longest + 1 + before_bytes(rule))
+}
+
+/// Whether a pattern asks for the begin or the end of a text where a line end would not do as well: between two views
+/// stands one.
+fn asks_for_ends(rule: &Rule) -> bool {
+    let Matcher::Pattern { .. } = &rule.matcher else { return false };
+    parse(&rule.pattern).is_ok_and(|hir| needs_ends(&hir))
+}
+
+fn needs_ends(hir: &Hir) -> bool {
+    let is_end = |hir: &Hir| matches!(hir.kind(), HirKind::Look(Look::Start | Look::End));
+    let line_end = |hir: &Hir| match hir.kind() {
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&b'\n'))
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&'\n'))
+        }
+        _ => false,
+    };
+    match hir.kind() {
+        HirKind::Alternation(parts) => {
+            let free = parts.iter().any(line_end);
+            parts.iter().any(|part| if is_end(part) { !free } else { needs_ends(part) })
+        }
+        HirKind::Concat(parts) => parts.iter().any(needs_ends),
+        HirKind::Repetition(repetition) => needs_ends(&repetition.sub),
+        HirKind::Capture(capture) => needs_ends(&capture.sub),
+        HirKind::Look(_) => is_end(hir),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) => false,
+    }
 }
 
 /// What a rule looks for.
@@ -240,6 +272,10 @@ pub struct RuleSet {
     pub(super) margin: usize,
     /// Rules whose matches can reach farther, once the engine has seen them begin.
     pub(super) far: Presence,
+    /// Rules that ask for the begin or the end of a text: each view has its own, so each is searched by itself.
+    pub(super) anchored: Presence,
+    /// For each rule the bytes within which all stands that decides whether a match counts; `None` without a bound.
+    pub(super) reaches: Vec<Option<usize>>,
     /// Beginnings of secrets, for texts that come in pieces.
     pub(super) openings: Openings,
     source_digest: [u8; 32],
@@ -339,9 +375,14 @@ impl RuleSet {
             .unwrap_or(0);
         // The bytes beside a word count too.
         let margin = rules.iter().map(near_bytes).chain([longest + 2]).max().unwrap_or(0);
-        let mut far = Presence::new(rules.len());
+        let reaches: Vec<_> = rules.iter().map(reach).collect();
+        let (mut far, mut anchored) = (Presence::new(rules.len()), Presence::new(rules.len()));
         for (number, rule) in rules.iter().enumerate() {
-            if reach(rule).is_none_or(|bytes| bytes > margin) {
+            if asks_for_ends(rule) {
+                anchored.set(number);
+                far.set(number);
+            }
+            if reaches[number].is_none_or(|bytes| bytes > margin) {
                 far.set(number);
             }
         }
@@ -357,6 +398,8 @@ impl RuleSet {
             detectors,
             margin,
             far,
+            anchored,
+            reaches,
             openings,
             source_digest,
         }))

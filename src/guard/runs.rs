@@ -34,7 +34,7 @@ const NOISE_MAX: usize = 16;
 const JOIN_GROUPS: usize = 8;
 
 /// How letters become bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Code {
     /// Both alphabets.
     Base64,
@@ -137,9 +137,10 @@ impl Code {
     fn is_text(self, letters: &[u8]) -> bool {
         match (self, letters) {
             (Code::Base64 | Code::Gzip, &[a, b, c, d, ..]) => {
-                let [a, b, c, d] = [a, b, c, d].map(|letter| u32::from(BASE64[letter as usize]));
-                let group = a << 18 | b << 12 | c << 6 | d;
-                [group >> 16, group >> 8, group].iter().all(|byte| is_printable(*byte as u8))
+                let group = group_of(a, b, c, d);
+                is_printable((group >> 16) as u8)
+                    && is_printable((group >> 8) as u8)
+                    && is_printable(group as u8)
             }
             (Code::Hex, &[high, low, ..]) => {
                 is_printable(HEX[high as usize] << 4 | HEX[low as usize])
@@ -147,6 +148,13 @@ impl Code {
             _ => false,
         }
     }
+}
+
+/// Four letters of base64 as 24 bits; what is no letter shows in the bits above them.
+fn group_of(a: u8, b: u8, c: u8, d: u8) -> u32 {
+    let value = |letter: u8| u32::from(BASE64[letter as usize]);
+    let strange = (value(a) | value(b) | value(c) | value(d)) >> 6;
+    strange << 24 | value(a) << 18 | value(b) << 12 | value(c) << 6 | value(d)
 }
 
 fn is_printable(byte: u8) -> bool {
@@ -685,6 +693,17 @@ fn tell(
 pub(super) fn decode(text: &[u8], code: Code, out: &mut [u8]) -> usize {
     let (mut bits, mut count, mut written) = (0u32, 0, 0);
     let each = if code == Code::Hex { 4 } else { 6 };
+    let mut text = text;
+    // Whole groups without a blank, nearly all there is.
+    while let (Code::Base64 | Code::Gzip, &[a, b, c, d, ref rest @ ..]) = (code, text) {
+        let group = group_of(a, b, c, d);
+        if group >> 24 != 0 {
+            break;
+        }
+        out[written..written + 3].copy_from_slice(&group.to_be_bytes()[1..]);
+        written += 3;
+        text = rest;
+    }
     for &letter in text.iter().filter(|byte| !is_blank(**byte)) {
         bits = bits << each | u32::from(code.value(letter)) & ((1 << each) - 1);
         count += each;

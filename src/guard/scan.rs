@@ -21,15 +21,16 @@ use hmac::{Hmac, Mac};
 use regex_automata::{Input, meta};
 use sha2::Sha256;
 
+use super::blocks::{Blocks, Window};
 use super::caller::{self, CallerMark};
 use super::context::{Verdict, is_bare_number, judge, near, settle};
 use super::detect::{self, Detector};
-use super::engine::{Candidates, Presence, Scratch};
+use super::engine::{Candidates, EngineFault, Presence, Scratch};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
 use super::literals;
 use super::mask::fill_of;
-use super::rules::{Rule, RuleSet};
+use super::rules::RuleSet;
 use super::scope::{Asked, keep_in_scope};
 use super::views::Views;
 use crate::limits::Limits;
@@ -81,6 +82,37 @@ const LENT: &str = "views are lent out during a search only";
 /// Bound: hits around units that are compared with those of the first level; with more of them, whole views are looked at.
 const KNOWN_MAX: usize = 32;
 
+/// What is searched in one go.
+#[derive(Debug, Clone, Copy)]
+enum Searched<'a> {
+    /// One text, and the number of its view.
+    One(&'a [u8], usize),
+    /// All views but the first. No match of one goes over into the next.
+    Deeper(&'a Views),
+}
+
+impl<'a> Searched<'a> {
+    fn text(self) -> &'a [u8] {
+        match self {
+            Searched::One(text, _) => text,
+            Searched::Deeper(views) => views.deeper(),
+        }
+    }
+
+    /// The view that byte `at` of the text stands in, or the first behind it, and where it lies.
+    fn at(self, at: usize) -> Option<(usize, Range<usize>)> {
+        match self {
+            Searched::One(text, view) => Some((view, 0..text.len())),
+            Searched::Deeper(views) => views.at(at),
+        }
+    }
+
+    /// The view that `span` of the text lies in, and where that lies.
+    fn holds(self, span: &Range<usize>) -> Option<(usize, Range<usize>)> {
+        self.at(span.start).filter(|(_, at)| at.start <= span.start && span.end <= at.end)
+    }
+}
+
 /// Scans texts for one worker.
 pub struct Scanner {
     rules: Arc<RuleSet>,
@@ -98,6 +130,7 @@ pub struct Scanner {
     /// Lent out while what stands around units is searched: rules of the first level.
     present: Presence,
     marks: detect::Marks,
+    blocks: Blocks,
     pub(super) hits: Vec<Hit>,
     places: Vec<(Span, Place)>,
     /// End of the last match of each rule, within one view.
@@ -157,6 +190,7 @@ impl Scanner {
             presence: Presence::new(count),
             present: Presence::new(count),
             marks: detect::Marks::default(),
+            blocks: Blocks::default(),
             hits: vec![],
             places: vec![],
             last_end: vec![0; count],
@@ -286,7 +320,7 @@ impl Scanner {
     ) -> Result<(), GuardFault> {
         let first = views.text(raw, 0);
         self.candidates(rules, first)?;
-        self.search_view(rules, first, Some(views.marks()), 0, direction)?;
+        self.search_view(rules, Searched::One(first, 0), Some(views.marks()), direction)?;
         // A match that is longer than the margin may end far from where the engine saw it begin.
         let mut deeper = self.presence.meets(&rules.far) || self.shown;
         let margin = rules.margin.max(caller::TAIL_BYTES + 2);
@@ -301,7 +335,8 @@ impl Scanner {
             deeper = self.presence.meets(&rules.far);
             if !deeper {
                 let found = self.hits.len();
-                self.search_view(rules, around, Some(views.marks_around()), 1, direction)?;
+                let around = Searched::One(around, 1);
+                self.search_view(rules, around, Some(views.marks_around()), direction)?;
                 let (old, new) = self.hits.split_at(found);
                 // What the first level has as well is no reason to look deeper.
                 deeper = self.shown
@@ -323,45 +358,73 @@ impl Scanner {
             return Ok(());
         }
         views.deepen(raw)?;
+        // Why all in one go: a text has thousands of small views, and each search has its price.
+        self.presence.clear();
         self.candidates(rules, views.deeper())?;
-        for view in 1..views.views().len() {
-            self.search_view(rules, views.text(raw, view), None, view, direction)?;
-        }
-        Ok(())
+        self.search_view(rules, Searched::Deeper(views), None, direction)
     }
 
     /// Marks the rules whose pattern may match in `text`, beside those that are marked already.
     fn candidates(&mut self, rules: &RuleSet, text: &[u8]) -> Result<(), GuardFault> {
+        let mut presence = std::mem::take(&mut self.presence);
+        let done = self.ask(rules, text, &mut presence);
+        self.presence = presence;
+        done.map_err(|_| GuardFault::Engine)
+    }
+
+    /// The same in `presence`.
+    fn ask(
+        &self,
+        rules: &RuleSet,
+        text: &[u8],
+        presence: &mut Presence,
+    ) -> Result<(), EngineFault> {
         if self.engine == Engine::Literals {
-            let found = rules
+            return rules
                 .without_library()
-                .and_then(|database| database.scan(text, &literals::Scratch, &mut self.presence));
-            return found.map_err(|_| GuardFault::Engine);
+                .and_then(|database| database.scan(text, &literals::Scratch, presence));
         }
         match (&rules.database, &self.scratch) {
-            (Some(database), Some(scratch)) => {
-                database.scan(text, scratch, &mut self.presence).map_err(|_| GuardFault::Engine)
-            }
+            (Some(database), Some(scratch)) => database.scan(text, scratch, presence),
             _ => {
-                (0..rules.rules().len()).for_each(|number| self.presence.set(number));
+                (0..rules.rules().len()).for_each(|number| presence.set(number));
                 Ok(())
             }
         }
+    }
+
+    /// Where in `text` the rules of `presence` may match, when it is worth while to know.
+    fn blocks_of(
+        &mut self,
+        rules: &RuleSet,
+        text: &[u8],
+        presence: &Presence,
+    ) -> Result<Blocks, GuardFault> {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let looked = match self.engine {
+            Engine::Expressions => blocks.skip(text),
+            Engine::Hyperscan | Engine::Literals => {
+                let ask = |text: &[u8], here: &mut Presence| self.ask(rules, text, here);
+                blocks.look(text, presence, rules.margin, ask)
+            }
+        };
+        looked.map(|()| blocks).map_err(|_| GuardFault::Engine)
     }
 
     /// Searches one text. `marks` are those of its survey, where there was one.
     fn search_view(
         &mut self,
         rules: &RuleSet,
-        text: &[u8],
+        searched: Searched<'_>,
         marks: Option<&[super::simd::Marks]>,
-        view: usize,
         direction: Direction,
     ) -> Result<(), GuardFault> {
+        let text = searched.text();
         for &(_, number) in &rules.detectors {
             self.last_end[number] = 0;
         }
         let presence = std::mem::take(&mut self.presence);
+        let blocks = self.blocks_of(rules, text, &presence)?;
         let mut done = Ok(());
         for number in presence.iter() {
             let rule = &rules.rules()[number];
@@ -370,11 +433,26 @@ impl Scanner {
                 super::rules::Matcher::Detector { detector, .. } => Some(detector),
                 super::rules::Matcher::Known => continue,
             };
-            done = done.and_then(|()| {
-                self.search(rule, number, detector, text, 0..text.len(), view, direction)
-            });
+            if let Searched::Deeper(views) = searched
+                && rules.anchored.has(number)
+            {
+                for view in 1..views.views().len() {
+                    let one = Searched::One(views.deeper_text(view), view);
+                    let window = Window::whole(0..one.text().len());
+                    done = done.and_then(|()| {
+                        self.search(rules, number, detector, one, window, direction)
+                    });
+                }
+                continue;
+            }
+            for window in blocks.windows(number, rules.reaches[number]) {
+                done = done.and_then(|()| {
+                    self.search(rules, number, detector, searched, window, direction)
+                });
+            }
         }
         self.presence = presence;
+        self.blocks = blocks;
         done?;
         if self.engine != Engine::Expressions && !rules.detectors.is_empty() {
             let mut done = Ok(());
@@ -392,15 +470,8 @@ impl Scanner {
                         {
                             continue;
                         }
-                        done = self.search(
-                            rule,
-                            number,
-                            Some(detector),
-                            text,
-                            window,
-                            view,
-                            direction,
-                        );
+                        let (detector, window) = (Some(detector), Window::whole(window));
+                        done = self.search(rules, number, detector, searched, window, direction);
                         if done.is_err() {
                             return false;
                         }
@@ -418,14 +489,17 @@ impl Scanner {
         if let Some((automaton, numbers)) = &rules.known {
             for found in automaton.find_iter(text) {
                 let number = numbers[found.pattern().as_usize()];
-                if let Some(action) = rules.rules()[number].actions.of(direction) {
+                let inside = searched.holds(&found.range());
+                let action = rules.rules()[number].actions.of(direction);
+                if let Some(((view, at), action)) = inside.zip(action) {
                     // A quote or a backslash carries what is around it at some level: it stays, and the
                     // value is masked in pieces between them.
-                    let mut start = found.start();
+                    let value = found.start() - at.start..found.end() - at.start;
+                    let mut start = value.start;
                     for piece in text[found.range()].split(|&byte| matches!(byte, b'"' | b'\\')) {
                         let end = start + piece.len();
                         if start < end {
-                            self.push(number, action, true, view, found.range(), start..end)?;
+                            self.push(number, action, true, view, value.clone(), start..end)?;
                         }
                         start = end + 1;
                     }
@@ -434,49 +508,82 @@ impl Scanner {
         }
         if let Some(caller) = self.caller.clone() {
             self.shown |= caller.ends(text, |end| {
-                let value = end - caller.bytes()..end;
-                self.push(rules.caller(), RuleAction::Mask, true, view, value.clone(), value)
+                let start = end - caller.bytes();
+                match searched.holds(&(start..end)) {
+                    Some((view, at)) => {
+                        let value = start - at.start..end - at.start;
+                        self.push(
+                            rules.caller(),
+                            RuleAction::Mask,
+                            true,
+                            view,
+                            value.clone(),
+                            value,
+                        )
+                    }
+                    None => Ok(()),
+                }
             })?;
         }
         Ok(())
     }
 
-    /// Every match of one rule in `window` of `text`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, one caller; each is a thing of its own"
-    )]
+    /// Every match of one rule in `window` of what is searched.
     fn search(
         &mut self,
-        rule: &Rule,
+        rules: &RuleSet,
         number: usize,
         detector: Option<Detector>,
-        text: &[u8],
-        window: Range<usize>,
-        view: usize,
+        searched: Searched<'_>,
+        window: Window,
         direction: Direction,
     ) -> Result<(), GuardFault> {
+        let rule = &rules.rules()[number];
         let Some(action) = rule.actions.of(direction) else { return Ok(()) };
         let Some(regex) = rule.matcher.regex() else { return Ok(()) };
+        let text = searched.text();
+        let Window { span: window, begin_max } = window;
         let mut at = window.start;
-        while at < window.end {
+        // Nearer than the window's end where a match went over the end of its view.
+        let mut until = window.end;
+        while at < begin_max {
             let cache = self.caches[number].get_or_insert_with(|| Box::new(regex.create_cache()));
             self.slots.clear();
             let groups = if rule.secret_is_match { 1 } else { regex.captures_len() };
             self.slots.resize(groups * 2, None);
-            let input = Input::new(text).span(at..window.end);
-            if regex.search_slots_with(cache, &input, &mut self.slots).is_none() {
+            let input = Input::new(&text[..until]).span(at..until);
+            let matched = regex.search_slots_with(cache, &input, &mut self.slots).is_some();
+            let slot = |place: usize| self.slots.get(place).copied().flatten().map(|at| at.get());
+            let Some((start, end)) = slot(0).zip(slot(1)).filter(|_| matched) else {
+                if until == window.end {
+                    break;
+                }
+                (at, until) = (until, window.end);
+                continue;
+            };
+            if start >= begin_max {
                 break;
             }
-            let slot = |place: usize| self.slots.get(place).copied().flatten().map(|at| at.get());
-            let Some((start, end)) = slot(0).zip(slot(1)) else { break };
             let group = (1..self.slots.len() / 2)
                 .find_map(|group| slot(group * 2).zip(slot(group * 2 + 1)));
             let (from, to) = group.unwrap_or((start, end));
-            let to = detector.map_or(to, |detector| detector.settle(text, from, to));
-            let alone = detector.is_none_or(|detector| detector.stands_alone(text, from, to));
-            match alone.then(|| judge(rule, text, from..to)).flatten() {
-                Some(Verdict { confirmed, context, allowed }) => {
+            // What a match asks for in front of a secret may be what divides two views.
+            let Some((view, here)) = searched.at(start) else { break };
+            if end > here.end {
+                (at, until) = (start, here.end);
+                continue;
+            }
+            let here_text = &text[here.clone()];
+            let inside = from.checked_sub(here.start).map(|from| {
+                let to = to - here.start;
+                from..detector.map_or(to, |detector| detector.settle(here_text, from, to))
+            });
+            let inside = inside.filter(|at| {
+                detector.is_none_or(|detector| detector.stands_alone(here_text, at.start, at.end))
+            });
+            let verdict = inside.clone().and_then(|inside| judge(rule, here_text, inside));
+            match verdict.zip(inside).map(|(verdict, at)| (verdict, at.start, at.end)) {
+                Some((Verdict { confirmed, context, allowed }, from, to)) => {
                     let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
                     // What carries a checksum that holds is no value of the operator's choice.
                     let passes = (allowed && !confirmed).then_some(RuleAction::Allow);
@@ -488,8 +595,8 @@ impl Scanner {
                         from..to,
                         from..to,
                     )?;
-                    self.last_end[number] = to;
-                    at = to.max(start + 1);
+                    self.last_end[number] = here.start + to;
+                    at = (here.start + to).max(start + 1);
                 }
                 None => {
                     at = start + 1;
@@ -804,6 +911,64 @@ mod tests {
             missed.len(),
             &missed[..missed.len().min(40)]
         );
+    }
+
+    /// A scanner of `rules` alone.
+    fn own(rules: &str) -> Scanner {
+        let rules = format!("schema = 1\n{rules}");
+        let rules = RuleSet::compile(&[("own.toml".into(), rules)], false, &[]).expect("compiles");
+        Scanner::new(rules, [0; 32], &Limits::default())
+    }
+
+    fn ids_of(scanner: &mut Scanner, text: &str) -> Vec<(String, u8)> {
+        let raw = serde_json::to_string(text).expect("text");
+        let (mut memory, limits) = (json::Scratch::new(), Limits::default());
+        let found = scanner.scan_json(raw.as_bytes(), Direction::Response, &mut memory, &limits);
+        found.expect("within bounds").iter().map(|one| (one.rule.to_string(), one.level)).collect()
+    }
+
+    // Mutants: a match may go over the end of its view; one that does ends the search.
+    #[test]
+    fn no_match_goes_over_from_one_view_into_the_next() {
+        use base64::Engine as _;
+        let coded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let mut scanner = own(
+            "[[rule]]\nid = \"own-pair\"\ntitle = \"x\"\ncategory = \"custom\"\npattern = 'begin-[0-9]{4}(?:[\\x00-!#-\\[\\]-~]{0,200}end-[0-9]{4})?'\ntests.match = [\"begin-1234\"]\ntests.no_match = [\"begin\"]\n",
+        );
+        let text = format!(
+            "{} , {} , {}",
+            coded("say begin-1234 now"),
+            coded("say end-1234 now"),
+            coded("say begin-5678 now")
+        );
+        assert_eq!(ids_of(&mut scanner, &text), vec![("own-pair".to_owned(), 2); 2]);
+        let whole = coded("say begin-1234 now, then end-1234 too");
+        assert_eq!(ids_of(&mut scanner, &whole), vec![("own-pair".to_owned(), 2)]);
+    }
+
+    // Mutants: no rule asks for ends; only the end of what is searched in one go counts.
+    #[test]
+    fn a_rule_that_asks_for_the_end_of_a_text_has_it_in_each_view() {
+        use base64::Engine as _;
+        let coded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let mut scanner = own(
+            "[[rule]]\nid = \"own-last\"\ntitle = \"x\"\ncategory = \"custom\"\npattern = 'the last word\\z'\ntests.match = [\"the last word\"]\ntests.no_match = [\"the last words\"]\n",
+        );
+        let text = format!("{} , {}", coded("it is the last word"), coded("it is nothing at all"));
+        assert_eq!(ids_of(&mut scanner, &text), vec![("own-last".to_owned(), 2)]);
+        let text =
+            format!("{} , {}", coded("it is the last word, or"), coded("it is nothing at all"));
+        assert_eq!(ids_of(&mut scanner, &text), vec![]);
+    }
+
+    #[test]
+    fn nine_thousand_encoded_ids_and_an_emoji_are_no_reason_to_refuse() {
+        let ids: String = (0..9000).map(|id| format!("/a/YWJjZGVmZ2hpamts{id} ")).collect();
+        let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
+        let rules = RuleSet::builtin().expect("the built-in pack compiles");
+        let mut scanner = Scanner::new(rules, [0; 32], &Limits::default());
+        let found = ids_of(&mut scanner, &format!("{ids}\u{2764}\u{fe0f} {token}"));
+        assert_eq!(found, vec![("jwt".to_owned(), 1)]);
     }
 
     // Mutants: no rule is far; one without a bound is not; the reach of a rule is nine bytes.

@@ -165,21 +165,24 @@ impl Validator {
     }
 }
 
-/// Shannon entropy of the bytes of `value`, in bits a byte.
+/// Shannon entropy of the bytes of `value`, in bits a byte; 0 for none.
 pub fn entropy(value: &[u8]) -> f32 {
-    let mut counts = [0u32; 256];
+    let mut counts = [0u16; 256];
     for &byte in value {
-        counts[byte as usize] += 1;
+        counts[byte as usize] = counts[byte as usize].saturating_add(1);
     }
-    let total = value.len() as f32;
-    counts
-        .iter()
-        .filter(|&&count| count > 0)
-        .map(|&count| {
-            let share = count as f32 / total;
-            -share * share.log2()
-        })
-        .sum()
+    // log2 n - (sum of c log2 c) / n: what stands once, nearly all of a random value, adds nothing.
+    let mut repeated = 0.0;
+    for &byte in value {
+        let count = std::mem::take(&mut counts[byte as usize]);
+        if count > 1 {
+            repeated += count as f32 * (count as f32).log2();
+        }
+    }
+    match value.len() {
+        0 => 0.0,
+        length => (length as f32).log2() - repeated / length as f32,
+    }
 }
 
 /// CRC-32 (IEEE 802.3, reflected), bit by bit: values are short and rare.

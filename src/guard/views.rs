@@ -24,6 +24,7 @@
 //!
 //! Bounds: levels (runs may stand at the last one, and hold nothing that is encoded further), views, and bytes of all views together; beyond them the message is refused.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::runs::{self, Edit, Letters, Window};
@@ -55,7 +56,7 @@ enum Made {
     Run { below: usize, window: Window },
 }
 
-/// Bound: views of one message. A list of 16 MiB holds some 50,000 encoded ids.
+/// Bound: views of one message. A list of 16 MiB holds some 50,000 encoded ids, each told once.
 const VIEWS_MAX: usize = 1 << 16;
 
 /// A message is more deeply or more widely encoded than the bounds allow.
@@ -65,6 +66,8 @@ pub enum ViewFault {
     TooDeep,
     /// The views are too long together.
     TooLong,
+    /// More of its texts are encoded than [`VIEWS_MAX`].
+    TooMany,
 }
 
 impl From<runs::TooLong> for ViewFault {
@@ -310,6 +313,8 @@ impl Views {
     /// Builds all deeper views whole.
     pub fn deepen(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
         let Views { buffer, views, runs, windows, piece, levels_max, bytes_max, .. } = self;
+        // For each view of units to come what was found in the text that it was taken off from.
+        let mut told: VecDeque<Vec<Told>> = VecDeque::new();
         let mut number = 0;
         while let Some(View { level, at: below, made }) = views.get(number).cloned() {
             let text = below.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
@@ -328,7 +333,14 @@ impl Views {
             }
             windows.clear();
             runs::find(text, &piece.runs, runs, *bytes_max, windows)?;
-            if level < *levels_max && units::next_of(text, piece, 0).is_some() {
+            let deeper = level < *levels_max && units::next_of(text, piece, 0).is_some();
+            let here = if deeper { told_in(windows) } else { vec![] };
+            if let Made::Units { below } = made {
+                let under = views[below].at.as_ref().map_or(raw, |at| &buffer.memory[at.clone()]);
+                drop_told(windows, under, &told.pop_front().unwrap_or_default());
+            }
+            if deeper {
+                told.push_back(here);
                 fits(buffer, &(0..text.len()), *bytes_max)?;
                 let start = buffer.used;
                 match below.clone() {
@@ -363,7 +375,7 @@ impl Views {
                 buffer.separate();
             }
             if views.len() > VIEWS_MAX {
-                return Err(ViewFault::TooLong);
+                return Err(ViewFault::TooMany);
             }
             number += 1;
         }
@@ -411,8 +423,30 @@ impl Views {
 
     /// All views but the first with their separators: what is scanned in one go.
     pub fn deeper(&self) -> &[u8] {
+        &self.buffer.text()[self.deeper_from()..]
+    }
+
+    /// Where [`Views::deeper`] begins in the buffer.
+    fn deeper_from(&self) -> usize {
         let first = self.views.first().and_then(|view| view.at.as_ref());
-        &self.buffer.text()[first.map_or(0, |at| at.end)..]
+        first.map_or(0, |at| at.end)
+    }
+
+    /// The view that byte `at` of [`Views::deeper`] stands in, or the first behind it, and where it lies there.
+    pub(super) fn at(&self, at: usize) -> Option<(usize, Range<usize>)> {
+        let base = self.deeper_from();
+        let deeper = self.views.get(1..)?;
+        // Views lie one behind the other, each with its end.
+        let before = deeper
+            .partition_point(|view| view.at.as_ref().is_none_or(|place| place.end <= base + at));
+        let place = deeper.get(before)?.at.as_ref()?;
+        Some((before + 1, place.start - base..place.end - base))
+    }
+
+    /// The text of view `number`, not the first.
+    pub(super) fn deeper_text(&self, number: usize) -> &[u8] {
+        let at = self.views[number].at.clone().unwrap_or(0..0);
+        &self.buffer.memory[at]
     }
 
     /// Takes spans of views back to spans of the raw bytes, in place; each has the number of its view. Every span is
@@ -557,6 +591,34 @@ impl Views {
         }
         out
     }
+}
+
+/// Where a window lies, and its code.
+type Told = (usize, usize, runs::Code);
+
+/// All of `windows`, in order.
+fn told_in(windows: &[Window]) -> Vec<Told> {
+    let told = windows.iter().map(|window| (window.at.start, window.at.end, window.code));
+    let mut told: Vec<_> = told.collect();
+    told.sort_unstable();
+    told
+}
+
+/// Leaves out the windows that stand in the text `under` as they are, letter by letter, and were `told` there. Without
+/// it every run of a message would be read again at every level, because of one unit anywhere.
+fn drop_told(windows: &mut Vec<Window>, under: &[u8], told: &[Told]) {
+    if windows.is_empty() || told.is_empty() {
+        return;
+    }
+    windows.sort_by_key(|window| window.at.start);
+    let mut spans: Vec<Range<usize>> = windows.iter().map(|window| window.at.clone()).collect();
+    step_down(under, Units::Any, &mut spans);
+    let mut spans = spans.into_iter();
+    windows.retain(|window| {
+        let Some(span) = spans.next() else { return true };
+        span.len() != window.at.len()
+            || told.binary_search(&(span.start, span.end, window.code)).is_err()
+    });
 }
 
 /// What comes down to a view.
@@ -738,6 +800,42 @@ mod tests {
         assert!(build(nested(&hidden, 2).as_bytes()).is_ok());
         let deep = "\\".repeat(15) + "n " + &hidden;
         assert_eq!(build(nested(&deep, 1).as_bytes()).err(), Some(ViewFault::TooDeep));
+    }
+
+    // 4,000 encoded ids and one `%25252526` were 20,000 views, and 9,000 with an emoji were refused. Mutants: no run is
+    // told already; every one is.
+    #[test]
+    fn a_run_that_stands_the_same_one_level_up_is_told_once() {
+        let count = |text: &str| {
+            build(serde_json::to_string(text).unwrap().as_bytes()).unwrap().views().len()
+        };
+        let ids = "/a/YWJjZGVmZ2hpamts ".repeat(500);
+        let alone = count(&ids);
+        assert!(alone > 500, "{alone}");
+        assert_eq!(count(&(ids.clone() + "%41")), alone + 1);
+        assert_eq!(count(&(ids.clone() + "%2541")), alone + 2);
+        // What a unit stands in is another text.
+        let coded = ids.replacen("YWJj", "YW%4aj", 3);
+        assert!(count(&coded) > alone, "{} {alone}", count(&coded));
+    }
+
+    #[test]
+    fn each_byte_of_the_deeper_text_has_its_view() {
+        let text = "/a/YWJjZGVmZ2hpamts ".repeat(20) + "%2541 \\n";
+        let raw = serde_json::to_string(&text).unwrap();
+        let views = build(raw.as_bytes()).unwrap();
+        let deeper = views.deeper();
+        let mut seen = std::collections::BTreeSet::new();
+        for at in 0..deeper.len() {
+            let Some((number, place)) = views.at(at) else { continue };
+            assert_eq!(&deeper[place.clone()], views.text(raw.as_bytes(), number));
+            assert!(at < place.end && (at >= place.start || place.start - at <= SEPARATOR.len()));
+            seen.insert(number);
+        }
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            (1..views.views().len()).collect::<Vec<_>>()
+        );
     }
 
     proptest! {

@@ -41,13 +41,16 @@ impl Words {
 pub struct Labels {
     names: Vec<String>,
     parts: Option<AhoCorasick>,
+    /// Those that must be the whole label.
+    wholes: Vec<String>,
 }
 
 impl Labels {
     /// Words in lower case.
     pub fn new(words: &[String]) -> Labels {
         let parts = any_case(words.iter().filter(|word| !word.starts_with('=')));
-        Labels { names: words.to_vec(), parts }
+        let wholes = words.iter().filter_map(|word| word.strip_prefix('=')).map(str::to_owned);
+        Labels { names: words.to_vec(), parts, wholes: wholes.collect() }
     }
 
     /// The words, for people.
@@ -63,10 +66,7 @@ impl Labels {
     /// Whether `label` holds one of them.
     pub(super) fn says(&self, label: &[u8]) -> bool {
         self.parts.as_ref().is_some_and(|parts| parts.is_match(label))
-            || self.names.iter().any(|word| {
-                word.strip_prefix('=')
-                    .is_some_and(|whole| whole.as_bytes().eq_ignore_ascii_case(label))
-            })
+            || self.wholes.iter().any(|whole| whole.as_bytes().eq_ignore_ascii_case(label))
     }
 }
 
