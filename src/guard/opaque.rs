@@ -528,6 +528,49 @@ mod tests {
         }
     }
 
+    // Mutants: no `holds_bytes`; the first URI only; a head without a type.
+    #[test]
+    fn data_uris_are_seen_without_base64() {
+        let percent = |bytes: &[u8], all: bool| {
+            let one = |byte: &u8| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' if !all => char::from(*byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            };
+            bytes.iter().map(one).collect::<String>()
+        };
+        let png = percent(PNG, false);
+        let svg = percent("<svg><text>ein Titel \u{e9}\u{1f600}</text></svg>".as_bytes(), true);
+        let latin = percent(b"<p>\xfcber \xe4lteres Papier</p>", false);
+        for text in [
+            format!("data:image/png,{png}"),
+            format!("data:image/png,{}", percent(PNG, true)),
+            format!("data:image/png,{}", percent(&PNG[..12], true)),
+            format!("DATA: Image/PNG ;a=\"b\" ,{png}"),
+            format!("data:application/octet-stream,{png}"),
+            format!("data:text/plain,{png}"),
+            format!("da\nta:image/png,{}", png.replace('P', "\tP")),
+            format!("<img src=\"data:image/png,{png}\">"),
+            format!("<img src='data:image&sol;png&comma;{}'>", png.replace('%', "&percnt;")),
+            format!("data:,a data:image/svg+xml,{svg} data:image/png,{png}"),
+            format!("data:image/jpeg,{}", percent(b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01", false)),
+        ] {
+            assert_eq!(rules(&json!({ "text": text })), ["opaque:data-uri"], "{text}");
+        }
+        for text in [
+            format!("data:image/svg+xml,{svg}"),
+            format!("data:image/svg+xml;charset=utf-8,<svg xmlns='x'>%3C/svg> {png}"),
+            format!("data:text/html;charset=iso-8859-1,{latin}"),
+            format!("data:image/svg+xml,{svg} and https://example.com/?q=%FCber%FCber%FCber"),
+            format!("data: value,{png}"),
+            format!("the data: a/b: c, {png}"),
+            "data: %02d/%02d, at %02d:%02d:%02d of the day".to_owned(),
+            format!("data:image/png,{}", percent(&PNG[..11], true)),
+        ] {
+            let none: [&str; 0] = [];
+            assert_eq!(rules(&json!({ "text": text })), none, "{text}");
+        }
+    }
+
     // Mutants: headers are not looked at, or only the first, or the last; one of the fields is not; neither their
     // length is, nor whether they are text; 63 bytes are too many.
     #[test]
@@ -570,6 +613,9 @@ mod tests {
             ("data:", "base64 "),
             ("data:", ";base64,QUJD "),
             ("data:", "&amp;#x26;"),
+            ("", "data:a/b"),
+            ("", "data:a/b,data:"),
+            ("", "data:a/b,c "),
         ] {
             let text = format!("{front}{}", part.repeat((1 << 20) / part.len()));
             let begun = std::time::Instant::now();
