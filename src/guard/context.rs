@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
+use super::telephone::{is_grouped, is_signed_number};
 use super::validate::{Validator, entropy};
 use super::words::Words;
 use crate::types::RuleAction;
@@ -73,7 +74,13 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     let context = labelled || has_word(text, label_at.clone(), &rule.context);
-    if !context && !rule.not_after.is_empty() && rule.not_after.says(label) {
+    let phone = rule.validators.contains(&Validator::E164);
+    if phone && is_signed_number(value, context) {
+        return None;
+    }
+    // `Delta +1 800 221 1212` is no difference.
+    let grouped = phone && is_grouped(value);
+    if !context && !grouped && !rule.not_after.is_empty() && rule.not_after.says(label) {
         return None;
     }
     if !context && rule.validators.contains(&Validator::Card) && in_table(text, &span) {

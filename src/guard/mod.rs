@@ -5,7 +5,7 @@
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
 //! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
 //! | [`mod@print`], [`engine`], `hyperscan`, [`literals`] | one pattern for every engine; the seam; the one wrapper around the library; the engine without it |
-//! | [`detect`], `simd`, [`validate`], `people`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
+//! | [`detect`], `simd`, [`validate`], `people`, `telephone`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `words`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
 //! | [`scope`] | which rules apply where |
@@ -51,6 +51,7 @@ pub mod scope;
 mod simd;
 pub mod split;
 pub mod structured;
+mod telephone;
 mod units;
 pub mod validate;
 pub mod views;

@@ -159,57 +159,6 @@ pub(super) fn cpf(value: &[u8]) -> bool {
     d.iter().any(|&digit| digit != d[0]) && check(9) && check(10)
 }
 
-/// Country codes of E.164 with two digits; every other code has three, except 1 and 7.
-const E164_TWO: &[u8] = &[
-    20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56,
-    57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98,
-];
-
-pub(super) fn e164(value: &[u8]) -> bool {
-    // `+44 (0)20`: the zero is dialled inside the country only.
-    let trunk =
-        memchr::memmem::find(value, b"(0)").map(|at| [&value[..at], &value[at + 3..]].concat());
-    let Some((d, len)) = digits::<15>(trunk.as_deref().unwrap_or(value)) else { return false };
-    if d[..len].iter().skip(3).all(|&digit| digit == d[len.saturating_sub(1)]) {
-        return false;
-    }
-    // `+345678.5432` is a number with a sign.
-    let dots = value.iter().filter(|byte| !byte.is_ascii_digit()).skip(1);
-    if dots.clone().count() == 1
-        && dots.clone().all(|&byte| byte == b'.')
-        && value.iter().position(|&byte| byte == b'.') > Some(4)
-    {
-        return false;
-    }
-    match d[0] {
-        1 => len == 11 && nanp_digits(&d[1..11]),
-        7 => len == 11 && matches!(d[1], 3..=9),
-        0 => false,
-        _ if E164_TWO.contains(&(d[0] * 10 + d[1])) => (9..=14).contains(&len),
-        2 | 3 | 4 | 5 | 6 | 8 | 9 => {
-            let code = d[0] as u32 * 100 + d[1] as u32 * 10 + d[2] as u32;
-            let assigned = matches!(code,
-                211..=213 | 216 | 218 | 220..=269 | 290..=291 | 297..=299 | 350..=359 | 370..=389
-                | 420..=423 | 500..=509 | 590..=599 | 670..=692 | 850..=856 | 880 | 886 | 960..=968
-                | 970..=977 | 992..=998);
-            assigned && (10..=15).contains(&len)
-        }
-        _ => false,
-    }
-}
-
-fn nanp_digits(d: &[u8]) -> bool {
-    d[0] >= 2 && d[3] >= 2 && !(d[1] == 1 && d[2] == 1) && !(d[4] == 1 && d[5] == 1)
-}
-
-pub(super) fn nanp(value: &[u8]) -> bool {
-    match digits::<11>(value) {
-        Some((d, 10)) => nanp_digits(&d[..10]),
-        Some((d, 11)) => d[0] == 1 && nanp_digits(&d[1..]),
-        _ => false,
-    }
-}
-
 pub(super) fn public_ipv4(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let Ok(address) = text.parse::<std::net::Ipv4Addr>() else { return false };

@@ -11,7 +11,8 @@ use aho_corasick::AhoCorasick;
 use super::national::{
     aadhaar, base58_wallet, birth_date, bsn, codice_fiscale, dni, eip55, pesel, segwit,
 };
-use super::people::{card, card_any, cpf, e164, email, iban, itin, nanp, nino, public_ipv4, ssn};
+use super::people::{card, card_any, cpf, email, iban, itin, nino, public_ipv4, ssn};
+use super::telephone::{e164, nanp};
 use super::words::any_case;
 
 /// The checks a rule can name.
