@@ -106,6 +106,10 @@ fn in_plan(d: &[u8]) -> bool {
 
 /// The same, with a code of `length` digits.
 fn code_in_plan(d: &[u8], length: usize) -> bool {
+    // `+123456.789` begins with no code.
+    if length > 3 {
+        return false;
+    }
     let Some((code, rest)) = d.split_at_checked(length) else { return false };
     let code = code.iter().fold(0, |code, &digit| code * 10 + digit as u16);
     NATIONAL
@@ -304,5 +308,7 @@ mod tests {
         // Mutant: a label excuses every fraction.
         assert!(!is_signed_number(b"+1.4155552671", true));
         assert!(is_signed_number(b"+3.1415926535", true));
+        // Mutant: a code of any length, which is more than its number holds.
+        assert!(is_signed_number(b"+99123456.7890", true));
     }
 }
