@@ -35,6 +35,40 @@ fn every_rule_matches_what_it_must_and_nothing_else_on_both_engines() {
 }
 
 #[test]
+fn a_token_between_underscores_is_found() {
+    let rules = builtin();
+    let mut scanner = Scanner::new(Arc::clone(&rules), [0; 32], &Limits::default());
+    let (mut scratch, limits) = (Scratch::new(), Limits::default());
+    let mut found = |text: &str| {
+        scanner.scan(text.as_bytes(), Direction::Response, &mut scratch, &limits).unwrap()
+    };
+    // What begins with anything, a word that names of other things end with (`cache_key-…`), and a token of
+    // one length that has `_` in it.
+    let open =
+        ["azure-client-secret", "mailgun-key", "mailchimp-key", "asana-token", "square-token"];
+    let (mut seen, mut missed) = (0, vec![]);
+    for rule in rules.rules().iter().filter(|rule| rule.category == Category::Credential) {
+        for text in rule.tests_match.iter().filter(|_| !open.contains(&&*rule.id)) {
+            let whole = found(text).iter().any(|it| it.span.range() == (0..text.len()));
+            if !whole || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                continue;
+            }
+            seen += 1;
+            for (before, behind) in [("_", "_"), ("my_", ""), ("backup_", "_old.json"), ("", "_")] {
+                let around = format!("{before}{text}{behind}");
+                let all = before.len()..before.len() + text.len();
+                let covers =
+                    |span: std::ops::Range<usize>| span.start <= all.start && all.end <= span.end;
+                if !found(&around).iter().any(|it| covers(it.span.range())) {
+                    missed.push(around);
+                }
+            }
+        }
+    }
+    assert!(seen > 70 && missed.is_empty(), "{seen}\n{}", missed.join("\n"));
+}
+
+#[test]
 fn the_pack_is_as_large_as_it_says_and_every_rule_is_tested() {
     let set = builtin();
     let count = |category| set.rules().iter().filter(|rule| rule.category == category).count();

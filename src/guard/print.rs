@@ -120,12 +120,11 @@ fn sequence(hir: &Hir, out: &mut String, tail: bool) -> bool {
             cut
         }
         HirKind::Concat(parts) => {
-            // What only looks, after the last part that reads, changes nothing but exactness.
-            let last = parts
-                .iter()
-                .rposition(|part| !matches!(part.kind(), HirKind::Look(_) | HirKind::Empty))
-                .unwrap_or(0);
-            for (place, part) in parts.iter().enumerate() {
+            // What may read nothing, after the last part that must read, changes nothing but exactness.
+            let reads = |part: &Hir| part.properties().minimum_len() != Some(0);
+            let end = if tail { parts.iter().rposition(reads) } else { parts.len().checked_sub(1) };
+            let last = end.unwrap_or(0);
+            for (place, part) in parts.iter().enumerate().take(last + 1) {
                 if sequence(part, out, tail && place >= last) {
                     return true;
                 }
@@ -268,6 +267,9 @@ mod tests {
             r"[\x4b\x6b][\x3a\x3d](?:\x20){0,2}(?:(?:[\x41\x61]){3,3})"
         );
         assert_eq!(print(&tree(r"^a|b$")).unwrap(), "(?:a|b)");
+        let both = r"(?:\b|_)(x[a-c]{3,4})(?:\b|_)";
+        assert_eq!(print(&tree(both)).unwrap(), r"(?:\b|\x5f)(?:x(?:[\x61-\x63]){3,3})");
+        assert_eq!(print(&tree("(?:a(?:b{0,2})c|d)e{0,3}")).unwrap(), "(?:a(?:b){0,2}c|d)");
         // In the dialect of regex-syntax this is a repeat; printed, it is one for Hyperscan too.
         assert_eq!(print(&tree(r"(?x) a{1, 5} b")).unwrap(), "(?:a){1,5}b");
     }
