@@ -18,6 +18,7 @@
 //! Everything is sans-I/O and deterministic: the same bytes, rules and keys give the same verdict on
 //! any machine. [`Judged`] is minted here and nowhere else.
 
+mod between;
 pub mod blocks;
 mod caller;
 mod compile;

@@ -13,6 +13,7 @@
 //! severity = "high"                    # low | medium | high | critical
 //! pattern = '\bacme_([0-9a-f]{32})\b'  # regex-syntax, bytes; bounded repeats; the first group that
 //!                                      # takes part is the secret, without groups the whole match
+//!                                      # (?&to) and (?&pair): what stands between a name and its value
 //! detector = "email"                   # for texts without a fixed part, instead of Hyperscan
 //! validators = ["mixed"]               # all must hold
 //! confirm = ["crc32-base62"]           # when these hold too, `on_confirmed` is the action
@@ -42,6 +43,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::between::written_out;
 use super::compile::RuleSource;
 use super::detect::Detector;
 use super::glob::Glob;
@@ -410,7 +412,7 @@ impl<'a> Reader<'a> {
             file: self.file.into(),
             line,
             title: self.text(table, "title", true),
-            pattern: self.text(table, "pattern", true),
+            pattern: written_out(&self.text(table, "pattern", true)),
             severity: self.text(table, "severity", false),
             ..RuleSource::default()
         };

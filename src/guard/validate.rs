@@ -76,6 +76,8 @@ pub enum Validator {
     NotName,
     /// Not a word that examples put where a password stands: `pass`, `password`, `xyz`.
     NotExampleWord,
+    /// Not the name of a secret or a token in place of one: `prod-db-creds-2`, an ARN, `getElementById2`.
+    NotReference,
     /// Not the shape of an identifier that stands in for a value: placeholders, template braces,
     /// words such as `example` or `changeme`, one repeated character, a path, a UUID, a call.
     NotPlaceholder,
@@ -113,6 +115,7 @@ impl Validator {
         ("discord-id", Validator::DiscordId),
         ("not-name", Validator::NotName),
         ("not-example-word", Validator::NotExampleWord),
+        ("not-reference", Validator::NotReference),
         ("not-placeholder", Validator::NotPlaceholder),
     ];
 
@@ -161,6 +164,7 @@ impl Validator {
             Validator::BasicPair => basic_pair(value),
             Validator::Mixed => mixed(value),
             Validator::NotHex => !value.iter().all(u8::is_ascii_hexdigit),
+            Validator::NotReference => !reference(value),
             Validator::NotPlaceholder => !placeholder(value),
         }
     }
@@ -297,6 +301,39 @@ fn example_word(value: &[u8]) -> bool {
     EXAMPLE_WORDS.iter().any(|word| *word.as_bytes() == *bare)
 }
 
+/// Bound: digits behind a word of a name. With more it may be random.
+const NAME_DIGITS_MAX: usize = 3;
+/// Bound: letters of a word that tells a name whose other parts are random (`default-token-x7k2p`).
+const NAME_WORD_MIN: usize = 4;
+/// Bytes of an address on Ethereum, `0x` and 20 bytes in hexadecimal digits: what a `token` is there.
+const ADDRESS_BYTES: usize = 42;
+
+/// Whether `value` is the name of a secret or of a token, and not one: words with small numbers, a name of DNS with
+/// a word in it, the name of a secret at a cloud, an address.
+fn reference(value: &[u8]) -> bool {
+    let digits = |part: &[u8]| part.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let word = |part: &[u8]| {
+        let word = &part[..part.len() - digits(part)];
+        digits(part) <= NAME_DIGITS_MAX && word.iter().all(u8::is_ascii_alphabetic)
+    };
+    let mut parts = value.split(|byte| b"-_./:".contains(byte));
+    let small = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |part: &[u8]| {
+        part.len() >= NAME_WORD_MIN
+            && part.len() < value.len()
+            && part.iter().all(u8::is_ascii_alphabetic)
+    };
+    let dns = || {
+        value.iter().all(|byte| small(byte) || matches!(byte, b'-' | b'.'))
+            && value.split(|byte| matches!(byte, b'-' | b'.')).any(label)
+    };
+    let address = value.len() == ADDRESS_BYTES
+        && value.starts_with(b"0x")
+        && value[2..].iter().all(u8::is_ascii_hexdigit);
+    let cloud = value.starts_with(b"arn:") || value.starts_with(b"projects/");
+    address || cloud || parts.all(word) || dns()
+}
+
 /// Words that stand in for a value in documentation and templates.
 const PLACEHOLDER_WORDS: &[&str] = &[
     "example",
@@ -387,6 +424,31 @@ mod tests {
         ] {
             assert!(validator.holds(good.as_bytes()), "{validator:?} {good}");
             assert!(!validator.holds(bad.as_bytes()), "{validator:?} {bad}");
+        }
+    }
+
+    // Mutants: digits of a word without a bound; a name of DNS without a word.
+    #[test]
+    fn a_name_of_a_secret_is_none() {
+        for name in [
+            "prod-db-creds-2",
+            "default-token-x7k2p",
+            "getElementById2",
+            "projects/p1/secrets/x4y5z6/versions/1",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-a1B2c3",
+            "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48",
+        ] {
+            assert!(!Validator::NotReference.holds(name.as_bytes()), "{name}");
+        }
+        for secret in [
+            "S3cr3tPw99Abc",
+            "c0rrect-h0rse-9",
+            "hunter2026Winter2026",
+            "Winter-20261",
+            "7f9c-8d2e-11aa",
+            "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48aa",
+        ] {
+            assert!(Validator::NotReference.holds(secret.as_bytes()), "{secret}");
         }
     }
 
