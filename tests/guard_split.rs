@@ -313,6 +313,51 @@ fn a_secret_written_in_units_and_cut_anywhere_comes_out_nowhere() {
     assert!(cuts > 20_000, "{cuts}");
 }
 
+// Each letter in another coding, in many pieces, some of which wait too long. Mutant: no `find_below`.
+#[test]
+fn a_secret_written_in_many_codings_and_pieces_comes_out_nowhere() {
+    let runs = std::env::var("STENOGRAPH_SPLIT_RUNS").ok().and_then(|runs| runs.parse().ok());
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |end: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    let codings = unit_codings();
+    let codings: Vec<_> = codings.into_iter().filter(|(name, _)| *name != "decimal-bare").collect();
+    let mut guard = Judge::builtin();
+    for _ in 0..runs.unwrap_or(1_000) {
+        let (before, secret, after) = ENCODED[below(ENCODED.len())];
+        let every = 1 + below(12);
+        let mut write = |text: &str| -> String {
+            let mut one = |c: char| match below(every) {
+                0 => codings[below(codings.len())].1(&c.to_string()),
+                _ => c.to_string(),
+            };
+            text.chars().map(&mut one).collect()
+        };
+        let text = write(before) + &write(secret) + after;
+        assert!(unfolded(&text).contains(secret), "{text}");
+        let mut play = Play::new(guard);
+        let (mut rest, mut told) = (&text[..], vec![]);
+        while !rest.is_empty() {
+            let mut cut = 1 + below(rest.len());
+            while !rest.is_char_boundary(cut) {
+                cut += 1;
+            }
+            let (piece, behind) = rest.split_at(cut);
+            play.say(&log(piece));
+            let delay_ms = [0, 0, 300, 5_000][below(4)];
+            play.after_ms(delay_ms);
+            told.push((piece, delay_ms));
+            rest = behind;
+        }
+        play.end();
+        read_nowhere(&play, secret, &format!("{told:?}"));
+        guard = play.guard;
+    }
+}
+
 // Mutant: no `find_below`.
 #[test]
 fn a_known_value_written_in_units_and_cut_anywhere_comes_out_nowhere() {
