@@ -6,6 +6,7 @@
 //! | `\x`, `\u{`, `\0` to `\3` | escapes of C, shells and scripts: `\x67`, `\u{67}`, `\147` | the byte, its character |
 //! | `%` | two hexadecimal digits (RFC 3986 §2.1) | the byte |
 //! | `&` | a character reference of HTML: decimal, hexadecimal, or a name for a sign of ASCII | its character |
+//! | ESC `[` | a control sequence of terminals (ECMA-48 §5.4), as colours are | nothing |
 //! | C2 and more | a character that is not seen ([`UNSEEN`]): soft hyphen, zero width, fillers, marks of direction, tags | nothing |
 //!
 //! Behind the first level nobody can know which coding a text is in, so all of them are taken off at once, one level
@@ -110,8 +111,8 @@ pub(super) fn next_of(
     None
 }
 
-/// Bound: bytes of a unit: of the longest name, with the `&` before it.
-const UNIT_BYTES_MAX: usize = 1 + NAME_BYTES_MAX;
+/// Bound: bytes of a unit: of the longest sequence.
+const UNIT_BYTES_MAX: usize = 3 + SEQUENCE_BYTES_MAX;
 
 /// Where the unit begins whose rest is still to come behind `text`; of a numeric reference without a semicolon more
 /// digits may come.
@@ -124,6 +125,10 @@ pub(super) fn cut(text: &[u8]) -> Option<usize> {
 fn is_cut(text: &[u8]) -> bool {
     let all_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     match text {
+        [ESCAPE] => true,
+        [ESCAPE, b'[', rest @ ..] => {
+            rest.len() <= SEQUENCE_BYTES_MAX && rest.iter().all(|byte| matches!(byte, 0x20..=0x3f))
+        }
         [b'%', digits @ ..] => digits.len() < 2 && all_hex(digits),
         [b'\\'] => true,
         [b'\\', b'x', digits @ ..] => digits.len() < 2 && all_hex(digits),
@@ -159,11 +164,20 @@ fn is_cut(text: &[u8]) -> bool {
 }
 
 /// Whether a unit remains in `text` that hides something. A run of backslashes, or one before a quote, does not:
-/// both stand for themselves at every level.
+/// both stand for themselves at every level. Nor does one before a slash where no part of a key or an address goes on
+/// (`s/\\/\//` of scripts).
 pub(super) fn hides_something(text: &[u8]) -> bool {
     let mut from = 0;
     while let Some(unit) = next(text, from) {
-        if !matches!(&text[unit.clone()], [b'\\', b'"' | b'\\']) {
+        let hides = match &text[unit.clone()] {
+            [b'\\', b'"' | b'\\'] => false,
+            [b'\\', b'/'] => {
+                let before = text[..unit.start].iter().rev().find(|byte| **byte != b'\\');
+                before.is_some_and(|byte| byte.is_ascii_alphanumeric() || b":+=_-.@".contains(byte))
+            }
+            _ => true,
+        };
+        if hides {
             return true;
         }
         // Why not behind it: the second of two backslashes may begin an escape.
@@ -245,6 +259,10 @@ fn any(text: &[u8]) -> Unit {
             None => Unit::plain(b'%'),
         },
         [b'&', ..] => reference(text),
+        [ESCAPE, b'[', ..] => match sequence(text) {
+            Some(len) => Unit { len, out: [0; 4], out_len: 0 },
+            None => Unit::plain(ESCAPE),
+        },
         [0x80..=0xff, ..] => match unseen(text) {
             Some(len) => Unit { len, out: [0; 4], out_len: 0 },
             None => Unit::plain(text[0]),
@@ -252,6 +270,22 @@ fn any(text: &[u8]) -> Unit {
         [byte, ..] => Unit::plain(byte),
         [] => Unit { len: 0, out: [0; 4], out_len: 0 },
     }
+}
+
+/// The control character ESC.
+const ESCAPE: u8 = 0x1b;
+
+/// Bound: parameters and signs of a control sequence, in bytes; colours of 24 bits, before and behind, have 36.
+const SEQUENCE_BYTES_MAX: usize = 48;
+
+/// Bytes of the control sequence at the start of `text`, which begins with ESC and `[` (ECMA-48 §5.4): parameters, signs, and a
+/// last byte. A terminal shows nothing in its place.
+fn sequence(text: &[u8]) -> Option<usize> {
+    let rest = &text[2..];
+    let rest = &rest[..rest.len().min(SEQUENCE_BYTES_MAX + 1)];
+    let parameters = rest.iter().take_while(|byte| matches!(byte, 0x30..=0x3f)).count();
+    let signs = rest[parameters..].iter().take_while(|byte| matches!(byte, 0x20..=0x2f)).count();
+    matches!(rest.get(parameters + signs), Some(0x40..=0x7e)).then_some(2 + parameters + signs + 1)
 }
 
 /// Bytes of the character at the start of `text`, which is not ASCII, when it is one that is not seen.
@@ -458,6 +492,7 @@ mod tests {
                 "g\u{200b}h\u{ad}p\u{2060}_\u{feff}a\u{e0041}b\u{202e}&shy;c&ZeroWidthSpace;",
                 "ghp_abc",
             ),
+            ("\u{1b}[32mghp\u{1b}[0;1m_\u{1b}[38;2;255;0;10;48;5;12ma\u{1b}[K\u{1b}[?25l", "ghp_a"),
         ] {
             assert_eq!(decoded(text), meant, "{text}");
         }
@@ -468,6 +503,7 @@ mod tests {
             "a&b &c; &#; &#x; &# &unknown;",
             "–’…é😀",
             "&#1234567890123;",
+            "\u{1b}(B \u{1b}[ \u{1b}[1;\u{e9} \u{1b}",
         ] {
             assert_eq!(decoded(text), text);
         }
@@ -598,6 +634,11 @@ mod tests {
         for (text, hides) in [
             (r#"\\\" \\"#, false),
             (r"\\n", true),
+            (r"%s/\\\\/\//g", false),
+            (r"s/[^\\/]*\/", false),
+            (r"https:\/\/a", true),
+            (r"K7MDENG\/bPx", true),
+            ("\u{1b}[32m", true),
             ("%41", true),
             ("&amp;", true),
             ("\u{200b}", true),

@@ -10,8 +10,8 @@ pub(super) fn backslashes_plain(block: &Block) -> u64 {
         .fold(0, |mask, (place, &byte)| mask | u64::from(byte == b'\\') << place)
 }
 
-/// The bytes of ASCII with which a unit of a coding begins: an escape, `%41`, `&#65;`.
-pub(super) const SIGNS: [u8; 3] = [b'\\', b'%', b'&'];
+/// The bytes of ASCII with which a unit of a coding begins: an escape, `%41`, `&#65;`, a sequence for terminals.
+pub(super) const SIGNS: [u8; 4] = [b'\\', b'%', b'&', 0x1b];
 
 /// The first two bytes of the characters that are not seen ([`units::UNSEEN`]) in UTF-8, as bits by their lower seven
 /// bits: such a character may begin where the bits of a first byte and those of the byte behind it meet.
