@@ -257,6 +257,7 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             "not_after": rule.not_after.names(),
             "pseudonym": rule.pseudonym,
             "scope": scope(rule),
+            "key_lines": rule.key_lines,
             "allow_slow": rule.allow_slow,
             "cost": { "engine": cost.engine, "confirm": cost.confirm },
             "file": rule.file,

@@ -57,6 +57,8 @@ pub struct RuleSource {
     pub scope: Scope,
     /// What becomes of structured content that the mask makes unfit.
     pub structured: Option<Structured>,
+    /// It matches the words before a key, whose lines are the secret.
+    pub key_lines: bool,
     /// Dearer than the gate allows, and meant to be.
     pub allow_slow: bool,
     /// Texts in which the rule must match.
@@ -213,6 +215,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         allow,
         scope: (!source.scope.is_empty()).then(|| Box::new(source.scope.clone())),
         structured: source.structured,
+        key_lines: source.key_lines,
         allow_slow: source.allow_slow,
         tests_match: source.tests_match.clone(),
         tests_no_match: source.tests_no_match.clone(),
@@ -247,6 +250,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         allow: vec![],
         structured: None,
         scope: None,
+        key_lines: false,
         allow_slow: false,
         tests_match: vec![],
         tests_no_match: vec![],

@@ -32,7 +32,8 @@ mod hit;
 #[cfg(feature = "engine-hyperscan")]
 pub mod hyperscan;
 pub mod judge;
-pub mod lists;
+pub mod lines;
+mod lists;
 pub mod literals;
 mod locate;
 pub mod mask;

@@ -68,7 +68,12 @@ impl Openings {
         let begun = |(number, rule): (usize, &Rule)| {
             let pattern = matches!(rule.matcher, Matcher::Pattern { .. });
             let alerts = rule.actions.response.is_none_or(|action| action == RuleAction::Alert);
-            if !pattern || alerts || rule.scope.is_some() || rule.category == Category::Pii {
+            if !pattern
+                || rule.key_lines
+                || alerts
+                || rule.scope.is_some()
+                || rule.category == Category::Pii
+            {
                 return None;
             }
             let hir = without_long_counts(&parse(&rule.pattern).ok()?);

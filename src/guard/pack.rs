@@ -31,6 +31,8 @@
 //!                                      # where it applies; globs, keys at any depth, all must hold
 //! structured = "mask"                  # when its mask leaves structuredContent that the tool's outputSchema
 //!                                      # refuses: "block" the answer, or "mask" it all the same
+//! key_lines = false                    # true: the pattern finds the words before a key, and the secret is what looks
+//!                                      # like its lines behind them, each by itself, up to the words PRIVATE KEY
 //! allow_slow = false                   # true: loaded though it is dearer than `rules check` allows
 //! tests = { match = ["…"], no_match = ["…"] }
 //! [[override]]                         # changes a rule of an earlier file
@@ -205,6 +207,7 @@ const RULE_KEYS: &[&str] = &[
     "enabled",
     "scope",
     "structured",
+    "key_lines",
     "allow_slow",
     "tests",
 ];
@@ -458,6 +461,7 @@ impl<'a> Reader<'a> {
         source.pseudonym = self.flag(table, "pseudonym");
         source.scope = self.scope(table);
         source.structured = self.structured(table);
+        source.key_lines = self.flag(table, "key_lines").unwrap_or(false);
         source.allow_slow = self.flag(table, "allow_slow").unwrap_or(false);
         source.enabled = self.flag(table, "enabled").unwrap_or(true);
         if let Some(tests) = self.table(table, "tests") {

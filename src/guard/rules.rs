@@ -56,6 +56,9 @@ fn before_bytes(rule: &Rule) -> usize {
 /// and what is looked at before it. `None`: there is no such bound. 0 for rules without a pattern of the engine's.
 fn reach(rule: &Rule) -> Option<usize> {
     let Matcher::Pattern { .. } = &rule.matcher else { return Some(0) };
+    if rule.key_lines {
+        return None;
+    }
     let hir = without_long_counts(&parse(&rule.pattern).ok()?);
     let longest = hir.properties().maximum_len()?;
     Some(1 + longest + 1 + before_bytes(rule))
@@ -192,6 +195,8 @@ pub struct Rule {
     pub validators: Vec<Validator>,
     /// When all hold, [`Rule::on_confirmed`] applies.
     pub confirm: Vec<Validator>,
+    /// The match is the words before a key: the secret is its lines ([`super::lines`]).
+    pub key_lines: bool,
     /// Bits a byte of the secret, at least.
     pub entropy_min: f32,
     /// Words looked for before the match, lower case.

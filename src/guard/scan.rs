@@ -28,6 +28,7 @@ use super::detect::{self, Detector};
 use super::engine::{Candidates, EngineFault, Presence, Scratch};
 use super::fault::GuardFault;
 use super::hit::{Hit, resolve};
+use super::lines;
 use super::literals;
 use super::mask::fill_of;
 use super::rules::RuleSet;
@@ -587,14 +588,17 @@ impl Scanner {
                     let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
                     // What carries a checksum that holds is no value of the operator's choice.
                     let passes = (allowed && !confirmed).then_some(RuleAction::Allow);
-                    self.push(
-                        number,
-                        passes.or(stronger).unwrap_or(action),
-                        context,
-                        view,
-                        from..to,
-                        from..to,
-                    )?;
+                    let action = passes.or(stronger).unwrap_or(action);
+                    if rule.key_lines {
+                        let lines = lines::of_key(&here_text[to..]);
+                        let end = lines.last().map_or(to, |last| to + last.end);
+                        for line in lines {
+                            let line = to + line.start..to + line.end;
+                            self.push(number, action, context, view, to..end, line)?;
+                        }
+                    } else {
+                        self.push(number, action, context, view, from..to, from..to)?;
+                    }
                     self.last_end[number] = here.start + to;
                     at = (here.start + to).max(start + 1);
                 }
