@@ -83,7 +83,10 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     if !context && !grouped && !rule.not_after.is_empty() && rule.not_after.says(label) {
         return None;
     }
-    if !context && rule.validators.contains(&Validator::Card) && in_table(text, &span) {
+    if !context
+        && rule.validators.contains(&Validator::Card)
+        && (in_table(text, &span) || among_numbers(text, &span))
+    {
         return None;
     }
     let confirmed =
@@ -154,6 +157,51 @@ fn in_table(text: &[u8], span: &Range<usize>) -> bool {
     preceded || followed
 }
 
+/// Whether digits are rather a number among numbers than a card: with a sign or a dot before them, or beside another long
+/// number that is no card. Four groups that count on are a range of codes.
+fn among_numbers(text: &[u8], span: &Range<usize>) -> bool {
+    let value = &text[span.clone()];
+    if !value.iter().all(u8::is_ascii_digit) {
+        let group = |group: &[u8]| {
+            group.iter().fold(0u32, |number, digit| number * 10 + u32::from(digit - b'0'))
+        };
+        let numbers: Vec<u32> = value
+            .split(|byte| !byte.is_ascii_digit())
+            .filter(|of| of.len() == 4)
+            .map(group)
+            .collect();
+        return numbers.windows(2).filter(|pair| pair[0] + 1 == pair[1]).count() > 1;
+    }
+    let before = &text[span.start.saturating_sub(NUMBER_NEAR_BYTES_MAX)..span.start];
+    let after = &text[span.end..text.len().min(span.end + NUMBER_NEAR_BYTES_MAX)];
+    let sign = match before {
+        [.., byte, b'-'] => !byte.is_ascii_alphanumeric() && *byte != b'-',
+        [b'-'] | [.., b'.'] => true,
+        _ => false,
+    };
+    sign || is_other_number(after.iter().copied()) || {
+        is_other_number(before.iter().rev().copied())
+    }
+}
+
+/// Bound: a gap of blanks and a number beside another, in bytes.
+const NUMBER_NEAR_BYTES_MAX: usize = 64;
+
+/// Whether a gap with a blank in it leads to 14 digits or more that are no card; in either direction.
+fn is_other_number(bytes: impl Iterator<Item = u8> + Clone) -> bool {
+    let gap = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
+    let skipped = bytes.clone().take_while(gap);
+    let blank = skipped.clone().any(|byte| byte != b',');
+    let mut digits: Vec<u8> = bytes.skip(skipped.count()).take_while(u8::is_ascii_digit).collect();
+    if !blank || !(14..=19).contains(&digits.len()) {
+        return false;
+    }
+    // A card read backwards is one read forwards.
+    let forwards = Validator::CardAny.holds(&digits);
+    digits.reverse();
+    !forwards && !Validator::CardAny.holds(&digits)
+}
+
 /// Bound: a label, in bytes.
 const LABEL_BYTES_MAX: usize = 32;
 /// Bound: what may stand between a label and its value, in bytes.
@@ -219,7 +267,9 @@ pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
     let closed = matches!(after, Some(b',' | b'}' | b']'));
     match back.next() {
         Some(b':') => closed && back.find(|byte| !byte.is_ascii_whitespace()) == Some(b'"'),
-        Some(b'[') => closed,
+        Some(b'[' | b'{') => closed,
+        // One line of a column of numbers, read alone.
+        _ if in_column(before, &text[span.end..]) => true,
         Some(b',') => (closed || after == Some(&b')')) && follows_item(before),
         // An argument: `f(4111, 42)`, not `card (4111)`.
         Some(b'(') => {
@@ -230,13 +280,21 @@ pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
     }
 }
 
+/// Whether nothing but blanks stands before on the line, and nothing but a comma behind.
+fn in_column(before: &[u8], after: &[u8]) -> bool {
+    let line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+    !line.is_empty()
+        && line.iter().all(|byte| matches!(byte, b' ' | b'\t'))
+        && matches!(after, [b','] | [b',', b'\r' | b'\n', ..])
+}
+
 /// Whether the comma that ends `before` follows an item of JSON. A field of a table (`Smith,4111,`) is
 /// no item.
 fn follows_item(before: &[u8]) -> bool {
     let number = |byte: &u8| byte.is_ascii_digit() || b" \t\r\n,.+-".contains(byte);
     let rest =
         &before[..before.len() - before.iter().rev().take_while(|byte| number(byte)).count()];
-    [&b"\""[..], b"'", b"[", b"]", b"}", b"(", b"true", b"false", b"null"]
+    [&b"\""[..], b"'", b"[", b"]", b"{", b"}", b"(", b"true", b"false", b"null"]
         .iter()
         .any(|end| rest.ends_with(end))
 }

@@ -57,6 +57,23 @@ pub(super) fn card_any(value: &[u8]) -> bool {
     })
 }
 
+/// `4.111111111111111e15`: the digits before the exponent and the zeros behind them.
+pub(super) fn card_float(value: &[u8]) -> bool {
+    let Some(at) = value.iter().position(|byte| byte.eq_ignore_ascii_case(&b'e')) else {
+        return false;
+    };
+    let Some((exponent, _)) = digits::<2>(&value[at..]) else { return false };
+    let places = exponent[0] as usize * 10 + exponent[1] as usize;
+    let mut number = [b'0'; 19];
+    let mut len = 0;
+    for &digit in value[..at].iter().filter(|byte| byte.is_ascii_digit()) {
+        let Some(slot) = number.get_mut(len) else { return false };
+        *slot = digit;
+        len += 1;
+    }
+    len <= places + 1 && number.get(..places + 1).is_some_and(card_any)
+}
+
 fn card_of(value: &[u8], brand: impl Fn(u32, usize) -> bool) -> bool {
     let Some((digits, len)) = digits::<19>(value) else { return false };
     let digits = &digits[..len];
@@ -179,6 +196,30 @@ pub(super) fn public_ipv4(value: &[u8]) -> bool {
         || (a == 198 && (18..20).contains(&b))
         || (a == 255)
         || version)
+}
+
+/// Blocks of global unicast that the registries give addresses from: the first sixteen bits (IANA, IPv6 global unicast
+/// address assignments). Tunnels (`2002::/16`) and documentation (`2001:db8::/32`, `3fff::/20`) are none of them.
+const IPV6_BLOCKS: &[std::ops::RangeInclusive<u16>] = &[
+    0x2001..=0x2001,
+    0x2003..=0x2003,
+    0x2400..=0x240f,
+    0x2600..=0x260f,
+    0x2610..=0x2610,
+    0x2620..=0x2620,
+    0x2630..=0x2630,
+    0x2800..=0x280f,
+    0x2a00..=0x2a1f,
+    0x2c0f..=0x2c0f,
+];
+
+pub(super) fn public_ipv6(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let Ok(address) = text.parse::<std::net::Ipv6Addr>() else { return false };
+    let [first, second, ..] = address.segments();
+    // The lower end of 2001::/16 is protocol space (2001::/23).
+    let special = first == 0x2001 && (second < 0x200 || second == 0xdb8);
+    !special && IPV6_BLOCKS.iter().any(|block| block.contains(&first))
 }
 
 /// Last labels that are suffixes of files and units, not domains people have mail at.

@@ -159,10 +159,6 @@ pub(super) fn is_signed_number(value: &[u8], labelled: bool) -> bool {
     let Some((d, len)) = digits::<15>(value) else { return true };
     let [first, rest @ ..] = all else { return true };
     let is_fraction = matches!(rest, [only] if only.gap == b".");
-    if labelled {
-        // `+1.4155552671` is how registries write it (RFC 5733 §2.5).
-        return is_fraction && !code_in_plan(&d[..len], first.digits.len());
-    }
     if value.contains(&b'(') {
         return false;
     }
@@ -177,6 +173,11 @@ pub(super) fn is_signed_number(value: &[u8], labelled: bool) -> bool {
     // `+33.25 13.50`, `+33 12.25 13`: nothing but dots stands behind a dot.
     let dot = rest.iter().position(|group| group.gap == b".");
     let decimals = dot.is_some_and(|dot| rest[dot..].iter().any(|group| group.gap != b"."));
+    if labelled {
+        // `+1.4155552671` is how registries write it (RFC 5733 §2.5).
+        let registry = code_in_plan(&d[..len], first.digits.len());
+        return sign && decimals || is_fraction && !registry;
+    }
     // `+203.0.113.100`, `+345.678.901`.
     let dots = rest.iter().all(|group| group.gap == b".");
     let octet = |group: &Group| group.digits.len() < 3 || group.digits <= &b"255"[..];
@@ -185,6 +186,29 @@ pub(super) fn is_signed_number(value: &[u8], labelled: bool) -> bool {
     // Without separators, or with one, its length must be one that its country has.
     let off_plan = count <= 2 && !in_plan(&d[..len]);
     is_fraction || sign || decimals || dotted || off_plan || is_place(all) || is_date(all)
+}
+
+/// Whether a text behind the label of a telephone can be its number: as many digits as one has without the code of its
+/// country, or with `00` in front of it; no date.
+pub(super) fn is_local(value: &[u8]) -> bool {
+    let d = || value.iter().filter(|byte| byte.is_ascii_digit());
+    let most = if value.starts_with(b"00") { 17 } else { 13 };
+    let (all, count) = groups(value);
+    let all = &all[..count.min(3)];
+    let sizes = |wanted: [usize; 3]| all.iter().map(|group| group.digits.len()).eq(wanted);
+    let day = |first: &[u8], month: &[u8]| {
+        // `14.07.2016` and `07/14/2016`.
+        let of = |a: u32, b: u32| (1..=31).contains(&a) && (1..=12).contains(&b);
+        let (first, month) = (number(first), number(month));
+        of(first, month) || of(month, first)
+    };
+    let late = sizes([2, 2, 4])
+        && day(all[0].digits, all[1].digits)
+        && matches!(number(all[2].digits), 1900..=2099);
+    (8..=most).contains(&d().count())
+        && d().any(|digit| *digit != value[0])
+        && !is_date(all)
+        && !late
 }
 
 /// The number that up to four digits make.
@@ -308,7 +332,8 @@ mod tests {
         // Mutant: a label excuses every fraction.
         assert!(!is_signed_number(b"+1.4155552671", true));
         assert!(is_signed_number(b"+3.1415926535", true));
+        assert!(is_signed_number(b"+24.514442 -3.758477", true));
         // Mutant: a code of any length, which is more than its number holds.
-        assert!(is_signed_number(b"+99123456.7890", true));
+        assert!(is_signed_number(b"+49123456.7890", true));
     }
 }

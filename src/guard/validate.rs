@@ -11,8 +11,10 @@ use aho_corasick::AhoCorasick;
 use super::national::{
     aadhaar, base58_wallet, birth_date, bsn, codice_fiscale, dni, eip55, pesel, segwit,
 };
-use super::people::{card, card_any, cpf, email, iban, itin, nino, public_ipv4, ssn};
-use super::telephone::{e164, nanp};
+use super::people::{
+    card, card_any, card_float, cpf, email, iban, itin, nino, public_ipv4, public_ipv6, ssn,
+};
+use super::telephone::{e164, is_local, nanp};
 use super::words::any_case;
 
 /// The checks a rule can name.
@@ -22,6 +24,8 @@ pub enum Validator {
     Card,
     /// The same with brands and lengths that are rare: for numbers with a label.
     CardAny,
+    /// A decimal with an exponent whose digits are a card number (see [`Validator::CardAny`]).
+    CardFloat,
     /// Country, its length, and the remainder 1 modulo 97 (ISO 13616).
     Iban,
     /// Area, group and serial that have been issued (SSA: no 000, 666 or 9xx, no 00, no 0000).
@@ -38,6 +42,8 @@ pub enum Validator {
     Nanp,
     /// Four octets of an address that is routed in public.
     PublicIpv4,
+    /// An address from the blocks of global unicast that registries give out (IANA, RFC 4291 §2.2).
+    PublicIpv6,
     /// A mailbox whose domain can exist: labels, a last label of letters that is no file suffix.
     Email,
     /// Twelve digits that begin with 2 to 9 and close Verhoeff's sum (UIDAI).
@@ -68,7 +74,8 @@ pub enum Validator {
     Mixed,
     /// Not only hexadecimal digits.
     NotHex,
-    /// Eight to thirteen digits: what a telephone number has without the code of its country.
+    /// Eight to thirteen digits, no date: what a telephone number has without the code of its country. Up to fifteen behind
+    /// `00`.
     PhoneLength,
     /// The first part decodes to digits only, the number of the account (Discord).
     DiscordId,
@@ -88,6 +95,7 @@ impl Validator {
     pub const ALL: &'static [(&'static str, Validator)] = &[
         ("card", Validator::Card),
         ("card-any", Validator::CardAny),
+        ("card-float", Validator::CardFloat),
         ("iban", Validator::Iban),
         ("us-ssn", Validator::Ssn),
         ("us-itin", Validator::Itin),
@@ -96,6 +104,7 @@ impl Validator {
         ("e164", Validator::E164),
         ("nanp", Validator::Nanp),
         ("public-ipv4", Validator::PublicIpv4),
+        ("public-ipv6", Validator::PublicIpv6),
         ("email", Validator::Email),
         ("in-aadhaar", Validator::Aadhaar),
         ("pl-pesel", Validator::Pesel),
@@ -133,6 +142,7 @@ impl Validator {
     pub fn holds(self, value: &[u8]) -> bool {
         match self {
             Validator::Card => card(value),
+            Validator::CardFloat => card_float(value),
             Validator::CardAny => card_any(value),
             Validator::Aadhaar => aadhaar(value),
             Validator::Pesel => pesel(value),
@@ -143,10 +153,7 @@ impl Validator {
             Validator::Base58Wallet => base58_wallet(value),
             Validator::Segwit => segwit(value),
             Validator::Eip55 => eip55(value),
-            Validator::PhoneLength => {
-                let digits = || value.iter().filter(|byte| byte.is_ascii_digit());
-                (8..=13).contains(&digits().count()) && digits().any(|digit| *digit != value[0])
-            }
+            Validator::PhoneLength => is_local(value),
             Validator::DiscordId => discord_id(value),
             Validator::NotName => !name(value),
             Validator::NotExampleWord => !example_word(value),
@@ -158,6 +165,7 @@ impl Validator {
             Validator::E164 => e164(value),
             Validator::Nanp => nanp(value),
             Validator::PublicIpv4 => public_ipv4(value),
+            Validator::PublicIpv6 => public_ipv6(value),
             Validator::Email => email(value),
             Validator::Crc32Base62 => crc32_base62(value),
             Validator::JwtHeader => jwt_header(value),
@@ -368,6 +376,13 @@ const PLACEHOLDER_WORDS: &[&str] = &[
     "replace",
     "todo",
     "...",
+    // References to where a secret is kept, and rules for what is typed.
+    "arn:aws",
+    "/secrets/",
+    "%env(",
+    "#{",
+    "|min:",
+    "|max:",
 ];
 
 fn placeholder(value: &[u8]) -> bool {
@@ -383,8 +398,9 @@ fn placeholder(value: &[u8]) -> bool {
             _ => byte.is_ascii_hexdigit(),
         });
     let path = matches!(value.first(), Some(b'/' | b'.' | b'~' | b'$' | b'@'));
+    let file = [&b"file:"[..], b"#/"].iter().any(|head| value.starts_with(head));
     let call = matches!(value.last(), Some(b')' | b'(' | b';'));
-    repeated || word || uuid || path || call
+    repeated || word || uuid || path || file || call
 }
 
 #[cfg(test)]
