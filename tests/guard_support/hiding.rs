@@ -85,6 +85,8 @@ pub enum Coding {
     Tags,
     /// Fillers of scripts and others that Unicode ignores: U+115F, U+3164, U+180B, U+034F, U+1D173 in turn.
     Fillers,
+    /// Colours of terminals (ECMA-48) before and between all characters.
+    Colours,
     /// RFC 4648 §4, padded.
     Base64,
     /// RFC 4648 §5, without padding.
@@ -100,7 +102,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    pub const ALL: [Coding; 15] = [
+    pub const ALL: [Coding; 16] = [
         Coding::Percent,
         Coding::PercentSigns,
         Coding::Decimal,
@@ -110,6 +112,7 @@ impl Coding {
         Coding::SoftHyphen,
         Coding::Tags,
         Coding::Fillers,
+        Coding::Colours,
         Coding::Base64,
         Coding::Base64Url,
         Coding::Base64Lines,
@@ -137,6 +140,9 @@ impl Coding {
             }
             Coding::Fillers => {
                 ("fillers", "fillers and marks that Unicode ignores: U+115F, U+3164, U+034F")
+            }
+            Coding::Colours => {
+                ("colours", "colours of terminals before and between all others: ESC`[32m`")
             }
             Coding::Base64 => ("base64", "base64, padded"),
             Coding::Base64Url => ("base64url", "base64 of URLs, without padding"),
@@ -179,6 +185,11 @@ impl Coding {
             Coding::SoftHyphen => between(&['\u{ad}']),
             Coding::Tags => between(&['\u{e0001}', '\u{feff}']),
             Coding::Fillers => between(&FILLERS),
+            Coding::Colours => {
+                let mut colours = COLOURS.iter().cycle();
+                let coloured = |c| format!("{}{c}", colours.next().expect("a cycle"));
+                text.chars().map(coloured).collect()
+            }
             Coding::Base64 => format!("data {} end", STANDARD.encode(text)),
             Coding::Base64Url => format!("data {} end", URL_SAFE_NO_PAD.encode(text)),
             Coding::Base64Lines => {
@@ -239,6 +250,9 @@ impl Coding {
                 let byte = |at: usize| u8::from_str_radix(&letters[at..at + 2], 16).expect("hex");
                 String::from_utf8((0..letters.len()).step_by(2).map(byte).collect()).expect("text")
             }
+            Coding::Colours => {
+                COLOURS.iter().fold(text.to_owned(), |text, colour| text.replace(colour, ""))
+            }
             Coding::ZeroWidth | Coding::SoftHyphen | Coding::Tags | Coding::Fillers => text
                 .chars()
                 .filter(|c| !['\u{200b}', '\u{ad}', '\u{e0001}', '\u{feff}'].contains(c))
@@ -247,6 +261,8 @@ impl Coding {
         }
     }
 }
+
+const COLOURS: [&str; 3] = ["\u{1b}[32m", "\u{1b}[0;1m", "\u{1b}[38;2;255;0;10m"];
 
 const FILLERS: [char; 5] = ['\u{115f}', '\u{3164}', '\u{180b}', '\u{34f}', '\u{1d173}'];
 

@@ -45,6 +45,7 @@ CODINGS = {
     "html-hex": lambda text: "".join(f"&#x{ord(c):X};" for c in text),
     "html-named": lambda text: "".join(f"&{NAMED[c]};" if NAMED.get(c) else c for c in text),
     "zero-width": lambda text: "\u200b".join(text),
+    "colours": lambda text: "\x1b[32m" + "\x1b[0;1m".join(text),
     "soft-hyphen": lambda text: "\u00ad".join(text),
     "tags": lambda text: "\U000e0001\ufeff".join(text),
     "fillers": lambda text: "\u115f\u3164\u034f".join(text),
