@@ -581,6 +581,12 @@ fn what_holds_a_secret_and_is_compressed_is_masked_whole() {
         assert!(edited && &*findings[0].rule == "aws-access-key-id", "{text}");
         assert!(!bytes.contains(&coded[8..]), "{bytes}");
     }
+    // A bare number in it: mutant: its digits are put among the letters of the run.
+    let coded = STANDARD.encode(gzip(r#"{"card_number":4111111111111111,"note":"x"}"#));
+    let original = answer(&coded, Hiding::Plain);
+    let (bytes, ..) = passed(judge(&mut guard, &original, Direction::Response, Mask::Fill));
+    let seen = reveal(&bytes, Hiding::Plain);
+    assert!(seen.starts_with("[payment-card") && !seen.contains("H4sI"), "{seen}");
     // The words behind a whole member are no part of it.
     let coded = URL_SAFE_NO_PAD.encode(gzip("key AKIAIOSFODNN7EXAMPLE of x"));
     let (bytes, ..) = passed(judge(

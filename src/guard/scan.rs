@@ -670,6 +670,8 @@ impl Scanner {
             hit.number = is_bare_number(views.text(raw, view), hit.span.clone());
             if hit.number {
                 hit.action = settle(rules.all(), hit, Place::Number);
+                // What was compressed has no digits of its own to put others in their place.
+                hit.number = !views.is_compressed(view);
             }
             hit.span = span;
             hit.level = views.views()[view].level;

@@ -413,6 +413,17 @@ impl Views {
         &self.views
     }
 
+    /// Whether what view `number` was decoded from was compressed, at any level.
+    pub(super) fn is_compressed(&self, mut number: usize) -> bool {
+        loop {
+            match &self.views[number].made {
+                Made::First => return false,
+                Made::Run { window, .. } if window.code == runs::Code::Gzip => return true,
+                Made::Run { below, .. } | Made::Units { below } => number = *below,
+            }
+        }
+    }
+
     /// The text of view `number`.
     pub fn text<'a>(&'a self, raw: &'a [u8], number: usize) -> &'a [u8] {
         match &self.views[number].at {
