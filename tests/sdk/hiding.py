@@ -131,6 +131,8 @@ def decoded(text):
         found.append(urllib.parse.unquote(text))
     if "&" in text:
         found.append(html.unescape(text).replace("\u2010", "-"))
+    if "\x1b[" in text:
+        found.append(re.sub(r"\x1b\[[0-9;]*m", "", text))
     if any(c in text for c in UNSEEN):
         found.append("".join(c for c in text if c not in UNSEEN))
     runs = [run for spot in re.finditer(r"[A-Za-z0-9+/_-]{20,}(?:(?:\r?\n|\\r\\n|\\n)[A-Za-z0-9+/_-]+)*", text)
