@@ -75,6 +75,7 @@ mod tests {
         of_key(text.as_bytes()).into_iter().map(|at| &text[at]).collect()
     }
 
+    // Mutant: the letter of an escape belongs to the line.
     #[test]
     fn the_lines_of_a_key_are_told_from_what_stands_around_them() {
         for (before, behind) in [
@@ -101,11 +102,13 @@ mod tests {
         }
     }
 
+    // Mutants: any long run is a line; a short one is, before there was a long one; the words at the end do not end it.
     #[test]
     fn what_speaks_of_keys_has_no_lines() {
         for text in [
             "\", \"-----END PRIVATE KEY-----\"",
             "\n<your key>\n-----END PRIVATE KEY-----",
+            "\"); decodePrivateKeyInfo(armourOfTheKey); strip(\"-----END PRIVATE KEY-----\")",
             "\"; PrivateKeyInfoDecodingErrorHandlerForTesting(x, y); sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             "\n-----END PRIVATE KEY-----\nbP4F4bOgRMcm7NpJqoQXJNDHe+AkLmh45deVb/oiYriSk8Ro+F9j/XOBcJrYtE3A",
         ] {
