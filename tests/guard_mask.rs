@@ -448,6 +448,51 @@ fn neighbours_that_overlap_leave_nothing_bare() {
     }
 }
 
+// In JSON within a string `\nalice@…` was masked with the `n` of its escape, and clients could not read what was left;
+// `\n@abc.abstractmethod` of source code was an address. Mutants: units are not looked for; a credential is dropped with
+// its first letter; only the first of two backslashes begins an escape.
+#[test]
+fn the_letter_of_an_escape_is_no_part_of_what_follows_it() {
+    let mut guard = Judge::builtin();
+    for text in [
+        "hi\nalice.smith@example.com",
+        "hi\talice.smith@example.com",
+        "\u{1f}alice.smith@example.com",
+    ] {
+        for levels in 1..=3 {
+            let inner = (1..levels)
+                .fold(json!({"c": text}).to_string(), |text, _| json!({"text": text}).to_string());
+            let message = json!({"jsonrpc": "2.0", "id": 1, "result": {"text": inner}}).to_string();
+            let (masked, findings, _) =
+                passed(judge(&mut guard, &message, Direction::Response, Mask::Fill));
+            assert!(!findings.is_empty() && !masked.contains("alice"), "{masked}");
+            let mut value: Value = serde_json::from_str(&masked).expect("JSON stays JSON");
+            value = value["result"].clone();
+            for _ in 0..levels {
+                value = serde_json::from_str(value["text"].as_str().unwrap()).expect(&masked);
+            }
+            let front = text.find("alice").unwrap();
+            let left = value["c"].as_str().unwrap();
+            assert!(left.starts_with(&text[..front]) && left.len() == text.len(), "{left}");
+        }
+    }
+    for line in ["@dataclasses.dataclass", "@abc.abstractmethod", "@app.get(1)"] {
+        let file = json!({"content": format!("import x\n{line}\ndef y(): pass\n\t{line}\n")});
+        let message =
+            json!({"jsonrpc": "2.0", "id": 1, "result": {"text": file.to_string()}}).to_string();
+        let (_, findings, _) =
+            passed(judge(&mut guard, &message.to_string(), Direction::Response, Mask::Fill));
+        assert!(findings.is_empty(), "{line}: {findings:?}");
+    }
+    // Nobody knows whether that is an escape; what would be no secret without its letter is masked with all of it.
+    for (text, secret) in [
+        (r"SNOWFLAKE_PASSWORD=\n7Gq9zX2wK4p", "7Gq9zX2wK4p"),
+        (r"SNOWFLAKE_PASSWORD=\n/7Gq9zX2wK4p", r"\n/7Gq9zX2wK4p"),
+    ] {
+        assert_eq!(secrets(&mut guard, text), [secret]);
+    }
+}
+
 #[test]
 fn structured_twins_are_masked_alike() {
     let mut guard = Judge::builtin();

@@ -117,11 +117,19 @@ action = "off"
 [[allow]]
 rule = "github-token"
 pattern = 'x'
+[[rule]]
+id = "key"
+title = "t"
+category = "custom"
+pattern = 'abc'
+not_key = ["@mine", "@others"]
+[labels]
+mine = ["*id"]
 "#;
     let faults = RuleSet::compile(&[("mine.toml".into(), bad.into())], true, &[]).unwrap_err();
     let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
     for expected in [
-        "mine.toml:2: unknown key `colour` in the file; allowed: schema, pack, rule, override, allow",
+        "mine.toml:2: unknown key `colour` in the file; allowed: schema, pack, labels, rule, override, allow",
         "mine.toml:4: rule Bad Id: id: `Bad Id`; allowed: 1 to 40 of a-z, 0-9 and '-'",
         "mine.toml:6: rule Bad Id: category: `secret`; allowed: credential, pii, custom",
         "mine.toml:4: rule Bad Id: pattern: a repeat without an upper bound; allowed: {m,n}",
@@ -131,6 +139,7 @@ pattern = 'x'
         "mine.toml:19: rule lookaround: action: `shred`; allowed: mask, block, alert, off",
         "mine.toml:20: rule lookaround: validators: `crc`; allowed: card",
         "mine.toml:22: rule no-such-rule: no such rule",
+        "mine.toml:32: rule key: not_key: `@others`; allowed: lists of [labels] in this file: mine",
         "mine.toml:25: rule github-token: allow for a credential with a fixed form",
     ] {
         assert!(

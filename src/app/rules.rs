@@ -255,6 +255,7 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
             "context_required": rule.context_required,
             "after": rule.after.names(),
             "not_after": rule.not_after.names(),
+            "not_key": rule.not_key.names(),
             "pseudonym": rule.pseudonym,
             "scope": scope(rule),
             "key_lines": rule.key_lines,
@@ -312,6 +313,9 @@ fn explain(rule: &Rule, json: bool, out: &mut dyn Write) -> io::Result<()> {
     }
     if !rule.not_after.is_empty() {
         writeln!(out, "  not after  a label with one of: {}", rule.not_after.names().join(", "))?;
+    }
+    if !rule.not_key.is_empty() {
+        writeln!(out, "  not key    a key with one of: {}", rule.not_key.names().join(", "))?;
     }
     for (name, allowed) in rule.scope.iter().flat_map(|scope| parts(scope)) {
         if !allowed.is_empty() {

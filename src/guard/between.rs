@@ -5,7 +5,7 @@
 
 /// Between the two where the value is told from other texts by its form: also in prose (`set X to v`), in a table
 /// (`| X | v |`), a tag (`<entry key="X">v`), behind a blank (`ENV X v`), a type (`X: string = "v"`).
-const TO: &str = r#"["'`*)\]\\]{0,4}(?:\s{0,3}(?:=>|:=|->|[:=,|>]|:\s?&?[A-Za-z]{3,6}\s?=)\*{0,2}\s{0,3}|\s(?:to|is|as)\s|\s{1,3}|</[a-z]{1,8}>\s{0,8}<[a-z]{1,8}>)"#;
+const TO: &str = r#"["'`*)\]\\]{0,4}(?:\s{0,3}(?:=>|[:?]=|->|\|\|=?|:\s[>|]-?|[:=,|>]|:\s?&?[A-Za-z]{3,6}\s?=)\*{0,2}\s{0,3}|\s(?:to|is|as)\s|\s{1,3}|[ \t]{4,40}|[ \t]{0,40}(?:\||\xe2\x94[\x82\x83])[ \t]{0,40}|</[a-z]{1,8}>\s{0,8}<[a-z]{1,8}>)"#;
 
 /// Between the two where name and value are members of their own: `"name": "X", "value": "v"`, `"X": {"value": "v"`,
 /// two lines of YAML or two attributes (`key="X" value="v"`), `variable "X" { default = "v" }`. Bounds: a member or
@@ -15,7 +15,7 @@ const PAIR: &str = r#"["'\\]{1,3}\s{0,3}(?:,|:\s{0,3}\{)[^{}\[\]]{0,40}?["'\\](?
 /// `pattern` with what it says for these written out. The quotes before a value belong to `(?&to)`; behind `(?&pair)`
 /// the rule says whether there are any.
 pub(super) fn written_out(pattern: &str) -> String {
-    let to = format!(r#"(?:{TO}|{PAIR})["'`*(\\]{{0,3}}"#);
+    let to = format!(r#"(?:{TO}|{PAIR})["'`*(\[\\]{{0,3}}"#);
     pattern.replace("(?&to)", &to).replace("(?&pair)", &format!("(?:{PAIR})"))
 }
 
@@ -41,6 +41,13 @@ mod tests {
             "<add key=\"ACME_TOKEN\" value=\"s3cr3t\"/>",
             "<td>ACME_TOKEN</td>\n<td>s3cr3t</td>",
             "ENV ACME_TOKEN s3cr3t",
+            "{\"ACME_TOKEN\": [\"s3cr3t\"]}",
+            "ACME_TOKEN: >-\n  s3cr3t",
+            "ACME_TOKEN ?= s3cr3t",
+            "process.env.ACME_TOKEN || 's3cr3t'",
+            "ACME_TOKEN             s3cr3t",
+            "acme_token             | s3cr3t",
+            "\u{2502} ACME_TOKEN   \u{2502} s3cr3t \u{2502}",
             "| ACME_TOKEN | `s3cr3t` |",
             "**ACME_TOKEN:** s3cr3t",
             "set ACME_TOKEN to s3cr3t",

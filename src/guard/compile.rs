@@ -45,6 +45,8 @@ pub struct RuleSource {
     pub after: Vec<String>,
     /// Words in the label directly before the match that rule it out, lower case.
     pub not_after: Vec<String>,
+    /// Words in the key directly before the match that rule it out, lower case.
+    pub not_key: Vec<String>,
     /// Actions.
     pub actions: Actions,
     /// Stronger actions when confirmed.
@@ -209,6 +211,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         context_required: source.context_required,
         after: Labels::new(&source.after),
         not_after: Labels::new(&source.not_after),
+        not_key: Labels::new(&source.not_key),
         actions: source.actions,
         on_confirmed: source.on_confirmed,
         pseudonym: source.pseudonym.unwrap_or(category != Category::Pii),
@@ -243,6 +246,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         context_required: false,
         after: Labels::default(),
         not_after: Labels::default(),
+        not_key: Labels::default(),
         actions: Actions { request: action, response: action },
         on_confirmed: Actions::default(),
         // A known value may be a short password: a visible keyed digest of it helps nobody.

@@ -73,7 +73,12 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
     if rare && in_table(text, &span) {
         return None;
     }
-    let context = labelled || has_word(text, label_at.clone(), &rule.context);
+    let named = has_word(text, label_at.clone(), &rule.context);
+    let is_key = text[label_at.end..span.start].iter().any(|byte| b":=>".contains(byte));
+    if is_key && !named && !rule.not_key.is_empty() && rule.not_key.says(label) {
+        return None;
+    }
+    let context = labelled || named;
     let phone = rule.validators.contains(&Validator::E164);
     if phone && is_signed_number(value, context) {
         return None;

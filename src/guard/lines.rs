@@ -9,11 +9,16 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::runs::{BASE64, NONE};
+use super::units;
 
-/// Bound: bytes of a key with what stands around its lines; RSA of 8,192 bits has 6,400 of its own.
-const KEY_BYTES_MAX: usize = 16 << 10;
-/// The same where no words end it.
-const OPEN_BYTES_MAX: usize = 4 << 10;
+/// Bound: bytes of a key with what stands around its lines; RSA of 8,192 bits has 100 lines.
+const KEY_BYTES_MAX: usize = 64 << 10;
+/// Bound: letters of a key; RSA of 8,192 bits has 6,400.
+const KEY_LETTERS_MAX: usize = 8 << 10;
+/// Bound: what stands between two lines, or before the first: the head of a line in a log.
+const GAP_BYTES_MAX: usize = 1 << 10;
+/// Bound: what stands between `BEGIN` or `END` and `PRIVATE KEY`.
+const KIND_BYTES_MAX: usize = 40;
 /// Letters of a line that shows that there is a key: those of RFC 7468 have 64, others up to 76.
 const LINE_LETTERS_MIN: usize = 40;
 /// Letters of a line behind such a one.
@@ -23,22 +28,22 @@ const LAST_LETTERS_MIN: usize = 4;
 
 /// The lines of the key that begins with `text`, behind the words at its begin; none when there is no key.
 pub(super) fn of_key(text: &[u8]) -> Vec<Range<usize>> {
-    let text = &text[..text.len().min(KEY_BYTES_MAX)];
-    let body = match memmem::find(text, b"PRIVATE KEY") {
-        Some(end) => &text[..end],
-        None => &text[..text.len().min(OPEN_BYTES_MAX)],
-    };
+    let body = &text[..end_of_key(&text[..text.len().min(KEY_BYTES_MAX)])];
     let mut lines: Vec<Range<usize>> = vec![];
-    let mut at = 0;
+    let (mut at, mut letters) = (0, 0);
     while let Some(on) = body[at..].iter().position(|byte| is_letter(*byte)) {
         let mut start = at + on;
+        let last = lines.last().map_or(0, |line| line.end);
+        if start - last > GAP_BYTES_MAX || letters > KEY_LETTERS_MAX {
+            break;
+        }
         let end = start + body[start..].iter().take_while(|byte| is_letter(**byte)).count();
         at = end;
-        // The letter behind a backslash is part of an escape: `\nMIIE…`.
-        if start > 0 && body[start - 1] == b'\\' {
-            start += 1;
+        // The letters of an escape are part of it: `\nMIIE…`, `%0AMIIE…`.
+        if let Some(unit) = units::around(body, start) {
+            start = unit.end.min(end);
         }
-        let run = &body[start..end.max(start)];
+        let run = &body[start..end];
         let has = |is: fn(&u8) -> bool| run.iter().any(is);
         let (upper, lower, digit) =
             (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase), has(u8::is_ascii_digit));
@@ -50,10 +55,24 @@ pub(super) fn of_key(text: &[u8]) -> Vec<Range<usize>> {
             _ => false,
         };
         if is_line {
+            letters += run.len();
             lines.push(start..end);
         }
     }
     lines
+}
+
+/// Where the words stand that end the key, or begin another; a table or a comment may speak of private keys in between.
+fn end_of_key(text: &[u8]) -> usize {
+    let is_end = |at: &usize| {
+        let before = &text[at.saturating_sub(KIND_BYTES_MAX)..*at];
+        [&b"END"[..], b"BEGIN"].iter().any(|word| memmem::find(before, word).is_some())
+    };
+    let named = memmem::find_iter(text, b"PRIVATE");
+    let mut keys = named.filter(|at| {
+        matches!(text.get(at + b"PRIVATE".len()..), Some([b' ' | b'+', b'K', b'E', b'Y', ..]))
+    });
+    keys.find(is_end).unwrap_or(text.len())
 }
 
 fn is_letter(byte: u8) -> bool {
@@ -91,6 +110,8 @@ mod tests {
             ("", "$\n"),
             ("| ", " |\n"),
             ("", "<br>\n"),
+            ("", "%0A"),
+            ("%20", "&"),
         ] {
             let body: String = LINES.iter().map(|line| format!("{before}{line}{behind}")).collect();
             assert_eq!(
@@ -100,6 +121,30 @@ mod tests {
             );
             assert_eq!(found(&format!("\n{body}{before}")), LINES, "{before}");
         }
+    }
+
+    // Four of five lines of a long key stayed in a log with long heads. Mutants: each bound is half of it; a key of the
+    // table's name ends another; the begin of the next one does not.
+    #[test]
+    fn a_key_goes_on_behind_whatever_stands_between_its_lines() {
+        let lines: Vec<String> = (0..100)
+            .map(|number| format!("aB{number:02}{}", LINES[number % 2].split_at(4).1))
+            .collect();
+        let body =
+            |head: &str| -> String { lines.iter().map(|line| format!("{head}{line}\n")).collect() };
+        let log = "2026-11-02T10:11:12Z INFO loader: ".repeat(15);
+        for head in [&log[..], "PRIVATE KEY | ", "# a PRIVATE KEY of api\n> "] {
+            assert_eq!(found(&body(head)), lines, "{head}");
+            let ended = body(head) + "-----END RSA PRIVATE KEY-----\n" + LINES[0];
+            assert_eq!(found(&ended), lines, "{head}");
+            let ended = body(head) + "-----BEGIN+EC+PRIVATE+KEY-----\n" + LINES[0];
+            assert_eq!(found(&ended), lines, "{head}");
+        }
+        let far = format!("{}{}{}", LINES[0], " ".repeat(GAP_BYTES_MAX), LINES[1]);
+        assert_eq!(found(&far), LINES[..2]);
+        assert_eq!(found(&far.replacen(' ', "  ", 1)), LINES[..1]);
+        let long = body("").repeat(2);
+        assert_eq!(found(&long).len(), KEY_LETTERS_MAX / LINES[0].len() + 1);
     }
 
     // Mutants: any long run is a line; a short one is, before there was a long one; the words at the end do not end it.

@@ -22,7 +22,10 @@
 //! context_within = 48                  # bytes
 //! context_required = true
 //! after = ["phone"]                    # label directly before the match, one of these needed
-//! not_after = ["order"]                # label directly before the match that rules it out
+//! not_after = ["order"]                # label directly before the match that rules it out: a part of it,
+//!                                      # `=ref` the whole of it, `*id` its last word
+//! not_key = ["@number"]                # the same, for the key of a member only: with `:`, `=` or `>` behind it;
+//!                                      # `@number` stands for a list of [labels]
 //! action = "mask"                      # or { request = "block", response = "mask" }; also alert, off
 //! on_confirmed = { request = "block" }
 //! pseudonym = true
@@ -35,12 +38,16 @@
 //!                                      # like its lines behind them, each by itself, up to the words PRIVATE KEY
 //! allow_slow = false                   # true: loaded though it is dearer than `rules check` allows
 //! tests = { match = ["…"], no_match = ["…"] }
+//! [labels]                             # lists of labels under a name
+//! number = ["*id", "*count"]
 //! [[override]]                         # changes a rule of an earlier file
 //! rule = "email"; action = "alert"; enabled = true; structured = "mask"
 //! [[allow]]                            # values that are let through, and recorded with the action allow;
 //!                                      # not for prefixed credentials
 //! rule = "email"; pattern = '@acme\.example$'; reason = "our own"
 //! ```
+
+use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -132,13 +139,13 @@ impl Book {
 /// Reads one file into `book`; what is wrong goes to `faults` and reading goes on.
 pub(super) fn read(file: &str, text: &str, book: &mut Book, faults: &mut Vec<RuleFault>) {
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { file, text, rule: None, faults };
+    let mut reader = Reader { file, text, rule: None, labels: BTreeMap::new(), faults };
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         reader.fault(at, error.message().to_string());
     }
     let root = root.get_ref();
-    reader.keys(root, &["schema", "pack", "rule", "override", "allow"], "the file");
+    reader.keys(root, &["schema", "pack", "labels", "rule", "override", "allow"], "the file");
     match root.get("schema") {
         Some(value)
             if value.get_ref().as_integer().is_some_and(|number| number.as_str() == "1") => {}
@@ -149,6 +156,13 @@ pub(super) fn read(file: &str, text: &str, book: &mut Book, faults: &mut Vec<Rul
     }
     if let Some(table) = reader.table(root, "pack") {
         reader.keys(table, &["id", "version", "title"], "[pack]");
+    }
+    if let Some(table) = reader.table(root, "labels") {
+        for name in table.keys() {
+            let name = name.get_ref().as_ref();
+            let words = reader.texts(table, name).into_iter().map(|(_, word)| word).collect();
+            reader.labels.insert(name.to_owned(), words);
+        }
     }
     for (line, table) in reader.tables(root, "rule") {
         if let Some(source) = reader.rule(table, line) {
@@ -201,6 +215,7 @@ const RULE_KEYS: &[&str] = &[
     "context_required",
     "after",
     "not_after",
+    "not_key",
     "action",
     "on_confirmed",
     "pseudonym",
@@ -216,6 +231,8 @@ struct Reader<'a> {
     file: &'a str,
     text: &'a str,
     rule: Option<String>,
+    /// Lists of `[labels]`.
+    labels: BTreeMap<String, Vec<String>>,
     faults: &'a mut Vec<RuleFault>,
 }
 
@@ -337,6 +354,31 @@ impl<'a> Reader<'a> {
         out
     }
 
+    /// Labels in lower case; `@NAME` is written out.
+    fn labels(&mut self, table: &DeTable<'a>, key: &str) -> Vec<String> {
+        let mut out = vec![];
+        for (at, word) in self.texts(table, key) {
+            let Some(name) = word.strip_prefix('@') else {
+                out.push(word.to_ascii_lowercase());
+                continue;
+            };
+            match self.labels.get(name) {
+                Some(words) => out.extend(words.iter().map(|word| word.to_ascii_lowercase())),
+                None => {
+                    let known: Vec<&str> = self.labels.keys().map(String::as_str).collect();
+                    let allowed = known.join(", ");
+                    self.fault(
+                        at,
+                        format!(
+                            "{key}: `{word}`; allowed: lists of [labels] in this file: {allowed}"
+                        ),
+                    );
+                }
+            }
+        }
+        out
+    }
+
     fn validators(&mut self, table: &DeTable<'a>, key: &str) -> Vec<Validator> {
         let mut out = vec![];
         for (at, name) in self.texts(table, key) {
@@ -442,12 +484,11 @@ impl<'a> Reader<'a> {
         source.validators = self.validators(table, "validators");
         source.confirm = self.validators(table, "confirm");
         source.entropy_min = self.number(table, "min_entropy", 0.0, 8.0).unwrap_or(0.0);
-        let lower = |texts: Vec<(usize, String)>| {
-            texts.into_iter().map(|(_, text)| text.to_ascii_lowercase()).collect::<Vec<String>>()
-        };
-        source.context = lower(self.texts(table, "context"));
-        source.after = lower(self.texts(table, "after"));
-        source.not_after = lower(self.texts(table, "not_after"));
+        let context = self.texts(table, "context").into_iter();
+        source.context = context.map(|(_, text)| text.to_ascii_lowercase()).collect();
+        source.after = self.labels(table, "after");
+        source.not_after = self.labels(table, "not_after");
+        source.not_key = self.labels(table, "not_key");
         source.context_within = self
             .number(table, "context_within", 1.0, CONTEXT_BYTES_MAX as f32)
             .unwrap_or(48.0) as usize;

@@ -369,16 +369,13 @@ pub(super) fn email(value: &[u8]) -> bool {
         .take(2)
         .filter(|label| label.first().is_some_and(u8::is_ascii_digit))
         .count();
-    !local.windows(2).any(|pair| pair == b"..")
-        && local.last() != Some(&b'.')
-        && !program
-        && domain.split(|&byte| byte == b'.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label[0] != b'-'
-                && label.last() != Some(&b'-')
-        })
-        && !(numbered == 2 && domain[..dot].contains(&b'.'))
+    let dotted = local.windows(2).any(|pair| pair == b"..");
+    if dotted || program || matches!(local.last(), None | Some(b'.')) {
+        return false;
+    }
+    domain.split(|&byte| byte == b'.').all(|label| {
+        !label.is_empty() && label.len() <= 63 && label[0] != b'-' && label.last() != Some(&b'-')
+    }) && !(numbered == 2 && domain[..dot].contains(&b'.'))
         && !(numbered == 1 && domain[..dot].iter().all(u8::is_ascii_digit) && dot < 3)
         && !NO_MAIL_SUFFIXES.iter().any(|suffix| suffix.as_bytes().eq_ignore_ascii_case(last))
 }

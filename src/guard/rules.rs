@@ -47,7 +47,7 @@ fn near_bytes(rule: &Rule) -> usize {
 
 /// Bytes before a match that are looked at.
 fn before_bytes(rule: &Rule) -> usize {
-    let labels = [&rule.after, &rule.not_after];
+    let labels = [&rule.after, &rule.not_after, &rule.not_key];
     let labelled = !rule.context.is_empty() || labels.iter().any(|words| !words.is_empty());
     if labelled { LABEL_NEAR_BYTES_MAX.max(rule.context_within) } else { 0 }
 }
@@ -209,6 +209,8 @@ pub struct Rule {
     pub after: Labels,
     /// Words in the label directly before the match that rule it out, lower case.
     pub not_after: Labels,
+    /// Words in the key directly before the match that rule it out, lower case: of a label with `:`, `=` or `>` behind it.
+    pub not_key: Labels,
     /// What is done.
     pub actions: Actions,
     /// What is done instead when the checksum holds.

@@ -31,8 +31,9 @@ use super::hit::{Hit, resolve};
 use super::lines;
 use super::literals;
 use super::mask::fill_of;
-use super::rules::RuleSet;
+use super::rules::{Category, Rule, RuleSet};
 use super::scope::{Asked, keep_in_scope};
+use super::units;
 use super::views::Views;
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction, Span};
@@ -582,9 +583,8 @@ impl Scanner {
             let inside = inside.filter(|at| {
                 detector.is_none_or(|detector| detector.stands_alone(here_text, at.start, at.end))
             });
-            let verdict = inside.clone().and_then(|inside| judge(rule, here_text, inside));
-            match verdict.zip(inside).map(|(verdict, at)| (verdict, at.start, at.end)) {
-                Some((Verdict { confirmed, context, allowed }, from, to)) => {
+            match inside.and_then(|at| judge_whole_units(rule, here_text, at)) {
+                Some((Verdict { confirmed, context, allowed }, Range { start: from, end: to })) => {
                     let stronger = rule.on_confirmed.of(direction).filter(|_| confirmed);
                     // What carries a checksum that holds is no value of the operator's choice.
                     let passes = (allowed && !confirmed).then_some(RuleAction::Allow);
@@ -769,6 +769,25 @@ impl Scanner {
             Ok(())
         }
     }
+}
+
+/// [`judge`], and where the match lies that counts: not in half of a unit. In `\nalice@…` the `n` belongs to the escape, and what
+/// is written over it would leave a text that nobody can read. A credential that is none without it takes all of the
+/// unit.
+fn judge_whole_units(
+    rule: &Rule,
+    text: &[u8],
+    at: Range<usize>,
+) -> Option<(Verdict, Range<usize>)> {
+    let Some(unit) = units::around(text, at.start) else {
+        return judge(rule, text, at.clone()).map(|verdict| (verdict, at));
+    };
+    let behind = unit.end.min(at.end)..at.end;
+    let whole = || {
+        let verdict = judge(rule, text, at.clone())?;
+        (rule.category == Category::Credential).then_some((verdict, unit.start..at.end))
+    };
+    judge(rule, text, behind.clone()).map(|verdict| (verdict, behind)).or_else(whole)
 }
 
 /// JSON when it reads strictly.

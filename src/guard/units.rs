@@ -121,6 +121,14 @@ pub(super) fn cut(text: &[u8]) -> Option<usize> {
     (last..text.len()).find(|at| is_cut(&text[*at..]))
 }
 
+/// The unit that begins before `at` and ends behind it. Of two backslashes the second may begin one too: an escape a
+/// level deeper.
+pub(super) fn around(text: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
+    (at.saturating_sub(UNIT_BYTES_MAX)..at)
+        .map(|start| start..start + any(&text[start..]).len)
+        .find(|unit| unit.end > at)
+}
+
 /// Whether a unit begins like `text` and is longer.
 fn is_cut(text: &[u8]) -> bool {
     let all_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);

@@ -88,6 +88,8 @@ pub enum Validator {
     /// Not the shape of an identifier that stands in for a value: placeholders, template braces,
     /// words such as `example` or `changeme`, one repeated character, a path, a UUID, a call.
     NotPlaceholder,
+    /// No UUID: most of them name something, and open nothing.
+    NotUuid,
 }
 
 impl Validator {
@@ -126,6 +128,7 @@ impl Validator {
         ("not-example-word", Validator::NotExampleWord),
         ("not-reference", Validator::NotReference),
         ("not-placeholder", Validator::NotPlaceholder),
+        ("not-uuid", Validator::NotUuid),
     ];
 
     /// The validator called `name`.
@@ -174,6 +177,7 @@ impl Validator {
             Validator::NotHex => !value.iter().all(u8::is_ascii_hexdigit),
             Validator::NotReference => !reference(value),
             Validator::NotPlaceholder => !placeholder(value),
+            Validator::NotUuid => !is_uuid(value),
         }
     }
 }
@@ -385,6 +389,14 @@ const PLACEHOLDER_WORDS: &[&str] = &[
     "|max:",
 ];
 
+fn is_uuid(value: &[u8]) -> bool {
+    value.len() == 36
+        && value.iter().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 fn placeholder(value: &[u8]) -> bool {
     static WORDS: LazyLock<Option<AhoCorasick>> =
         LazyLock::new(|| any_case(PLACEHOLDER_WORDS.iter().chain(&["://"])));
@@ -392,15 +404,10 @@ fn placeholder(value: &[u8]) -> bool {
         .first()
         .is_some_and(|first| value.iter().all(|byte| byte.eq_ignore_ascii_case(first)));
     let word = WORDS.as_ref().is_some_and(|words| words.is_match(value));
-    let uuid = value.len() == 36
-        && value.iter().enumerate().all(|(place, byte)| match place {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        });
     let path = matches!(value.first(), Some(b'/' | b'.' | b'~' | b'$' | b'@'));
     let file = [&b"file:"[..], b"#/"].iter().any(|head| value.starts_with(head));
     let call = matches!(value.last(), Some(b')' | b'(' | b';'));
-    repeated || word || uuid || path || file || call
+    repeated || word || path || file || call
 }
 
 #[cfg(test)]

@@ -36,21 +36,28 @@ impl Words {
     }
 }
 
-/// Words of which a label must hold one, in lower case; one that begins with `=` must be the whole label.
+/// Words of which a label must hold one, in lower case; one that begins with `=` must be the whole label, one that
+/// begins with `*` its last word (`*id`: `user_id` and `userId`, not `paid`).
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
     names: Vec<String>,
     parts: Option<AhoCorasick>,
     /// Those that must be the whole label.
     wholes: Vec<String>,
+    /// Those that must be its last word, in order.
+    lasts: Vec<String>,
 }
 
 impl Labels {
     /// Words in lower case.
     pub fn new(words: &[String]) -> Labels {
-        let parts = any_case(words.iter().filter(|word| !word.starts_with('=')));
-        let wholes = words.iter().filter_map(|word| word.strip_prefix('=')).map(str::to_owned);
-        Labels { names: words.to_vec(), parts, wholes: wholes.collect() }
+        let parts = any_case(words.iter().filter(|word| !word.starts_with(['=', '*'])));
+        let marked = |mark: char| {
+            words.iter().filter_map(move |word| word.strip_prefix(mark)).map(str::to_owned)
+        };
+        let mut lasts: Vec<String> = marked('*').collect();
+        lasts.sort_unstable();
+        Labels { names: words.to_vec(), parts, wholes: marked('=').collect(), lasts }
     }
 
     /// The words, for people.
@@ -67,6 +74,24 @@ impl Labels {
     pub(super) fn says(&self, label: &[u8]) -> bool {
         self.parts.as_ref().is_some_and(|parts| parts.is_match(label))
             || self.wholes.iter().any(|whole| whole.as_bytes().eq_ignore_ascii_case(label))
+            || (!self.lasts.is_empty() && self.is_last(last_word(label)))
+    }
+
+    fn is_last(&self, word: &[u8]) -> bool {
+        let word = word.to_ascii_lowercase();
+        self.lasts.binary_search_by(|last| last.as_bytes().cmp(&word)).is_ok()
+    }
+}
+
+/// The last word of an identifier: `id` in `user_id`, `user-id`, `userId` and `userID`.
+fn last_word(label: &[u8]) -> &[u8] {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric();
+    let length = label.iter().rev().take_while(is_part).count();
+    let word = &label[label.len() - length..];
+    let hump = |pair: &[u8]| !pair[0].is_ascii_uppercase() && pair[1].is_ascii_uppercase();
+    match word.windows(2).rposition(hump) {
+        Some(at) => &word[at + 1..],
+        None => word,
     }
 }
 
@@ -118,5 +143,20 @@ mod tests {
             assert!(!labels.says(label.as_bytes()), "{label}");
         }
         assert!(!Labels::default().says(b"order"));
+    }
+
+    // Mutants: a hump is no border; capitals in a row are borders; an underscore is none; the whole label is compared;
+    // case counts; the list is not in order.
+    #[test]
+    fn the_last_word_of_a_label_is_one_in_every_way_to_write_an_identifier() {
+        let labels = Labels::new(&owned(&["*rows", "*id", "*count"]));
+        for says in
+            ["id", "ID", "user_id", "user-id", "userId", "userID", "USER_ID", "x2Id", "rowCount"]
+        {
+            assert!(labels.says(says.as_bytes()), "{says}");
+        }
+        for silent in ["", "paid", "PREPAID", "account", "id_card", "idCard", "userIds", "user_"] {
+            assert!(!labels.says(silent.as_bytes()), "{silent}");
+        }
     }
 }
