@@ -324,6 +324,34 @@ fn numbers_are_masked_with_context_and_alert_without() {
     let (bytes, ..) =
         passed(judge(&mut guard, &answer("ssn", "536904399"), Direction::Response, Mask::Label));
     assert_eq!(bytes, answer("ssn", "100000000"));
+    // The digits that took their place were found again, and the message refused. Mutants: such a number is no mask;
+    // digits under `mobile` are always a telephone number.
+    for (key, value, masked) in [
+        ("phone", "4155552671", "1000000000"),
+        ("phone", "81234567", "10000000"),
+        ("mobile", "447911123456", "100000000000"),
+        ("bsn", "111222333", "100000000"),
+        ("pesel", "44051401359", "10000000000"),
+        ("cpf", "52998224725", "10000000000"),
+        ("card", "4111111111111111.0", "1000000000000000.0"),
+    ] {
+        for mask in [Mask::Fill, Mask::Label] {
+            let message = answer(key, value);
+            let (bytes, ..) = passed(judge(&mut guard, &message, Direction::Response, mask));
+            assert_eq!(bytes, answer(key, masked));
+        }
+        let text = json!({key: 7}).to_string().replace('7', value);
+        let message = json!({"jsonrpc": "2.0", "id": 1, "result": {"text": text}}).to_string();
+        let (bytes, ..) = passed(judge(&mut guard, &message, Direction::Response, Mask::Fill));
+        assert_eq!(bytes, message.replace(value, masked));
+    }
+    for (key, value) in [("mobile", "37466885"), ("cell", "20240131"), ("mobile", "1787979961746")]
+    {
+        let message = answer(key, value);
+        let (bytes, _, edited) =
+            passed(judge(&mut guard, &message, Direction::Response, Mask::Fill));
+        assert_eq!((bytes, edited), (message, false));
+    }
     let (bytes, findings, edited) = passed(judge(
         &mut guard,
         &answer("value", "4111111111111111"),

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
-use super::telephone::{is_grouped, is_signed_number};
+use super::telephone::{is_grouped, is_signed_number, may_be_count};
 use super::validate::{Validator, entropy};
 use super::words::Words;
 use crate::types::RuleAction;
@@ -74,11 +74,15 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     let named = has_word(text, label_at.clone(), &rule.context);
-    let is_key = text[label_at.end..span.start].iter().any(|byte| b":=>".contains(byte));
-    if is_key && !named && !rule.not_key.is_empty() && rule.not_key.says(label) {
+    // `node_x_bytes_total 4128…`: no word of prose has an underscore.
+    let is_key = text[label_at.end..span.start].iter().any(|byte| b":=>".contains(byte))
+        || label.contains(&b'_');
+    // `card_id` and `payment_count` are no cards of the rare kinds.
+    if is_key && (!named || rare) && !rule.not_key.is_empty() && rule.not_key.says(label) {
         return None;
     }
-    let context = labelled || named;
+    let counted = rule.validators.contains(&Validator::PhoneLength) && may_be_count(value, label);
+    let context = (labelled || named) && !counted;
     let phone = rule.validators.contains(&Validator::E164);
     if phone && is_signed_number(value, context) {
         return None;
@@ -162,7 +166,7 @@ fn in_table(text: &[u8], span: &Range<usize>) -> bool {
     preceded || followed
 }
 
-/// Whether digits are rather a number among numbers than a card: with a sign or a dot before them, or beside another long
+/// Whether digits are rather a number among numbers than a card: with a sign, a dot or labels of a metric before them, or beside another long
 /// number that is no card. Four groups that count on are a range of codes.
 fn among_numbers(text: &[u8], span: &Range<usize>) -> bool {
     let value = &text[span.clone()];
@@ -182,6 +186,8 @@ fn among_numbers(text: &[u8], span: &Range<usize>) -> bool {
     let sign = match before {
         [.., byte, b'-'] => !byte.is_ascii_alphanumeric() && *byte != b'-',
         [b'-'] | [.., b'.'] => true,
+        // A sample: `node_x{device="eth0"} 4128…`.
+        [.., b'}', b' '] => true,
         _ => false,
     };
     sign || is_other_number(after.iter().copied()) || {
@@ -268,7 +274,12 @@ pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
     }
     let before = &text[span.start.saturating_sub(256)..span.start];
     let mut back = before.iter().rev().skip_while(|byte| byte.is_ascii_whitespace()).copied();
-    let after = text[span.end..].iter().take(256).find(|byte| !byte.is_ascii_whitespace());
+    let behind = &text[span.end..];
+    // `4111111111111111.0`
+    let fraction = behind
+        .strip_prefix(b".0")
+        .map_or(0, |rest| 2 + rest.iter().take_while(|byte| **byte == b'0').count());
+    let after = behind[fraction..].iter().take(256).find(|byte| !byte.is_ascii_whitespace());
     let closed = matches!(after, Some(b',' | b'}' | b']'));
     match back.next() {
         Some(b':') => closed && back.find(|byte| !byte.is_ascii_whitespace()) == Some(b'"'),

@@ -126,7 +126,13 @@ impl Detector {
                     Some(b'/' | b'#' | b'@') => true,
                     _ => false,
                 };
+                // `4111111111111111.0`: tables turn whole numbers into decimals.
+                let whole = self == Detector::Card
+                    && after(0) == Some(b'.')
+                    && after(1) == Some(b'0')
+                    && !word(after(2));
                 let joined_after = match after(0) {
+                    _ if whole => false,
                     Some(byte) if is_word(byte) => true,
                     Some(b'-' | b'.' | b'+' | b'/') => {
                         after(1).is_some_and(|byte| byte.is_ascii_alphanumeric())

@@ -146,8 +146,20 @@ pub(super) fn label_hits(rules: &RuleSet, hits: &[Hit], filled: &Range<usize>, r
     *raw = out;
 }
 
-/// Whether a text is one of ours: a rule that reads `password = …` must not find the mask.
+/// Whether a number is one of ours, or looks like it and says as little: `1000000000`, `10.0000000`.
+fn is_number_mask(value: &[u8]) -> bool {
+    let mut digits = value.iter().filter(|byte| byte.is_ascii_digit());
+    let first = digits.next().is_some_and(|digit| matches!(digit, b'0' | b'1'));
+    first
+        && digits.all(|&digit| digit == b'0')
+        && value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+/// Whether a text is one of ours: a rule that reads `password = …` or `"phone": …` must not find the mask.
 pub(super) fn is_mask(value: &[u8]) -> bool {
+    if is_number_mask(value) {
+        return true;
+    }
     let body = match value.first() {
         Some(b'[') => {
             let Some(end) = memchr::memchr(b']', value) else { return false };
@@ -207,10 +219,29 @@ mod tests {
 
     #[test]
     fn masks_are_known_again() {
-        for text in ["[jwt:0123abcd]***", "[jwt]", "[masked:aws-access-key-id]", "********"] {
+        for text in [
+            "[jwt:0123abcd]***",
+            "[jwt]",
+            "[masked:aws-access-key-id]",
+            "********",
+            "1000000000",
+            "00000000",
+            "10.000000",
+        ] {
             assert!(is_mask(text.as_bytes()), "{text}");
         }
-        for text in ["[jwt]x", "hunter2", "[Hunter 2]", "*a*", "[]", "[x"] {
+        for text in [
+            "[jwt]x",
+            "hunter2",
+            "[Hunter 2]",
+            "*a*",
+            "[]",
+            "[x",
+            "2000000",
+            "1000001",
+            "1 000",
+            "",
+        ] {
             assert!(!is_mask(text.as_bytes()), "{text}");
         }
     }

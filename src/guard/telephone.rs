@@ -3,7 +3,12 @@
 //! A `+` stands in front of decimals, offsets and coordinates far more often than in front of a telephone number. Where no
 //! label says telephone, the groups of its digits have to look like one.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::people::digits;
+use super::words::any_case;
 
 /// Country codes of E.164 with two digits; every other code has three, except 1 and 7.
 const E164_TWO: &[u8] = &[
@@ -188,6 +193,19 @@ pub(super) fn is_signed_number(value: &[u8], labelled: bool) -> bool {
     is_fraction || sign || decimals || dotted || off_plan || is_place(all) || is_date(all)
 }
 
+/// Whether digits under `label` may count something: `mobile` and `cell` name devices and tables too, and a number that
+/// stands without quotes has lost its zero.
+pub(super) fn may_be_count(value: &[u8], label: &[u8]) -> bool {
+    static PHONES: LazyLock<Option<AhoCorasick>> =
+        LazyLock::new(|| any_case(["phone", "fon", "fax", "whatsapp", "handy", "contact"]));
+    let named = PHONES.as_ref().is_some_and(|words| words.is_match(label));
+    !named
+        && value.iter().all(u8::is_ascii_digit)
+        && value.first() != Some(&b'0')
+        && !nanp(value)
+        && !digits::<15>(value).is_some_and(|(d, len)| in_plan(&d[..len]))
+}
+
 /// Whether a text behind the label of a telephone can be its number: as many digits as one has without the code of its
 /// country, or with `00` in front of it; no date.
 pub(super) fn is_local(value: &[u8]) -> bool {
@@ -205,7 +223,10 @@ pub(super) fn is_local(value: &[u8]) -> bool {
     let late = sizes([2, 2, 4])
         && day(all[0].digits, all[1].digits)
         && matches!(number(all[2].digits), 1900..=2099);
-    (8..=most).contains(&d().count())
+    // `37.1234567` is a decimal; `030.1234567` is none.
+    let decimal = count == 2 && all[1].gap == b"." && value[0] != b'0';
+    !decimal
+        && (8..=most).contains(&d().count())
         && d().any(|digit| *digit != value[0])
         && !is_date(all)
         && !late
