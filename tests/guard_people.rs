@@ -226,3 +226,13 @@ fn personal_data_is_found_in_every_surrounding() {
         assert_eq!(found(&mut judge, text, |_| true), [], "{text}");
     }
 }
+
+#[test]
+fn a_card_of_a_rare_brand_is_masked_in_groups_too() {
+    let mut judge = Judge::builtin();
+    let rare = "6759 6498 2643 8453";
+    let card = |value: &str| vec![("payment-card-labelled".to_owned(), value.to_owned())];
+    assert_eq!(masked(&mut judge, &format!("card {rare}")), card(rare));
+    assert_eq!(masked(&mut judge, "card 6759 6498 2643 8454"), []);
+    assert_eq!(masked(&mut judge, rare), []);
+}

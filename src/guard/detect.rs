@@ -15,7 +15,8 @@ use super::simd;
 pub enum Detector {
     /// Around an `@`.
     Email,
-    /// 12 to 19 digits that pass for a card number, 4-4-4-4, 4-6-4 or 4-6-5.
+    /// 12 to 19 digits that pass for a card number, 4-4-4-4, 4-6-4 or 4-6-5. A rule whose validator asks for a card number
+    /// looks at none but those whose digits, all together, are one.
     Card,
     /// Groups of 3, 2 and 4 digits.
     ThreeTwoFour,

@@ -1,6 +1,7 @@
 //! Why a text could not be judged.
 
 use super::views::ViewFault;
+use super::work::OverBudget;
 
 /// Why a text was not judged. It is then refused whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum GuardFault {
     TooManyFindings,
     /// More rejected candidates than any honest text has.
     TooManyCandidates,
+    /// More work than a text of its length may be: most of it is dear.
+    TooMuchWork(OverBudget),
     /// The pattern library failed.
     Engine,
     /// The masked message is no longer a message that can be read strictly.
@@ -34,6 +37,7 @@ impl GuardFault {
             GuardFault::TooMany => "too-many-encoded-texts",
             GuardFault::TooManyFindings => "too-many-findings",
             GuardFault::TooManyCandidates => "too-many-candidates",
+            GuardFault::TooMuchWork(_) => "over-work-budget",
             GuardFault::Engine => "scan-engine-failed",
             GuardFault::EditBroke => "edit-broke-message",
             GuardFault::NotClean => "mask-left-a-match",
@@ -44,6 +48,12 @@ impl GuardFault {
 
 impl std::fmt::Display for GuardFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let GuardFault::TooMuchWork(OverBudget { seen, allowed }) = self {
+            return write!(
+                f,
+                "scanning it is the work of more than the scanner's budget: seen {seen}, allowed {allowed} bytes of ordinary text for a message of its length"
+            );
+        }
         f.write_str(match self {
             GuardFault::TooDeep => "encoded in more levels than limits.views_max",
             GuardFault::TooLong => "decoded text is longer than limits.view_bytes_max",
@@ -52,6 +62,7 @@ impl std::fmt::Display for GuardFault {
             }
             GuardFault::TooManyFindings => "more findings than limits.findings_max",
             GuardFault::TooManyCandidates => "more near-matches than the scanner's bound",
+            GuardFault::TooMuchWork(_) => "more work than the scanner's budget",
             GuardFault::Engine => "the pattern library failed",
             GuardFault::EditBroke => "masking would break the message",
             GuardFault::NotClean => "masking did not remove every match",
@@ -66,6 +77,7 @@ impl From<ViewFault> for GuardFault {
             ViewFault::TooDeep => GuardFault::TooDeep,
             ViewFault::TooLong => GuardFault::TooLong,
             ViewFault::TooMany => GuardFault::TooMany,
+            ViewFault::TooMuchWork(over) => GuardFault::TooMuchWork(over),
         }
     }
 }

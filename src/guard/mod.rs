@@ -9,7 +9,7 @@
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `words`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
 //! | [`caller`] | the caller's own token |
 //! | [`scope`] | which rules apply where |
-//! | [`cost`] | what a rule costs, and the gate against dear ones |
+//! | [`cost`], `work` | what a rule costs, and the gate against dear ones; what a message may cost |
 //! | [`opaque`] | content that no rule can look into |
 //! | [`split`], `opening` | secrets that come in pieces |
 //! | [`mask`], [`judge`], `locate` | edits; verdicts; where in the message findings stand |
@@ -58,6 +58,7 @@ mod units;
 pub mod validate;
 pub mod views;
 mod words;
+mod work;
 
 pub use caller::CallerMark;
 pub use engine::EngineFault;
@@ -70,3 +71,4 @@ pub use scan::{Engine, Scanner};
 pub use schema::OutputSchema;
 pub use scope::Asked;
 pub use structured::{Expected, Structured, Unfit};
+pub use work::OverBudget;

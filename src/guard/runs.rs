@@ -21,6 +21,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::simd;
+use super::work::{self, OverBudget, Work};
 
 /// Bound: shortest run, in letters.
 pub(super) const LETTERS_MIN: usize = 16;
@@ -65,9 +66,20 @@ impl Window {
     }
 }
 
-/// The members of gzip in a text are longer than the bound, or broken members make their reading dear.
+/// Why the members of gzip in a text are not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) enum TooDear {
+    /// They hold more than the bound, or those that break off make their reading long.
+    Long,
+    /// There are more of them than the message may have.
+    Work(OverBudget),
+}
+
+impl From<OverBudget> for TooDear {
+    fn from(over: OverBudget) -> TooDear {
+        TooDear::Work(over)
+    }
+}
 
 pub(super) const NONE: u8 = 0xff;
 
@@ -173,11 +185,14 @@ pub(super) struct Scratch {
     places: Vec<usize>,
     /// What the members of gzip in the text hold.
     inflated: Vec<u8>,
+    /// What the message has cost so far.
+    pub(super) work: Work,
 }
 
 impl Scratch {
-    /// Forgets memory that only a long message needs.
-    pub(super) fn begin(&mut self) {
+    /// Begins a message that may cost `work`. Forgets memory that only a long one needs.
+    pub(super) fn begin(&mut self, work: Work) {
+        self.work = work;
         if self.inflated.capacity() > 4 << 20 {
             self.inflated = vec![];
         }
@@ -187,16 +202,16 @@ impl Scratch {
 /// Appends the windows of `text` to `out`, in no order. `runs` are its runs of letters ([`simd::Survey`]).
 ///
 /// # Errors
-/// Its members of gzip hold more than `bytes_max` bytes.
+/// Its members of gzip hold more than `bytes_max` bytes, or are more work than the message may be.
 pub(super) fn find(
     text: &[u8],
     runs: &[Range<usize>],
     scratch: &mut Scratch,
     bytes_max: u64,
     out: &mut Vec<Window>,
-) -> Result<(), TooLong> {
+) -> Result<(), TooDear> {
     encoded(text, runs, scratch, out);
-    compressed(text, runs, &mut scratch.inflated, bytes_max, out)
+    compressed(text, runs, scratch, bytes_max, out)
 }
 
 /// Windows of base64 and hexadecimal letters.
@@ -253,13 +268,15 @@ const BROKEN_LETTERS: usize = 256;
 fn compressed(
     text: &[u8],
     runs: &[Range<usize>],
-    inflated: &mut Vec<u8>,
+    scratch: &mut Scratch,
     bytes_max: u64,
     out: &mut Vec<Window>,
-) -> Result<(), TooLong> {
+) -> Result<(), TooDear> {
+    let Scratch { inflated, work, .. } = scratch;
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&GZIP[..2]));
     inflated.clear();
     let mut room = text.len() * MEMBER_LETTERS_MAX.0 + MEMBER_LETTERS_MAX.1;
+    let mut inflater = None;
     let mut from = 0;
     // Where the first letter stands by itself, a run begins behind it.
     let before =
@@ -281,15 +298,16 @@ fn compressed(
             continue;
         };
         let start = inflated.len();
-        let member = member(&text[at..], inflated, bytes_max)?;
+        let member = member(&text[at..], &mut inflater, inflated, bytes_max, work)?;
         let broken = if member.whole { 0 } else { BROKEN_LETTERS };
-        room = room.checked_sub(member.letters + broken).ok_or(TooLong)?;
+        room = room.checked_sub(member.letters + broken).ok_or(TooDear::Long)?;
         if inflated.len() > start {
             let end = at + member.letters;
             out.push(Window { at: at..end, code: Code::Gzip, text: start..inflated.len() });
         }
         // Behind one that breaks off, what looks like a part of it may be the one that is meant.
-        from = at + if member.whole { member.letters.max(length) } else { length };
+        // Those before it are read: begun anew at each of them, a row whose end is cut off would be read for each.
+        from = at + member.wholes.max(length);
     }
 }
 
@@ -327,14 +345,19 @@ fn gzip_before(text: &[u8], at: usize) -> usize {
 pub(super) fn inflated(letters: &[u8], bytes_max: u64) -> Option<Option<Vec<u8>>> {
     gzip_at(letters)?;
     let mut text = vec![];
-    let whole = member(letters, &mut text, bytes_max)
+    let whole = member(letters, &mut None, &mut text, bytes_max, &mut Work::of(letters.len()))
         .is_ok_and(|member| member.whole && !member.hides && member.letters == letters.len());
     Some(whole.then_some(text))
 }
 
+/// Of one member after the other.
+type Inflater<'a> = flate2::bufread::GzDecoder<LettersReader<'a>>;
+
 struct Member {
     /// How much of the text was read, up to the last letter of what is whole.
     letters: usize,
+    /// How much of it members take that are whole.
+    wholes: usize,
     whole: bool,
     /// A header holds what is neither looked into nor a short text.
     hides: bool,
@@ -355,15 +378,28 @@ fn hides(header: &flate2::GzHeader) -> bool {
 }
 
 /// Reads the members of gzip that begin with `text`, as far as they go. Zeros may stand between them, as readers of
-/// such files let them.
-fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooLong> {
+/// such files let them. `inflater` is used again: to make one costs more than to read a short member.
+fn member<'a>(
+    text: &'a [u8],
+    inflater: &mut Option<Inflater<'a>>,
+    out: &mut Vec<u8>,
+    bytes_max: u64,
+    work: &mut Work,
+) -> Result<Member, TooDear> {
     use std::io::{BufRead as _, Read as _};
     let mut reader = LettersReader::new(text);
     let mut piece = [0; 4 << 10];
-    let mut read = Member { letters: 0, whole: false, hides: false };
+    let mut read = Member { letters: 0, wholes: 0, whole: false, hides: false };
     loop {
+        work.add(1, work::MEMBER)?;
         let before = out.len();
-        let mut one = flate2::bufread::GzDecoder::new(reader);
+        let one = match inflater {
+            Some(one) => {
+                one.reset(reader);
+                one
+            }
+            None => inflater.insert(Inflater::new(reader)),
+        };
         let whole = loop {
             match one.read(&mut piece) {
                 Ok(0) => break true,
@@ -371,14 +407,16 @@ fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooL
                 Err(_) => break false,
             }
             if out.len() as u64 > bytes_max {
-                return Err(TooLong);
+                return Err(TooDear::Long);
             }
         };
         let hides = read.hides || one.header().is_some_and(hides);
-        reader = one.into_inner();
+        reader = std::mem::replace(one.get_mut(), LettersReader::new(b""));
         // What begins like a further member and holds nothing is none.
         if read.letters == 0 || whole || out.len() > before {
-            read = Member { letters: reader.letters(), whole, hides };
+            let letters = reader.letters();
+            let wholes = if whole { letters } else { read.wholes };
+            read = Member { letters, wholes, whole, hides };
         }
         while whole && reader.fill_buf().is_ok_and(|held| held.first() == Some(&0)) {
             reader.consume(1);
@@ -389,20 +427,24 @@ fn member(text: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Member, TooL
     }
 }
 
+/// Bytes that a reader of letters holds. Why so few: they are cleared and moved for each member.
+const HELD_BYTES: usize = 192;
+
 /// Reads the bytes of base64 letters, over blanks, until something else stands there.
 struct LettersReader<'a> {
     text: &'a [u8],
     /// Where the bytes that are not taken yet begin, and their ends in the text, one for each byte.
     at: usize,
-    bytes: [u8; 768],
-    ends: [u32; 768],
+    bytes: [u8; HELD_BYTES],
+    ends: [u32; HELD_BYTES],
     taken: usize,
     held: usize,
 }
 
 impl<'a> LettersReader<'a> {
     fn new(text: &'a [u8]) -> LettersReader<'a> {
-        LettersReader { text, at: 0, bytes: [0; 768], ends: [0; 768], taken: 0, held: 0 }
+        let (bytes, ends) = ([0; HELD_BYTES], [0; HELD_BYTES]);
+        LettersReader { text, at: 0, bytes, ends, taken: 0, held: 0 }
     }
 
     /// One past the last letter of what was taken.
@@ -767,19 +809,22 @@ impl<'a> Letters<'a> {
         let url = self.text.iter().any(|letter| matches!(letter, b'-' | b'_'))
             && !self.text.iter().any(|letter| matches!(letter, b'+' | b'/'));
         let each = self.bits();
-        let mut changed = std::collections::BTreeMap::new();
+        let first = bytes.iter().map(|edit| edit.place).min().unwrap_or(0);
+        let last = bytes.iter().map(|edit| edit.place + 1).max().unwrap_or(0);
+        let numbers = self.numbers_of(&(first..last.max(first)));
+        let mut changed: Vec<u8> =
+            numbers.clone().map(|number| self.code.value(self.text[self.place(number)])).collect();
         for edit in bytes {
             for number in self.numbers_of(&(edit.place..edit.place + 1)) {
-                let old = self.code.value(self.text[self.place(number)]);
-                let bits = changed.entry(number).or_insert(old);
-                for bit in 0..each {
-                    let place = number * each + bit;
-                    if (edit.place * 8..edit.place * 8 + 8).contains(&place) {
-                        let mask = 1 << (each - 1 - bit);
-                        let wanted = edit.byte >> (7 - (place - edit.place * 8)) & 1;
-                        *bits = if wanted == 1 { *bits | mask } else { *bits & !mask };
-                    }
-                }
+                let bits = &mut changed[number - numbers.start];
+                // How far the byte ends behind the letter, in bits.
+                let behind = (edit.place * 8 + 8) as isize - (number * each + each) as isize;
+                let here = |byte: u8| match behind {
+                    0.. => byte >> behind,
+                    _ => byte << -behind & ((1 << each) - 1),
+                };
+                let mask = here(0xff) & ((1 << each) - 1);
+                *bits = *bits & !mask | here(edit.byte) & mask;
             }
         }
         let letter = |old: u8, bits: u8| match self.code {
@@ -794,7 +839,7 @@ impl<'a> Letters<'a> {
             // A letter of two bytes that both change holds both, whoever changes them.
             for number in self.numbers_of(&(edit.place..edit.place + 1)) {
                 let place = self.place(number);
-                let (old, bits) = (self.text[place], changed[&number]);
+                let (old, bits) = (self.text[place], changed[number - numbers.start]);
                 let new = Edit { place, byte: letter(old, bits), ..*edit };
                 if self.code.value(old) != bits && out.last() != Some(&new) {
                     out.push(new);

@@ -31,10 +31,12 @@ use super::hit::{Hit, resolve};
 use super::lines;
 use super::literals;
 use super::mask::fill_of;
+use super::people;
 use super::rules::{Category, Rule, RuleSet};
 use super::scope::{Asked, keep_in_scope};
 use super::units;
 use super::views::Views;
+use super::work;
 use crate::limits::Limits;
 use crate::types::{Direction, Finding, RuleAction, Span};
 use crate::wire::json;
@@ -42,11 +44,11 @@ use crate::wire::mcp::{self, Place};
 
 /// Bound: matches of expressions in one text that validators turn down, beside one in 64 bytes. An
 /// ordinary answer of 16 MiB has a few hundred; a text made to have more is refused.
-const REJECTED_MAX: usize = 1 << 16;
+const REJECTED_MAX: usize = 1 << 14;
 
 /// Bound: how often each byte of a text may be read again by an expression, because a match was turned
-/// down or ended behind its secret; beside [`REJECTED_MAX`] bytes. Ordinary texts stay below one.
-const REREAD_MAX: usize = 4;
+/// down or ended behind its secret; beside so many bytes. Ordinary texts stay below one.
+const REREAD_MAX: (usize, usize) = (4, 64 << 10);
 
 /// Which engine names the candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,6 +291,8 @@ impl Scanner {
             let of = (kind, direction);
             keep_in_scope(&mut self.hits, &rules, raw, of, &self.asked, scratch, limits);
             resolve(&mut self.hits, rules.known_from);
+            let work = self.views.as_deref_mut().expect(LENT).work();
+            work.add(self.hits.len(), work::FINDING).map_err(GuardFault::TooMuchWork)?;
         }
         self.digest(raw, pseudonym_key);
         self.rewrite(&rules, raw);
@@ -465,6 +469,14 @@ impl Scanner {
                         let from = candidate.from.max(self.last_end[number]);
                         let rule = &rules.rules()[number];
                         let window = from..candidate.to.max(from);
+                        // Nine in ten groups of digits are no card's.
+                        if detector == Detector::Card
+                            && window.start == candidate.from
+                            && rule.validators.iter().any(|it| it.is_card())
+                            && !people::card_any(&text[window.clone()])
+                        {
+                            continue;
+                        }
                         // Cheaper than the expression, and most candidates end here.
                         if rule.context_required
                             && rule.after.is_empty()
@@ -612,7 +624,7 @@ impl Scanner {
             }
             self.reread += end.saturating_sub(at);
             if self.rejected > REJECTED_MAX + text.len() / 64
-                || self.reread > REJECTED_MAX + REREAD_MAX * text.len()
+                || self.reread > REREAD_MAX.0 * text.len() + REREAD_MAX.1
             {
                 return Err(GuardFault::TooManyCandidates);
             }
@@ -994,6 +1006,32 @@ mod tests {
         let mut scanner = Scanner::new(rules, [0; 32], &Limits::default());
         let found = ids_of(&mut scanner, &format!("{ids}\u{2764}\u{fe0f} {token}"));
         assert_eq!(found, vec![("jwt".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn near_matches_at_the_bound_pass_and_one_more_is_refused() {
+        let mut scanner = own(
+            "[[rule]]\nid = \"own-mixed\"\ntitle = \"x\"\ncategory = \"custom\"\npattern = 'key-([0-9]{4})'\nmin_entropy = 1.5\ntests.match = [\"key-1234\"]\ntests.no_match = [\"key-1111\"]\n",
+        );
+        let (mut memory, limits) = (json::Scratch::new(), Limits::default());
+        let mut scan = |near: usize| {
+            let text = "key-1111 ".repeat(near) + &"key-1234 ".repeat(9);
+            let bound = REJECTED_MAX + text.len() / 64;
+            let found = scanner.scan(text.as_bytes(), Direction::Response, &mut memory, &limits);
+            (near <= bound, found.map(|found| found.len()))
+        };
+        let near = (0..).find(|near| *near > REJECTED_MAX + (near * 9 + 81) / 64).expect("one");
+        assert_eq!(scan(near - 1), (true, Ok(9)));
+        assert_eq!(scan(near), (false, Err(GuardFault::TooManyCandidates)));
+    }
+
+    #[test]
+    fn a_rule_of_groups_that_asks_for_no_card_finds_all_of_them() {
+        let mut scanner = own(
+            "[[rule]]\nid = \"own-groups\"\ntitle = \"x\"\ncategory = \"custom\"\ndetector = \"card\"\npattern = '([0-9]{4} [0-9]{4} [0-9]{4} [0-9]{4})'\ntests.match = [\"1234 5678 1234 5678\"]\ntests.no_match = [\"1234\"]\n",
+        );
+        let found = ids_of(&mut scanner, "the house card 1234 5678 1234 5679 is lost");
+        assert_eq!(found, vec![("own-groups".to_owned(), 1)]);
     }
 
     // Mutants: no rule is far; one without a bound is not; the reach of a rule is nine bytes.

@@ -131,6 +131,11 @@ impl Validator {
         ("not-uuid", Validator::NotUuid),
     ];
 
+    /// Whether it holds for nothing that [`Validator::CardAny`] does not hold for.
+    pub(super) fn is_card(self) -> bool {
+        matches!(self, Validator::Card | Validator::CardAny)
+    }
+
     /// The validator called `name`.
     pub fn named(name: &str) -> Option<Validator> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|&(_, validator)| validator)

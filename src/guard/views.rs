@@ -30,6 +30,7 @@ use std::ops::Range;
 use super::runs::{self, Edit, Letters, Window};
 use super::simd::{self, Survey};
 use super::units::{self, Units};
+use super::work::{OverBudget, Work};
 
 /// Between two views: no rule reads across it, because no secret holds it.
 const SEPARATOR: &[u8] = b"\n\x00\n";
@@ -68,11 +69,16 @@ pub enum ViewFault {
     TooLong,
     /// More of its texts are encoded than [`VIEWS_MAX`].
     TooMany,
+    /// Reading what is compressed is too much work.
+    TooMuchWork(OverBudget),
 }
 
-impl From<runs::TooLong> for ViewFault {
-    fn from(_: runs::TooLong) -> ViewFault {
-        ViewFault::TooLong
+impl From<runs::TooDear> for ViewFault {
+    fn from(fault: runs::TooDear) -> ViewFault {
+        match fault {
+            runs::TooDear::Long => ViewFault::TooLong,
+            runs::TooDear::Work(over) => ViewFault::TooMuchWork(over),
+        }
     }
 }
 
@@ -200,7 +206,7 @@ impl Views {
     ) -> Result<(), ViewFault> {
         self.buffer.begin();
         self.around.begin();
-        self.runs.begin();
+        self.runs.begin(Work::of(raw.len()));
         self.views.clear();
         self.levels_max = levels_max.min(u8::MAX as u64) as u8;
         self.bytes_max = bytes_max;
@@ -312,6 +318,14 @@ impl Views {
 
     /// Builds all deeper views whole.
     pub fn deepen(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
+        // Why not counted: engines may differ in whether they look here, and never in what stands around units.
+        let counted = std::mem::replace(&mut self.runs.work, Work::again());
+        let done = self.deepen_all(raw);
+        self.runs.work = counted;
+        done
+    }
+
+    fn deepen_all(&mut self, raw: &[u8]) -> Result<(), ViewFault> {
         let Views { buffer, views, runs, windows, piece, levels_max, bytes_max, .. } = self;
         // For each view of units to come what was found in the text that it was taken off from.
         let mut told: VecDeque<Vec<Told>> = VecDeque::new();
@@ -380,6 +394,11 @@ impl Views {
             number += 1;
         }
         Ok(())
+    }
+
+    /// What the message has cost, to be added to.
+    pub(super) fn work(&mut self) -> &mut Work {
+        &mut self.runs.work
     }
 
     /// Where shapes may start in the first view.
