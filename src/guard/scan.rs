@@ -791,15 +791,12 @@ fn judge_whole_units(
     text: &[u8],
     at: Range<usize>,
 ) -> Option<(Verdict, Range<usize>)> {
-    let Some(unit) = units::around(text, at.start) else {
-        return judge(rule, text, at.clone()).map(|verdict| (verdict, at));
-    };
+    // First, because most candidates end there.
+    let verdict = judge(rule, text, at.clone())?;
+    let Some(unit) = units::around(text, at.start) else { return Some((verdict, at)) };
     let behind = unit.end.min(at.end)..at.end;
-    let whole = || {
-        let verdict = judge(rule, text, at.clone())?;
-        (rule.category == Category::Credential).then_some((verdict, unit.start..at.end))
-    };
-    judge(rule, text, behind.clone()).map(|verdict| (verdict, behind)).or_else(whole)
+    let whole = (rule.category == Category::Credential).then_some((verdict, unit.start..at.end));
+    judge(rule, text, behind.clone()).map(|verdict| (verdict, behind)).or(whole)
 }
 
 /// JSON when it reads strictly.
