@@ -17,8 +17,8 @@ const KEY_BYTES_MAX: usize = 64 << 10;
 const KEY_LETTERS_MAX: usize = 8 << 10;
 /// Bound: what stands between two lines, or before the first: the head of a line in a log.
 const GAP_BYTES_MAX: usize = 1 << 10;
-/// Bound: what stands between `BEGIN` or `END` and `PRIVATE KEY`.
-const KIND_BYTES_MAX: usize = 40;
+/// Bound: `BEGIN` or `END` and what stands behind it before `PRIVATE KEY`: three words of twelve letters.
+const KIND_BYTES_MAX: usize = 5 + 1 + 3 * 13;
 /// Letters of a line that shows that there is a key: those of RFC 7468 have 64, others up to 76.
 const LINE_LETTERS_MIN: usize = 40;
 /// Letters of a line behind such a one.
@@ -140,9 +140,12 @@ mod tests {
             let ended = body(head) + "-----BEGIN+EC+PRIVATE+KEY-----\n" + LINES[0];
             assert_eq!(found(&ended), lines, "{head}");
         }
-        let far = format!("{}{}{}", LINES[0], " ".repeat(GAP_BYTES_MAX), LINES[1]);
+        let far = format!("{}{}{}", LINES[0], " ".repeat(1024), LINES[1]);
         assert_eq!(found(&far), LINES[..2]);
         assert_eq!(found(&far.replacen(' ', "  ", 1)), LINES[..1]);
+        let kind =
+            format!("{}\nBEGIN{} PRIVATE KEY {}", LINES[0], " TWELVELETTER".repeat(3), LINES[1]);
+        assert_eq!(found(&kind), LINES[..1]);
         let long = body("").repeat(2);
         assert_eq!(found(&long).len(), KEY_LETTERS_MAX / LINES[0].len() + 1);
     }
