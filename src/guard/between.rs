@@ -4,8 +4,9 @@
 //! places. Does not read the name nor the value: these are the rule's.
 
 /// Between the two where the value is told from other texts by its form: also in prose (`set X to v`), in a table
-/// (`| X | v |`), a tag (`<entry key="X">v`), behind a blank (`ENV X v`), a type (`X: string = "v"`).
-const TO: &str = r#"["'`*)\]\\]{0,4}(?:\s{0,3}(?:=>|[:?]=|->|\|\|=?|:\s[>|]-?|[:=,|>]|:\s?&?[A-Za-z]{3,6}\s?=)\*{0,2}\s{0,3}|\s(?:to|is|as)\s|\s{1,3}|[ \t]{4,40}|[ \t]{0,40}(?:\||\xe2\x94[\x82\x83])[ \t]{0,40}|</[a-z]{1,8}>\s{0,8}<[a-z]{1,8}>)"#;
+/// (`| X | v |`), a tag (`<entry key="X">v`), behind a blank (`ENV X v`), a type (`X: string = "v"`). Not a line end by
+/// itself: the next line of a log begins with the hash of another commit.
+const TO: &str = r#"["'`*)\]\\]{0,4}(?:\s{0,3}(?:=>|[:?]=|->|\|\|=?|[:=,|>]|:\s?&?[A-Za-z]{3,6}\s?=)\*{0,2}\s{0,3}|\s(?:to|is|as)\s|:?[ \t]{1,40}|:\s[>|]-?\r?\n\s{1,24}|[ \t]{0,40}(?:\||\xe2\x94[\x82\x83])[ \t]{0,40}|</[a-z]{1,8}>\s{0,8}<[a-z]{1,8}>)"#;
 
 /// Between the two where name and value are members of their own: `"name": "X", "value": "v"`, `"X": {"value": "v"`,
 /// two lines of YAML or two attributes (`key="X" value="v"`), `variable "X" { default = "v" }`. Bounds: a member or
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
     use crate::guard::compile::{expression, parse};
 
-    // Mutants: the table without `|`; YAML without `\n\s{1,24}`; a list may stand between the members.
+    // Mutants: a line end is a blank; the table without `|`; YAML without `\n\s{1,24}`; a list may stand between the members.
     #[test]
     fn a_value_is_known_by_its_name_however_both_are_written() {
         let pattern = written_out("(?i:acme_?token)(?&to)(s3cr3t)");
@@ -42,7 +43,8 @@ mod tests {
             "<td>ACME_TOKEN</td>\n<td>s3cr3t</td>",
             "ENV ACME_TOKEN s3cr3t",
             "{\"ACME_TOKEN\": [\"s3cr3t\"]}",
-            "ACME_TOKEN: >-\n  s3cr3t",
+            "ACME_TOKEN: >-\n      s3cr3t",
+            "ACME_TOKEN:             s3cr3t",
             "ACME_TOKEN ?= s3cr3t",
             "process.env.ACME_TOKEN || 's3cr3t'",
             "ACME_TOKEN             s3cr3t",
@@ -63,6 +65,8 @@ mod tests {
         }
         for text in [
             "ACME_TOKEN and s3cr3t",
+            "new acme_token\ns3cr3t fix",
+            "new acme_token\r\n  s3cr3t",
             "{\"names\":[\"ACME_TOKEN\"],\"value\":\"s3cr3t\"}",
             "{\"names\":[\"ACME_TOKEN\",\"x\"],\"value\":\"s3cr3t\"}",
             "{\"name\":\"ACME_TOKEN\"},{\"value\":\"s3cr3t\"}",

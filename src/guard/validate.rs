@@ -72,6 +72,12 @@ pub enum Validator {
     BasicPair,
     /// Upper and lower case or letters and digits mixed, as random keys are and words are not.
     Mixed,
+    /// Upper and lower case and digits, as 40 random letters of base 64 have.
+    AllKinds,
+    /// Mixed, or letters with signs between them that names and references do not have: a password.
+    MixedSigns,
+    /// No three zero bytes in base 64 (`AAAA`): a program or a picture has them in many places, a token in none.
+    NotZeros,
     /// Not only hexadecimal digits.
     NotHex,
     /// Eight to thirteen digits, no date: what a telephone number has without the code of its country. Up to fifteen behind
@@ -85,6 +91,9 @@ pub enum Validator {
     NotExampleWord,
     /// Not the name of a secret or a token in place of one: `prod-db-creds-2`, an ARN, `getElementById2`.
     NotReference,
+    /// Not the name of a setting or of a text in place of its value, and no key that is public: `NEXT_PUBLIC_KEY1`,
+    /// `auth.form.password1`, `%PASSWORD1%`, `pk_live_…`.
+    NotSetting,
     /// Not the shape of an identifier that stands in for a value: placeholders, template braces,
     /// words such as `example` or `changeme`, one repeated character, a path, a UUID, a call.
     NotPlaceholder,
@@ -121,12 +130,16 @@ impl Validator {
         ("jwt-header", Validator::JwtHeader),
         ("basic-pair", Validator::BasicPair),
         ("mixed", Validator::Mixed),
+        ("all-kinds", Validator::AllKinds),
+        ("mixed-signs", Validator::MixedSigns),
+        ("not-zeros", Validator::NotZeros),
         ("not-hex", Validator::NotHex),
         ("phone-length", Validator::PhoneLength),
         ("discord-id", Validator::DiscordId),
         ("not-name", Validator::NotName),
         ("not-example-word", Validator::NotExampleWord),
         ("not-reference", Validator::NotReference),
+        ("not-setting", Validator::NotSetting),
         ("not-placeholder", Validator::NotPlaceholder),
         ("not-uuid", Validator::NotUuid),
     ];
@@ -179,8 +192,12 @@ impl Validator {
             Validator::JwtHeader => jwt_header(value),
             Validator::BasicPair => basic_pair(value),
             Validator::Mixed => mixed(value),
+            Validator::AllKinds => all_kinds(value),
+            Validator::MixedSigns => mixed(value) || signs(value),
+            Validator::NotZeros => memchr::memmem::find(value, b"AAAA").is_none(),
             Validator::NotHex => !value.iter().all(u8::is_ascii_hexdigit),
             Validator::NotReference => !reference(value),
+            Validator::NotSetting => !setting(value),
             Validator::NotPlaceholder => !placeholder(value),
             Validator::NotUuid => !is_uuid(value),
         }
@@ -273,6 +290,29 @@ fn mixed(value: &[u8]) -> bool {
     digit && kinds.iter().filter(|&&kind| kind).count() >= 2
 }
 
+fn all_kinds(value: &[u8]) -> bool {
+    let tests: [fn(&u8) -> bool; 3] =
+        [u8::is_ascii_uppercase, u8::is_ascii_lowercase, u8::is_ascii_digit];
+    tests.iter().all(|test| value.iter().any(test))
+}
+
+/// Signs that stand in passwords, and between the words of no identifier, path, type or address.
+const PASSWORD_SIGNS: &[u8] = b"!#$%*+=?@^`~";
+
+/// Whether `value` has letters of both cases and one of [`PASSWORD_SIGNS`], or two of these. At the ends they are those
+/// of prose and templates (`Required!`, `%Password%`), between `^` and `$` of an expression.
+fn signs(value: &[u8]) -> bool {
+    let is_sign = u8::is_ascii_punctuation;
+    let start = value.iter().take_while(|byte| is_sign(byte)).count();
+    let end = value.len() - value[start..].iter().rev().take_while(|byte| is_sign(byte)).count();
+    let inside = &value[start..end.max(start)];
+    let kinds = PASSWORD_SIGNS.iter().filter(|sign| inside.contains(sign)).count();
+    let cases =
+        inside.iter().any(u8::is_ascii_uppercase) && inside.iter().any(u8::is_ascii_lowercase);
+    let expression = value.starts_with(b"^") && value.ends_with(b"$");
+    !expression && (kinds >= 2 || (kinds == 1 && cases))
+}
+
 fn name(value: &[u8]) -> bool {
     let letters = |test: fn(&u8) -> bool| {
         value.iter().all(|byte| test(byte) || matches!(byte, b'_' | b'-' | b'.'))
@@ -324,9 +364,17 @@ const NAME_DIGITS_MAX: usize = 3;
 const NAME_WORD_MIN: usize = 4;
 /// Bytes of an address on Ethereum, `0x` and 20 bytes in hexadecimal digits: what a `token` is there.
 const ADDRESS_BYTES: usize = 42;
+/// Bound: letters of such a word where a year ends the name (`k8s-tls-2024`).
+const NAME_WORD_DATED_MIN: usize = 3;
+/// Signs of tokenizers in front of a piece of a text: its blank, its line end, a word's continuation.
+const PIECE_SIGNS: &[&str] = &["\u{120}", "\u{10a}", "\u{2581}", "##", "<|"];
+
+fn year(part: &[u8]) -> bool {
+    part.len() == 4 && part.starts_with(b"20") && part.iter().all(u8::is_ascii_digit)
+}
 
 /// Whether `value` is the name of a secret or of a token, and not one: words with small numbers, a name of DNS with
-/// a word in it, the name of a secret at a cloud, an address.
+/// a word in it, the name of a secret at a cloud, an address, a number; or what a tokenizer calls a token.
 fn reference(value: &[u8]) -> bool {
     let digits = |part: &[u8]| part.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let word = |part: &[u8]| {
@@ -335,8 +383,10 @@ fn reference(value: &[u8]) -> bool {
     };
     let mut parts = value.split(|byte| b"-_./:".contains(byte));
     let small = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let dated = value.rsplit(|byte| *byte == b'-').next().is_some_and(year);
+    let word_min = if dated { NAME_WORD_DATED_MIN } else { NAME_WORD_MIN };
     let label = |part: &[u8]| {
-        part.len() >= NAME_WORD_MIN
+        part.len() >= word_min
             && part.len() < value.len()
             && part.iter().all(u8::is_ascii_alphabetic)
     };
@@ -348,7 +398,46 @@ fn reference(value: &[u8]) -> bool {
         && value.starts_with(b"0x")
         && value[2..].iter().all(u8::is_ascii_hexdigit);
     let cloud = value.starts_with(b"arn:") || value.starts_with(b"projects/");
-    address || cloud || parts.all(word) || dns()
+    let number = value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'.'));
+    let piece = PIECE_SIGNS.iter().any(|sign| value.starts_with(sign.as_bytes()));
+    address || cloud || number || piece || parts.all(word) || dns()
+}
+
+/// Words that the name of a setting holds, in lower case.
+const SETTING_WORDS: &[&str] = &["key", "pass", "passwd", "password", "pwd", "secret", "token"];
+/// Bound: words of such a name. Of two, people make passwords (`Password-12`).
+const SETTING_WORDS_MIN: usize = 3;
+/// Bound: digits behind each word.
+const SETTING_DIGITS_MAX: usize = 2;
+
+/// Whether `value` names a setting or a text for people: three words or more, one of [`SETTING_WORDS`] among them, or
+/// one in the brackets of a template; or is a key that its service calls public.
+fn setting(value: &[u8]) -> bool {
+    if [&b"pk_live_"[..], b"pk_test_"].iter().any(|head| value.starts_with(head)) {
+        return true;
+    }
+    let bare = match value {
+        [b'%', inside @ .., b'%'] | [b'{', inside @ .., b'}'] => inside,
+        _ => value,
+    };
+    let (mut words, mut named) = (0, false);
+    for part in bare.split(|byte| b"_-.:".contains(byte)) {
+        let hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+        let mut rest = part;
+        while !rest.is_empty() {
+            let end = rest.windows(2).position(hump).map_or(rest.len(), |at| at + 1);
+            let letters = rest[..end].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            let digits = &rest[letters..end];
+            if digits.len() > SETTING_DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
+                return false;
+            }
+            words += usize::from(letters > 0);
+            let is = |word: &&str| word.as_bytes().eq_ignore_ascii_case(&rest[..letters]);
+            named |= SETTING_WORDS.iter().any(is);
+            rest = &rest[end..];
+        }
+    }
+    named && (words >= SETTING_WORDS_MIN || bare.len() < value.len())
 }
 
 /// Words that stand in for a value in documentation and templates.
@@ -477,6 +566,78 @@ mod tests {
             "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48aa",
         ] {
             assert!(Validator::NotReference.holds(secret.as_bytes()), "{secret}");
+        }
+    }
+
+    // Mutants: a piece without a year is a name with a short word; numbers are none; no piece is known.
+    #[test]
+    fn a_piece_of_a_text_is_no_token() {
+        for piece in
+            ["\u{120}part67", "\u{2581}Abc1", "##ing2b", "<|end1|>", "1,234,567.89", "k8s-tls-2026"]
+        {
+            assert!(!Validator::NotReference.holds(piece.as_bytes()), "{piece}");
+        }
+        for secret in ["P\u{e4}ssw0rd99", "k8s-tls-a9x2", "1,234,567x89"] {
+            assert!(Validator::NotReference.holds(secret.as_bytes()), "{secret}");
+        }
+    }
+
+    // Mutants: two words are a setting; digits without a bound; humps are no borders; no word is asked for; brackets
+    // around anything.
+    #[test]
+    fn a_name_of_a_setting_is_no_password() {
+        for name in [
+            "NEXT_PUBLIC_KEY3",
+            "API_KEY_V4",
+            "header:X-API-Key-1",
+            "apiKeyAuth2",
+            "signin.form.password2",
+            "lbl_password_text_3",
+            "errors.password.min12",
+            "%PASSWORD2%",
+            "{password3}",
+            "env.API_KEY_7",
+            "pk_live_51H7dXyQk2",
+        ] {
+            assert!(!Validator::NotSetting.holds(name.as_bytes()), "{name}");
+        }
+        for secret in [
+            "Password-12",
+            "Password123",
+            "My_Password12",
+            "My_Secret_Password123",
+            "Winter-Summer-Token9x",
+            "correct-horse-battery9",
+            "{Winter26}",
+            "sk_live_51H7dXyQk2",
+            "key-83b1f0",
+            "S3cr3t-key-token",
+        ] {
+            assert!(Validator::NotSetting.holds(secret.as_bytes()), "{secret}");
+        }
+    }
+
+    // Mutants: signs at the ends count; one sign does among letters of one case; an expression is a password.
+    #[test]
+    fn letters_and_signs_are_a_password_without_a_digit() {
+        for secret in ["Horse!Staple", "qT=vKz~Lw", "horse*staple!x", "!aB#cD", "w0rd-w0rd"] {
+            assert!(Validator::MixedSigns.holds(secret.as_bytes()), "{secret}");
+        }
+        for word in [
+            "Required!",
+            "Correct-Horse",
+            "horse*staple",
+            "forms.Password",
+            "*Password*",
+            "[String!]!",
+            "List[SecretStr]",
+            "Str|None",
+            "^[A-Z!?][a-z#+]$",
+            "@{Password}",
+            "!?",
+            "Passwort:",
+        ] {
+            assert!(!Validator::MixedSigns.holds(word.as_bytes()), "{word}");
         }
     }
 
