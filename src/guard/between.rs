@@ -11,7 +11,7 @@ const TO: &str = r#"["'`*)\]\\]{0,4}(?:\s{0,3}(?:=>|[:?]=|->|\|\|=?|[:=,|>]|:\s?
 /// Between the two where name and value are members of their own: `"name": "X", "value": "v"`, `"X": {"value": "v"`,
 /// two lines of YAML or two attributes (`key="X" value="v"`), `variable "X" { default = "v" }`. Bounds: a member or
 /// two between them, a description.
-const PAIR: &str = r#"["'\\]{1,3}\s{0,3}(?:,|:\s{0,3}\{)[^{}\[\]]{0,40}?["'\\](?i:value)["'\\]{1,3}\s{0,3}:\s{0,3}|(?:["'\\]{0,3}\r?\n\s{1,24}|["'\\]{1,3}\s{1,3})(?:[a-z_]{1,12}_)?(?i:value)["'\\]{0,3}\s{0,3}[:=]\s{0,3}|["'\\]{1,3}\s{0,3}\{[^{}]{0,160}?default\s{0,8}=\s{0,3}"#;
+const PAIR: &str = r#"["'\\]{1,3}\s{0,3}(?:,|:\s{0,3}\{)[^{}\[\]]{0,40}?["'\\](?i:value)["'\\]{1,3}\s{0,3}:\s{0,3}|(?:["'\\]{0,3}\r?\n\s{1,24}|["'\\]{1,3}\s{1,3})(?:[a-z_]{1,12}_)?(?i:value)["'\\]{0,3}\s{0,3}[:=]\s{0,3}|["'\\]{1,3}\s{0,3}\{[^{}]{0,120}?default\s{0,8}=\s{0,3}"#;
 
 /// `pattern` with what it says for these written out. The quotes before a value belong to `(?&to)`; behind `(?&pair)`
 /// the rule says whether there are any.

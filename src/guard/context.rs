@@ -4,13 +4,14 @@
 //! where it stands, never what it is replaced by.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::hit::Hit;
 use super::mask::is_mask;
 use super::rules::{CONTEXT_BYTES_MAX, Category, Rule};
-use super::telephone::{is_grouped, is_signed_number, may_be_count};
+use super::telephone::{is_decimal, is_grouped, is_signed_number, may_be_count, names_telephones};
 use super::validate::{Validator, entropy};
-use super::words::Words;
+use super::words::{Labels, Words};
 use crate::types::RuleAction;
 use crate::wire::mcp::Place;
 
@@ -74,14 +75,23 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         return None;
     }
     let named = has_word(text, label_at.clone(), &rule.context);
-    // `node_x_bytes_total 4128…`: no word of prose has an underscore.
-    let is_key = text[label_at.end..span.start].iter().any(|byte| b":=>".contains(byte))
-        || label.contains(&b'_');
-    // `card_id` and `payment_count` are no cards of the rare kinds.
-    if is_key && (!named || rare) && !rule.not_key.is_empty() && rule.not_key.says(label) {
+    if value.iter().all(u8::is_ascii_digit)
+        && !rule.not_key.is_empty()
+        && is_key(text, &label_at, span.start)
+        && rule.not_key.says(label)
+        && (!(named || is_said(rule, &text[..label_at.start])) || (rare && COUNTED.says(label)))
+    {
         return None;
     }
-    let counted = rule.validators.contains(&Validator::PhoneLength) && may_be_count(value, label);
+    let local = rule.validators.contains(&Validator::PhoneLength);
+    let glue = &text[label_at.end..span.start];
+    let quoted = glue.last().is_some_and(|byte| b"\"'".contains(byte));
+    // `"tel": 61.2345678` is a number of JSON.
+    let member = glue.contains(&b'"');
+    if local && !quoted && is_decimal(value) && (member || !names_telephones(label)) {
+        return None;
+    }
+    let counted = local && may_be_count(value, label);
     let context = (labelled || named) && !counted;
     let phone = rule.validators.contains(&Validator::E164);
     if phone && is_signed_number(value, context) {
@@ -102,6 +112,24 @@ pub(super) fn judge(rule: &Rule, text: &[u8], span: Range<usize>) -> Option<Verd
         !rule.confirm.is_empty() && rule.confirm.iter().all(|validator| validator.holds(value));
     let allowed = rule.allow.iter().any(|allow| allow.is_match(value));
     Some(Verdict { confirmed, context, allowed })
+}
+
+/// Keys that count or name what a word in them says: `card_id`, `charge_count`, `cardinality`.
+static COUNTED: LazyLock<Labels> = LazyLock::new(|| {
+    Labels::new(&["*id", "*ids", "*count", "*at", "cardinality"].map(str::to_owned))
+});
+
+/// Whether the label is a key: `:`, `=` or `>` stands behind it, or it has an underscore, as no word of prose
+/// (`node_x_bytes_total 4128…`).
+fn is_key(text: &[u8], label: &Range<usize>, start: usize) -> bool {
+    text[label.end..start].iter().any(|byte| b":=>".contains(byte))
+        || text[label.clone()].contains(&b'_')
+}
+
+/// Whether a word of the rule's context stands before the label in its own clause: `card on line: 4111…`.
+fn is_said(rule: &Rule, before: &[u8]) -> bool {
+    let clause = before.rsplit(|byte| b"\"',;{}<>\n\\".contains(byte)).next().unwrap_or_default();
+    has_word(before, before.len() - clause.len()..before.len(), &rule.context)
 }
 
 /// Whether a word of the rule's context stands before any match in `window`: never false where
@@ -187,7 +215,7 @@ fn among_numbers(text: &[u8], span: &Range<usize>) -> bool {
         [.., byte, b'-'] => !byte.is_ascii_alphanumeric() && *byte != b'-',
         [b'-'] | [.., b'.'] => true,
         // A sample: `node_x{device="eth0"} 4128…`.
-        [.., b'}', b' '] => true,
+        [.., b'"', b'}', b' '] => true,
         _ => false,
     };
     sign || is_other_number(after.iter().copied()) || {

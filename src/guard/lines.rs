@@ -15,7 +15,7 @@ use super::units;
 const KEY_BYTES_MAX: usize = 64 << 10;
 /// Bound: letters of a key; RSA of 8,192 bits has 6,400.
 const KEY_LETTERS_MAX: usize = 8 << 10;
-/// Bound: what stands between two lines, or before the first: the head of a line in a log.
+/// Bound: what stands between two lines, or before the first, of a key that no words end: the head of a line in a log.
 const GAP_BYTES_MAX: usize = 1 << 10;
 /// Bound: `BEGIN` or `END` and what stands behind it before `PRIVATE KEY`: three words of twelve letters.
 const KIND_BYTES_MAX: usize = 5 + 1 + 3 * 13;
@@ -28,22 +28,24 @@ const LAST_LETTERS_MIN: usize = 4;
 
 /// The lines of the key that begins with `text`, behind the words at its begin; none when there is no key.
 pub(super) fn of_key(text: &[u8]) -> Vec<Range<usize>> {
-    let body = &text[..end_of_key(&text[..text.len().min(KEY_BYTES_MAX)])];
+    let text = &text[..text.len().min(KEY_BYTES_MAX)];
+    let end = end_of_key(text);
+    let body = &text[..end.unwrap_or(text.len())];
     let mut lines: Vec<Range<usize>> = vec![];
     let (mut at, mut letters) = (0, 0);
     while let Some(on) = body[at..].iter().position(|byte| is_letter(*byte)) {
         let mut start = at + on;
         let last = lines.last().map_or(0, |line| line.end);
-        if start - last > GAP_BYTES_MAX || letters > KEY_LETTERS_MAX {
+        if (end.is_none() && start - last > GAP_BYTES_MAX) || letters > KEY_LETTERS_MAX {
             break;
         }
-        let end = start + body[start..].iter().take_while(|byte| is_letter(**byte)).count();
-        at = end;
+        let stop = start + body[start..].iter().take_while(|byte| is_letter(**byte)).count();
+        at = stop;
         // The letters of an escape are part of it: `\nMIIE…`, `%0AMIIE…`.
         if let Some(unit) = units::around(body, start) {
-            start = unit.end.min(end);
+            start = unit.end.min(stop);
         }
-        let run = &body[start..end];
+        let run = &body[start..stop];
         let has = |is: fn(&u8) -> bool| run.iter().any(is);
         let (upper, lower, digit) =
             (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase), has(u8::is_ascii_digit));
@@ -56,23 +58,28 @@ pub(super) fn of_key(text: &[u8]) -> Vec<Range<usize>> {
         };
         if is_line {
             letters += run.len();
-            lines.push(start..end);
+            lines.push(start..stop);
         }
     }
     lines
 }
 
 /// Where the words stand that end the key, or begin another; a table or a comment may speak of private keys in between.
-fn end_of_key(text: &[u8]) -> usize {
+fn end_of_key(text: &[u8]) -> Option<usize> {
     let is_end = |at: &usize| {
-        let before = &text[at.saturating_sub(KIND_BYTES_MAX)..*at];
-        [&b"END"[..], b"BEGIN"].iter().any(|word| memmem::find(before, word).is_some())
+        let from = at.saturating_sub(KIND_BYTES_MAX);
+        // Not within `SEND`.
+        let border = |on: usize| {
+            (from + on).checked_sub(1).is_none_or(|before| !text[before].is_ascii_alphanumeric())
+        };
+        let words = [&b"END"[..], b"BEGIN"];
+        words.iter().any(|word| memmem::find_iter(&text[from..*at], word).any(border))
     };
     let named = memmem::find_iter(text, b"PRIVATE");
     let mut keys = named.filter(|at| {
         matches!(text.get(at + b"PRIVATE".len()..), Some([b' ' | b'+', b'K', b'E', b'Y', ..]))
     });
-    keys.find(is_end).unwrap_or(text.len())
+    keys.find(is_end)
 }
 
 fn is_letter(byte: u8) -> bool {
@@ -133,7 +140,8 @@ mod tests {
         let body =
             |head: &str| -> String { lines.iter().map(|line| format!("{head}{line}\n")).collect() };
         let log = "2026-11-02T10:11:12Z INFO loader: ".repeat(15);
-        for head in [&log[..], "PRIVATE KEY | ", "# a PRIVATE KEY of api\n> "] {
+        for head in [&log[..], "PRIVATE KEY | ", "# a PRIVATE KEY of api\n> ", "SEND PRIVATE KEY "]
+        {
             assert_eq!(found(&body(head)), lines, "{head}");
             let ended = body(head) + "-----END RSA PRIVATE KEY-----\n" + LINES[0];
             assert_eq!(found(&ended), lines, "{head}");

@@ -32,9 +32,10 @@ use super::lines;
 use super::literals;
 use super::mask::fill_of;
 use super::people;
-use super::rules::{Category, Rule, RuleSet};
+use super::rules::{Rule, RuleSet};
 use super::scope::{Asked, keep_in_scope};
 use super::units;
+use super::validate::Validator;
 use super::views::Views;
 use super::work;
 use crate::limits::Limits;
@@ -783,9 +784,9 @@ impl Scanner {
     }
 }
 
-/// [`judge`], and where the match lies that counts: not in half of a unit. In `\nalice@…` the `n` belongs to the escape, and what
-/// is written over it would leave a text that nobody can read. A credential that is none without it takes all of the
-/// unit.
+/// [`judge`], and where the match lies that counts: not in half of a unit, or what is written over it leaves a text that
+/// nobody can read. In `\nalice@…` the `n` belongs to the escape. Of what else may be a unit (`%41` in `LIKE '%4111…'`) nobody
+/// knows, and all of it is masked.
 fn judge_whole_units(
     rule: &Rule,
     text: &[u8],
@@ -794,8 +795,16 @@ fn judge_whole_units(
     // First, because most candidates end there.
     let verdict = judge(rule, text, at.clone())?;
     let Some(unit) = units::around(text, at.start) else { return Some((verdict, at)) };
+    let whole = unit.start..at.end;
+    let mail = rule.validators.contains(&Validator::Email);
+    let short = matches!(text[unit.clone()], [b'\\', b'n' | b't' | b'r' | b'b' | b'f']);
+    let exact = short || (mail && text[unit.start] == b'\\');
+    if !exact {
+        return Some((verdict, whole));
+    }
     let behind = unit.end.min(at.end)..at.end;
-    let whole = (rule.category == Category::Credential).then_some((verdict, unit.start..at.end));
+    // `\n@abc.abstractmethod` is no address.
+    let whole = (!mail).then_some((verdict, whole));
     judge(rule, text, behind.clone()).map(|verdict| (verdict, behind)).or(whole)
 }
 

@@ -193,17 +193,26 @@ pub(super) fn is_signed_number(value: &[u8], labelled: bool) -> bool {
     is_fraction || sign || decimals || dotted || off_plan || is_place(all) || is_date(all)
 }
 
-/// Whether digits under `label` may count something: `mobile` and `cell` name devices and tables too, and a number that
-/// stands without quotes has lost its zero.
-pub(super) fn may_be_count(value: &[u8], label: &[u8]) -> bool {
+/// Whether `label` speaks of telephones and nothing else: `mobile` and `cell` name devices and tables too.
+pub(super) fn names_telephones(label: &[u8]) -> bool {
     static PHONES: LazyLock<Option<AhoCorasick>> =
-        LazyLock::new(|| any_case(["phone", "fon", "fax", "whatsapp", "handy", "contact"]));
-    let named = PHONES.as_ref().is_some_and(|words| words.is_match(label));
-    !named
+        LazyLock::new(|| any_case(["phone", "tel", "fon", "fax", "whatsapp", "handy", "contact"]));
+    PHONES.as_ref().is_some_and(|words| words.is_match(label))
+}
+
+/// Whether digits under `label` may count something: no plan has such a number. One without quotes has lost its zero.
+pub(super) fn may_be_count(value: &[u8], label: &[u8]) -> bool {
+    !names_telephones(label)
         && value.iter().all(u8::is_ascii_digit)
         && value.first() != Some(&b'0')
         && !nanp(value)
         && !digits::<15>(value).is_some_and(|(d, len)| in_plan(&d[..len]))
+}
+
+/// Whether `value` is written like a decimal: `37.1234567`, not `030.1234567`.
+pub(super) fn is_decimal(value: &[u8]) -> bool {
+    let (all, count) = groups(value);
+    count == 2 && all[1].gap == b"." && value[0] != b'0'
 }
 
 /// Whether a text behind the label of a telephone can be its number: as many digits as one has without the code of its
@@ -223,10 +232,7 @@ pub(super) fn is_local(value: &[u8]) -> bool {
     let late = sizes([2, 2, 4])
         && day(all[0].digits, all[1].digits)
         && matches!(number(all[2].digits), 1900..=2099);
-    // `37.1234567` is a decimal; `030.1234567` is none.
-    let decimal = count == 2 && all[1].gap == b"." && value[0] != b'0';
-    !decimal
-        && (8..=most).contains(&d().count())
+    (8..=most).contains(&d().count())
         && d().any(|digit| *digit != value[0])
         && !is_date(all)
         && !late

@@ -173,18 +173,12 @@ fn is_cut(text: &[u8]) -> bool {
 
 /// Whether a unit remains in `text` that hides something. A run of backslashes, or one before a quote, does not:
 /// both stand for themselves at every level. Nor does one before a slash where no part of a key or an address goes on
-/// (`s/\\/\//` of scripts); nor an end of a line or a tab where none begins behind it (`\n(.k` of manuals).
+/// (`s/\\/\//` of scripts). An end of a line does, also before a blank or a bracket: rules ask for them.
 pub(super) fn hides_something(text: &[u8]) -> bool {
     let mut from = 0;
     while let Some(unit) = next(text, from) {
         let hides = match &text[unit.clone()] {
             [b'\\', b'"' | b'\\'] => false,
-            [b'\\', b'n' | b't' | b'r' | b'f' | b'b'] => {
-                let behind = text.get(unit.end);
-                behind.is_none_or(|byte| {
-                    byte.is_ascii_alphanumeric() || b"+/=_-.@%&\\".contains(byte)
-                })
-            }
             [b'\\', b'/'] => {
                 let before = text[..unit.start].iter().rev().find(|byte| **byte != b'\\');
                 before.is_some_and(|byte| byte.is_ascii_alphanumeric() || b":+=_-.@".contains(byte))
@@ -649,7 +643,8 @@ mod tests {
             (r#"\\\" \\"#, false),
             (r"\\n", true),
             (r"\n(.k \\t[x] \n", true),
-            (r"\n(.k \\t[x] \n ", false),
+            (r"KEY:\n  a", true),
+            (r"\n(415)", true),
             (r"a\nAKIA", true),
             (r"a\n\t", true),
             (r"%s/\\\\/\//g", false),

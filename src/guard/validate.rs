@@ -76,7 +76,7 @@ pub enum Validator {
     AllKinds,
     /// Mixed, or letters with signs between them that names and references do not have: a password.
     MixedSigns,
-    /// No three zero bytes in base 64 (`AAAA`): a program or a picture has them in many places, a token in none.
+    /// No three zero bytes in base 64 (`AAAA`) behind the first two letters: a program or a picture has them in many places, a token in none.
     NotZeros,
     /// Not only hexadecimal digits.
     NotHex,
@@ -194,7 +194,9 @@ impl Validator {
             Validator::Mixed => mixed(value),
             Validator::AllKinds => all_kinds(value),
             Validator::MixedSigns => mixed(value) || signs(value),
-            Validator::NotZeros => memchr::memmem::find(value, b"AAAA").is_none(),
+            Validator::NotZeros => {
+                memchr::memmem::find(value.get(2..).unwrap_or_default(), b"AAAA").is_none()
+            }
             Validator::NotHex => !value.iter().all(u8::is_ascii_hexdigit),
             Validator::NotReference => !reference(value),
             Validator::NotSetting => !setting(value),
@@ -367,7 +369,7 @@ const ADDRESS_BYTES: usize = 42;
 /// Bound: letters of such a word where a year ends the name (`k8s-tls-2024`).
 const NAME_WORD_DATED_MIN: usize = 3;
 /// Signs of tokenizers in front of a piece of a text: its blank, its line end, a word's continuation.
-const PIECE_SIGNS: &[&str] = &["\u{120}", "\u{10a}", "\u{2581}", "##", "<|"];
+const PIECE_SIGNS: &[&str] = &["\u{120}", "\u{10a}", "\u{2581}", "<|"];
 
 fn year(part: &[u8]) -> bool {
     part.len() == 4 && part.starts_with(b"20") && part.iter().all(u8::is_ascii_digit)
@@ -399,7 +401,9 @@ fn reference(value: &[u8]) -> bool {
         && value[2..].iter().all(u8::is_ascii_hexdigit);
     let cloud = value.starts_with(b"arn:") || value.starts_with(b"projects/");
     let number = value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'.'));
-    let piece = PIECE_SIGNS.iter().any(|sign| value.starts_with(sign.as_bytes()));
+    // Behind `##` stands the end of a word in small letters.
+    let piece = PIECE_SIGNS.iter().any(|sign| value.starts_with(sign.as_bytes()))
+        || value.strip_prefix(b"##").is_some_and(|rest| rest.iter().all(small));
     address || cloud || number || piece || parts.all(word) || dns()
 }
 
@@ -407,20 +411,25 @@ fn reference(value: &[u8]) -> bool {
 const SETTING_WORDS: &[&str] = &["key", "pass", "passwd", "password", "pwd", "secret", "token"];
 /// Bound: words of such a name. Of two, people make passwords (`Password-12`).
 const SETTING_WORDS_MIN: usize = 3;
+/// Bound: letters and digits of a publishable key.
+const PUBLIC_KEY_MIN: usize = 8;
 /// Bound: digits behind each word.
 const SETTING_DIGITS_MAX: usize = 2;
 
 /// Whether `value` names a setting or a text for people: three words or more, one of [`SETTING_WORDS`] among them, or
 /// one in the brackets of a template; or is a key that its service calls public.
 fn setting(value: &[u8]) -> bool {
-    if [&b"pk_live_"[..], b"pk_test_"].iter().any(|head| value.starts_with(head)) {
-        return true;
+    let public = [&b"pk_live_"[..], b"pk_test_"].iter().find_map(|head| value.strip_prefix(*head));
+    if let Some(key) = public {
+        return key.len() >= PUBLIC_KEY_MIN && key.iter().all(u8::is_ascii_alphanumeric);
     }
+    let one_case =
+        !value.iter().any(u8::is_ascii_uppercase) || !value.iter().any(u8::is_ascii_lowercase);
     let bare = match value {
-        [b'%', inside @ .., b'%'] | [b'{', inside @ .., b'}'] => inside,
+        [b'%', inside @ .., b'%'] | [b'{', inside @ .., b'}'] if one_case => inside,
         _ => value,
     };
-    let (mut words, mut named) = (0, false);
+    let (mut words, mut named, mut titles) = (0, false, 0);
     for part in bare.split(|byte| b"_-.:".contains(byte)) {
         let hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
         let mut rest = part;
@@ -432,12 +441,19 @@ fn setting(value: &[u8]) -> bool {
                 return false;
             }
             words += usize::from(letters > 0);
+            // `My_Secret_Password`, as people write a password of words.
+            let title = |word: &[u8]| {
+                word.len() > 1
+                    && word[0].is_ascii_uppercase()
+                    && word[1..].iter().all(u8::is_ascii_lowercase)
+            };
+            titles += usize::from(title(&rest[..letters]));
             let is = |word: &&str| word.as_bytes().eq_ignore_ascii_case(&rest[..letters]);
             named |= SETTING_WORDS.iter().any(is);
             rest = &rest[end..];
         }
     }
-    named && (words >= SETTING_WORDS_MIN || bare.len() < value.len())
+    named && (words >= SETTING_WORDS_MIN && titles < words || bare.len() < value.len())
 }
 
 /// Words that stand in for a value in documentation and templates.
@@ -577,7 +593,7 @@ mod tests {
         {
             assert!(!Validator::NotReference.holds(piece.as_bytes()), "{piece}");
         }
-        for secret in ["P\u{e4}ssw0rd99", "k8s-tls-a9x2", "1,234,567x89"] {
+        for secret in ["##S3cr3tPw99Abc", "P\u{e4}ssw0rd99", "k8s-tls-a9x2", "1,234,567x89"] {
             assert!(Validator::NotReference.holds(secret.as_bytes()), "{secret}");
         }
     }
@@ -605,7 +621,12 @@ mod tests {
             "Password-12",
             "Password123",
             "My_Password12",
-            "My_Secret_Password123",
+            "My_Secret_Password12",
+            "my_secret_password123",
+            "Secret-Garden-Key7",
+            "{Secret12}",
+            "%Secret12%",
+            "pk_live_Hunter2!xyz",
             "Winter-Summer-Token9x",
             "correct-horse-battery9",
             "{Winter26}",
