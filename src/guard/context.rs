@@ -126,8 +126,12 @@ fn is_key(text: &[u8], label: &Range<usize>, start: usize) -> bool {
         || text[label.clone()].contains(&b'_')
 }
 
+/// Bound: a clause before a label.
+const CLAUSE_BYTES_MAX: usize = 48;
+
 /// Whether a word of the rule's context stands before the label in its own clause: `card on line: 4111…`.
 fn is_said(rule: &Rule, before: &[u8]) -> bool {
+    let before = &before[before.len().saturating_sub(CLAUSE_BYTES_MAX)..];
     let clause = before.rsplit(|byte| b"\"',;{}<>\n\\".contains(byte)).next().unwrap_or_default();
     has_word(before, before.len() - clause.len()..before.len(), &rule.context)
 }
