@@ -225,28 +225,40 @@ fn a_rule_that_would_slow_the_set_is_refused_unless_it_may() {
     }
 }
 
-// What is dear without the library: many short texts, each of which stands everywhere. Mutant: a limit of 100 for the
-// engine.
+// What is dear without the library depends on the machine (many short texts, each of which stands everywhere: 1.5 to
+// 1.9 passes), so the clock is scripted. Mutant: a limit of 100 for the engine.
 #[cfg(not(feature = "engine-hyperscan"))]
 #[test]
 fn a_rule_that_names_nothing_rare_is_refused_unless_it_may() {
-    let rule = |more: &str, pattern: &str| {
+    // Runs of the gauge: five of the yardstick, five of the engine, then the expression.
+    let rule = |more: &str, passes: f32| {
         let text = format!(
-            "schema = 1\n[[rule]]\nid = \"mine\"\ntitle = \"t\"\ncategory = \"custom\"\n{more}pattern = '{pattern}'\n"
+            "schema = 1\n[[rule]]\nid = \"mine\"\ntitle = \"t\"\ncategory = \"custom\"\n{more}pattern = '(?i:th|he|in|er)[0-9]{{3}}'\n"
         );
         let set = RuleSet::compile(&[("mine.toml".into(), text)], false, &[]).unwrap();
-        cost::check(&set, &mut spent)
+        let (mut calls, mut now) = (0, Duration::ZERO);
+        let mut clock = || {
+            if calls % 2 == 1 {
+                now += match calls / 2 {
+                    0..5 => Duration::from_millis(1),
+                    5..10 => Duration::from_millis(1).mul_f32(passes),
+                    _ => Duration::from_micros(1),
+                };
+            }
+            calls += 1;
+            now
+        };
+        cost::check(&set, &mut clock)
     };
-    let open = "(?i:th|he|in|er|an|re|on|at|en|nd|ti|es|or|te|of|ed|is|it|al|ar)[0-9]{3}";
-    let (faults, allowed) = rule("", open);
+    let (faults, allowed) = rule("", cost::ENGINE_MAX + 0.1);
     assert!(allowed.is_empty() && faults.len() == 1, "{faults:?}");
     let text = faults[0].to_string();
-    assert!(text.starts_with("mine.toml:3: rule mine: slow: the engine over ordinary text takes "));
-    let (faults, allowed) = rule("allow_slow = true\n", open);
+    assert!(
+        text.starts_with("mine.toml:3: rule mine: slow: the engine over ordinary text takes 1.7 ")
+    );
+    let (faults, allowed) = rule("allow_slow = true\n", cost::ENGINE_MAX + 0.1);
     assert!(faults.is_empty() && allowed.len() == 1, "{allowed:?}");
-    for good in ["acme_([0-9a-f]{32})", r"key[^\n]{0,400}value([0-9]{4,9})"] {
-        assert_eq!(rule("", good), (vec![], vec![]), "{good}");
-    }
+    assert_eq!(rule("", cost::ENGINE_MAX - 0.1), (vec![], vec![]));
 }
 
 const ACTIONS: &str = include_str!("../tuning/rules/actions.toml");
