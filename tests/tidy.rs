@@ -41,6 +41,7 @@ const UNSAFE_REGISTER: &[(&str, &str)] = &[
     ),
     ("src/guard/simd/avx512.rs", "wide instructions load and store whole blocks"),
     ("src/guard/simd/avx2.rs", "wide instructions load whole blocks"),
+    ("src/wire/seek.rs", "calls code for SSE2, which every x86-64 has"),
     ("src/worker/socket.rs", "tokio-uring gives its sockets out as raw descriptors only"),
     ("src/app/kernelclock.rs", "adjtimex has no safe wrapper that gives the stated errors"),
 ];

@@ -290,7 +290,9 @@ impl<V: Visitor> Pass<'_, V> {
         let mut escaped = false;
         let mut at = start;
         loop {
-            at = seek::string_stop(self.bytes, at);
+            let (stop, short) = seek::string_stop(self.bytes, at);
+            escaped |= short;
+            at = stop;
             match self.bytes.get(at) {
                 Some(b'"') => {
                     return Ok((Text { span: Span::new(start, at), escaped }, at + 1));
