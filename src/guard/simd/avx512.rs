@@ -89,6 +89,15 @@ pub(super) fn unescape_squeeze(
         let short = look_up(bytes, table);
         let strange = second & !_mm512_test_epi8_mask(short, short);
         let stops = strange >> 1 | leads & !slash & !second;
+        // Why apart: where the next block begins is known before this one is, as long as the branch is told right.
+        if stops | starts >> 63 == 0 && length == BLOCK_BYTES {
+            let text = _mm512_mask_mov_epi8(bytes, second, short);
+            store_512(to, _mm512_maskz_compress_epi8(!starts, text));
+            let units = starts.count_ones() as usize;
+            (read, written, count) =
+                (read + BLOCK_BYTES, written + BLOCK_BYTES - units, count + units);
+            continue;
+        }
         // An escape that the block cuts waits for the next one.
         let whole = length - usize::from(length == BLOCK_BYTES && starts >> 63 == 1);
         let end = (stops.trailing_zeros() as usize).min(whole);
