@@ -222,27 +222,39 @@ fn among_numbers(text: &[u8], span: &Range<usize>) -> bool {
         [.., b'"', b'}', b' '] => true,
         _ => false,
     };
-    sign || is_other_number(after.iter().copied()) || {
-        is_other_number(before.iter().rev().copied())
-    }
+    sign || is_other_number(after, false) || is_other_number(before, true)
 }
 
 /// Bound: a gap of blanks and a number beside another, in bytes.
 const NUMBER_NEAR_BYTES_MAX: usize = 64;
 
-/// Whether a gap with a blank in it leads to 14 digits or more that are no card; in either direction.
-fn is_other_number(bytes: impl Iterator<Item = u8> + Clone) -> bool {
-    let gap = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
-    let skipped = bytes.clone().take_while(gap);
-    let blank = skipped.clone().any(|byte| byte != b',');
-    let mut digits: Vec<u8> = bytes.skip(skipped.count()).take_while(u8::is_ascii_digit).collect();
-    if !blank || !(14..=19).contains(&digits.len()) {
+/// Whether a gap with a blank in it leads to 14 digits or more that are no card; `back`: read from the end.
+fn is_other_number(bytes: &[u8], back: bool) -> bool {
+    let at = |place: usize| bytes[if back { bytes.len() - 1 - place } else { place }];
+    let gap = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
+    let mut blank = false;
+    let mut from = 0;
+    while from < bytes.len() && gap(at(from)) {
+        blank |= at(from) != b',';
+        from += 1;
+    }
+    let mut to = from;
+    while to < bytes.len() && at(to).is_ascii_digit() {
+        to += 1;
+    }
+    if !blank || !(14..=19).contains(&(to - from)) {
         return false;
     }
+    let digits = match back {
+        true => &bytes[bytes.len() - to..bytes.len() - from],
+        false => &bytes[from..to],
+    };
+    let mut turned = [0; 19];
+    let turned = &mut turned[..digits.len()];
+    turned.copy_from_slice(digits);
+    turned.reverse();
     // A card read backwards is one read forwards.
-    let forwards = Validator::CardAny.holds(&digits);
-    digits.reverse();
-    !forwards && !Validator::CardAny.holds(&digits)
+    !Validator::CardAny.holds(digits) && !Validator::CardAny.holds(turned)
 }
 
 /// Bound: a label, in bytes.
@@ -330,18 +342,27 @@ pub(super) fn is_bare_number(text: &[u8], span: Range<usize>) -> bool {
 
 /// Whether nothing but blanks stands before on the line, and nothing but a comma behind.
 fn in_column(before: &[u8], after: &[u8]) -> bool {
+    // First, because it is a byte or two.
+    if !matches!(after, [b','] | [b',', b'\r' | b'\n', ..]) {
+        return false;
+    }
     let line = before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
-    !line.is_empty()
-        && line.iter().all(|byte| matches!(byte, b' ' | b'\t'))
-        && matches!(after, [b','] | [b',', b'\r' | b'\n', ..])
+    !line.is_empty() && line.iter().all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 /// Whether the comma that ends `before` follows an item of JSON. A field of a table (`Smith,4111,`) is
 /// no item.
 fn follows_item(before: &[u8]) -> bool {
-    let number = |byte: &u8| byte.is_ascii_digit() || b" \t\r\n,.+-".contains(byte);
-    let rest =
-        &before[..before.len() - before.iter().rev().take_while(|byte| number(byte)).count()];
+    let number =
+        |byte: u8| matches!(byte, b'0'..=b'9' | b'+'..=b'.' | b' ' | b'\t' | b'\r' | b'\n');
+    // Columns of numbers are long: many bytes at once, so far as all of them are such.
+    let mut rest = before;
+    while let Some((front, last)) = rest.split_last_chunk::<32>()
+        && last.iter().fold(true, |all, &byte| all & number(byte))
+    {
+        rest = front;
+    }
+    let rest = &rest[..rest.len() - rest.iter().rev().take_while(|byte| number(**byte)).count()];
     [&b"\""[..], b"'", b"[", b"]", b"{", b"}", b"(", b"true", b"false", b"null"]
         .iter()
         .any(|end| rest.ends_with(end))
@@ -354,6 +375,52 @@ mod tests {
 
     fn words(word: &str) -> Words {
         Words::new(&[word.to_owned()])
+    }
+
+    // Mutants: of a gap of commas alone the rest counts; 13 digits do; read from the end, the digits are those at the front.
+    #[test]
+    fn a_long_number_beside_another_is_told_in_either_direction() {
+        for (gap, number, other) in [
+            (" ", "1234567890123456", true),
+            (",\t", "1234567890123456", true),
+            (",", "1234567890123456", false),
+            ("", "1234567890123456", false),
+            (" ", "4111111111111111", false),
+            (" ", "12345678901234", true),
+            (" ", "1234567890123", false),
+            (" ", "1234567890123456789", true),
+            (" ", "12345678901234567890", false),
+        ] {
+            for end in ["", ".", " 12345678901234567"] {
+                let on = format!("{gap}{number}{end}");
+                assert_eq!(is_other_number(on.as_bytes(), false), other, "{on}");
+                let back = format!("{}{number}{gap}", end.chars().rev().collect::<String>());
+                assert_eq!(is_other_number(back.as_bytes(), true), other, "{back}");
+            }
+        }
+    }
+
+    // Mutant: a dot is no part of a number.
+    #[test]
+    fn an_item_of_json_is_seen_behind_any_count_of_numbers() {
+        for length in 0..100 {
+            let column: String = "4111,-1.5+2 \t\r\n,".chars().cycle().take(length).collect();
+            for (item, follows) in [
+                ("x\"", true),
+                ("[", true),
+                ("null", true),
+                ("x", false),
+                ("(", true),
+                (";", false),
+            ] {
+                assert_eq!(
+                    follows_item(format!("{item}{column}").as_bytes()),
+                    follows,
+                    "{item}{column}"
+                );
+            }
+            assert!(!follows_item(column.as_bytes()));
+        }
     }
 
     // Mutants: a word may begin inside another, or behind a capital letter; capitals begin none; three letters are a long

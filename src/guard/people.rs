@@ -14,16 +14,18 @@ pub(super) fn digits<const N: usize>(value: &[u8]) -> Option<([u8; N], usize)> {
     Some((out, len))
 }
 
+/// What twice a digit adds to the sum.
+const DOUBLED: [u8; 10] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
+
 fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(place, &digit)| {
-            let doubled = digit as u32 * 2;
-            if place % 2 == 0 { digit as u32 } else { doubled / 10 + doubled % 10 }
-        })
-        .sum();
+    let mut sum = 0u32;
+    for pair in digits.rchunks(2) {
+        sum += match *pair {
+            [second, first] => u32::from(DOUBLED[usize::from(second)] + first),
+            [first] => u32::from(first),
+            _ => 0,
+        };
+    }
     sum.is_multiple_of(10)
 }
 
@@ -355,27 +357,97 @@ const NO_MAIL_SUFFIXES: &[&str] = &[
     "j2",
 ];
 
+/// Bound: bytes of a word that [`packed`] takes.
+const PACKED_BYTES_MAX: usize = 15;
+
+/// A word in lower case as a number; its length is told by the first bit.
+const fn packed(word: &[u8]) -> u128 {
+    let mut out = 1;
+    let mut at = 0;
+    while at < word.len() {
+        out = out << 8 | word[at].to_ascii_lowercase() as u128;
+        at += 1;
+    }
+    out
+}
+
+/// The suffixes in order: every address is asked for its own.
+const NO_MAIL_PACKED: [u128; NO_MAIL_SUFFIXES.len()] = {
+    let mut table = [0; NO_MAIL_SUFFIXES.len()];
+    let mut count = 0;
+    while count < table.len() {
+        assert!(NO_MAIL_SUFFIXES[count].len() <= PACKED_BYTES_MAX);
+        let word = packed(NO_MAIL_SUFFIXES[count].as_bytes());
+        let mut at = count;
+        while at > 0 && table[at - 1] > word {
+            table[at] = table[at - 1];
+            at -= 1;
+        }
+        table[at] = word;
+        count += 1;
+    }
+    table
+};
+
+fn is_no_mail_suffix(last: &[u8]) -> bool {
+    last.len() <= PACKED_BYTES_MAX && NO_MAIL_PACKED.binary_search(&packed(last)).is_ok()
+}
+
 pub(super) fn email(value: &[u8]) -> bool {
     let Some(at) = memchr::memchr(b'@', value) else { return false };
     let (local, domain) = (&value[..at], &value[at + 1..]);
     let Some(dot) = memchr::memrchr(b'.', domain) else { return false };
     let last = &domain[dot + 1..];
     // `git@host:path` names a repository, not a person.
-    let program =
-        [&b"git"[..], b"hg", b"svn", b"root"].iter().any(|name| name.eq_ignore_ascii_case(local));
-    // `pkg@1.2.3-rc.one` names a version.
-    let numbered = domain
-        .split(|&byte| byte == b'.')
-        .take(2)
-        .filter(|label| label.first().is_some_and(u8::is_ascii_digit))
-        .count();
-    let dotted = local.windows(2).any(|pair| pair == b"..");
+    let program = local.len() <= 4
+        && [&b"git"[..], b"hg", b"svn", b"root"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(local));
+    let dotted = local.iter().zip(&local[local.len().min(1)..]).any(|pair| pair == (&b'.', &b'.'));
     if dotted || program || matches!(local.last(), None | Some(b'.')) {
         return false;
     }
-    domain.split(|&byte| byte == b'.').all(|label| {
-        !label.is_empty() && label.len() <= 63 && label[0] != b'-' && label.last() != Some(&b'-')
-    }) && !(numbered == 2 && domain[..dot].contains(&b'.'))
-        && !(numbered == 1 && domain[..dot].iter().all(u8::is_ascii_digit) && dot < 3)
-        && !NO_MAIL_SUFFIXES.iter().any(|suffix| suffix.as_bytes().eq_ignore_ascii_case(last))
+    // `pkg@1.2.3-rc.one` names a version.
+    let mut numbered = 0;
+    let mut from = 0;
+    for label in 0.. {
+        let length = domain[from..].iter().position(|&byte| byte == b'.');
+        let part = &domain[from..length.map_or(domain.len(), |length| from + length)];
+        let (Some(first), Some(end)) = (part.first(), part.last()) else { return false };
+        if part.len() > 63 || *first == b'-' || *end == b'-' {
+            return false;
+        }
+        numbered += usize::from(label < 2 && first.is_ascii_digit());
+        match length {
+            Some(length) => from += length + 1,
+            None => break,
+        }
+    }
+    let version = match numbered {
+        2 => domain[..dot].contains(&b'.'),
+        1 => dot < 3 && domain[..dot].iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !version && !is_no_mail_suffix(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Mutants: the table is not in order; its last word is left out; the length is not told; capitals count.
+    #[test]
+    fn every_suffix_of_a_file_is_one_in_any_case_and_nothing_else() {
+        for suffix in NO_MAIL_SUFFIXES {
+            assert!(is_no_mail_suffix(suffix.as_bytes()), "{suffix}");
+            assert!(is_no_mail_suffix(suffix.to_ascii_uppercase().as_bytes()), "{suffix}");
+            for other in [format!("\0{suffix}"), format!("{suffix}q"), format!("q{suffix}")] {
+                let known = NO_MAIL_SUFFIXES.contains(&other.as_str());
+                assert_eq!(is_no_mail_suffix(other.as_bytes()), known, "{other}");
+            }
+        }
+        for other in ["com", "", "photography", "averyveryverylonglabel"] {
+            assert!(!is_no_mail_suffix(other.as_bytes()), "{other}");
+        }
+    }
 }

@@ -11,12 +11,15 @@ use aho_corasick::AhoCorasick;
 pub struct Words {
     names: Vec<String>,
     automaton: Option<AhoCorasick>,
+    /// Each begins with a letter, of any script.
+    letters: bool,
 }
 
 impl Words {
     /// Words in lower case.
     pub fn new(words: &[String]) -> Words {
-        Words { names: words.to_vec(), automaton: any_case(words) }
+        let letters = words.iter().all(|word| word.bytes().next().is_some_and(is_letter));
+        Words { names: words.to_vec(), automaton: any_case(words), letters }
     }
 
     /// The words, for people.
@@ -31,8 +34,26 @@ impl Words {
 
     /// Where they stand in `text`, also one within another.
     pub(super) fn places(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
-        let found = self.automaton.iter().flat_map(move |all| all.find_overlapping_iter(text));
-        found.map(|found| found.range())
+        let from = if self.letters { first_letter(text) } else { 0 };
+        let found =
+            self.automaton.iter().flat_map(move |all| all.find_overlapping_iter(&text[from..]));
+        found.map(move |found| from + found.start()..from + found.end())
+    }
+}
+
+/// A letter, or a byte of a character beyond ASCII.
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || !byte.is_ascii()
+}
+
+/// Where the first letter of `text` stands, or some bytes before it: around numbers there are often none, and many bytes are
+/// asked at once.
+fn first_letter(text: &[u8]) -> usize {
+    let (chunks, rest) = text.as_chunks::<32>();
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, &byte| any | is_letter(byte));
+    match chunks.iter().position(|chunk| any(chunk)) {
+        Some(chunk) => chunk * 32,
+        None => text.len() - if any(rest) { rest.len() } else { 0 },
     }
 }
 
@@ -129,6 +150,29 @@ mod tests {
         assert_eq!(found("ViSa, visa"), ["ViSa", "visa"]);
         assert!(found("credit, car, vis a").is_empty());
         assert_eq!(Words::default().places(b"card").count(), 0);
+    }
+
+    // Mutants: a chunk more is passed; words that begin with a digit are looked for behind the first letter too.
+    #[test]
+    fn a_word_behind_many_digits_is_found() {
+        for (word, numbers) in [
+            ("card", "4111, "),
+            ("\u{43a}\u{430}\u{440}\u{442}\u{430}", "4111, "),
+            ("2fa", "4111, "),
+        ] {
+            let words = Words::new(&owned(&[word]));
+            for before in 0..100 {
+                let front: String = numbers.chars().cycle().take(before).collect();
+                let text = format!("{front}{word} x");
+                let places: Vec<_> = words.places(text.as_bytes()).collect();
+                assert_eq!(
+                    places,
+                    vec![Range { start: before, end: before + word.len() }],
+                    "{text}"
+                );
+                assert_eq!(words.places(front.as_bytes()).count(), 0);
+            }
+        }
     }
 
     // Mutants: the first word is left out; capitals are not folded, of parts or of whole labels; `=` is a part of a word;
