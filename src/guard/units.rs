@@ -73,6 +73,24 @@ impl Units {
         (unit.len, unit.out_len)
     }
 
+    /// A place before `end`, or there, that no unit of `text` goes over which begins at `from` or behind it: as far as
+    /// the longest unit reaches no lead stands before it. `None` where units stand too close to tell.
+    pub(super) fn outside(self, text: &[u8], from: usize, end: usize) -> Option<usize> {
+        let (longest, is_lead): (usize, fn(u8) -> bool) = match self {
+            Units::Json => (JSON_BYTES_MAX, |byte| byte == b'\\'),
+            Units::Any => (UNIT_BYTES_MAX, simd::is_lead),
+        };
+        let mut end = end;
+        for _ in 0..OUTSIDE_TRIES_MAX {
+            let before = end.checked_sub(longest).filter(|&before| before > from)?;
+            match text[before..end].iter().position(|&byte| is_lead(byte)) {
+                None => return Some(end),
+                Some(on) => end = before + on,
+            }
+        }
+        None
+    }
+
     /// Where a unit may begin, from `from` on.
     pub(super) fn next_lead(self, text: &[u8], from: usize) -> Option<usize> {
         match self {
@@ -111,6 +129,12 @@ pub(super) fn next_of(
     None
 }
 
+/// Bound: places that [`Units::outside`] looks at.
+const OUTSIDE_TRIES_MAX: usize = 16;
+
+/// Bound: bytes of an escape of JSON: both halves of a surrogate pair.
+const JSON_BYTES_MAX: usize = 12;
+
 /// Bound: bytes of a unit: of the longest sequence.
 const UNIT_BYTES_MAX: usize = 3 + SEQUENCE_BYTES_MAX;
 
@@ -124,7 +148,19 @@ pub(super) fn cut(text: &[u8]) -> Option<usize> {
 /// The unit that begins before `at` and ends behind it. Of two backslashes the second may begin one too: an escape a
 /// level deeper.
 pub(super) fn around(text: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
-    (at.saturating_sub(UNIT_BYTES_MAX)..at)
+    let from = at.saturating_sub(UNIT_BYTES_MAX);
+    // Nearly always no unit begins there; all bytes are asked, because so the compiler asks many at once.
+    let none =
+        |bytes: &[u8]| !bytes.iter().fold(false, |any, &byte| any | simd::is_lead_like(byte));
+    let none = match text[..at].last_chunk::<UNIT_BYTES_MAX>() {
+        Some(before) => none(before),
+        None => none(&text[..at]),
+    };
+    if none {
+        return None;
+    }
+    (from..at)
+        .filter(|&start| simd::is_lead(text[start]))
         .map(|start| start..start + any(&text[start..]).len)
         .find(|unit| unit.end > at)
 }
@@ -478,6 +514,31 @@ pub(super) fn rewrite(unit: &[u8], byte: u8) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::{Strategy as _, prop_assert_eq, prop_oneof, proptest};
+
+    proptest! {
+        // Mutants: a short text is not looked at; `%` or characters are no leads.
+        #[test]
+        fn the_unit_around_a_place_is_the_first_of_all_that_go_over_it(
+            pieces in proptest::collection::vec(prop_oneof![
+                6 => "[a-z0-9 ;]{0,30}",
+                3 => proptest::sample::select(vec![
+                    "\\n", "\\u0041", "\\ud83d\\ude00", "%41", "%", "&amp;", "&#00000065;", "&",
+                    "&NegativeVeryThinSpace;", "\u{1b}[38;2;255;100;100;48;2;255;100;100m",
+                    "\u{1b}[38;2;255;100;100;48;2;255;100;100;00000000000001m", "\u{200b}",
+                    "\u{2013}", "\u{e0001}", "\u{e9}", "\\\\",
+                ]).prop_map(str::to_owned),
+            ], 0..8)
+        ) {
+            let text = pieces.concat().into_bytes();
+            for at in 0..=text.len() {
+                let naive = (at.saturating_sub(UNIT_BYTES_MAX)..at)
+                    .map(|start| start..start + any(&text[start..]).len)
+                    .find(|unit| unit.end > at);
+                prop_assert_eq!(around(&text, at), naive, "{}", at);
+            }
+        }
+    }
 
     fn decoded(text: &str) -> String {
         let (mut out, mut at) = (vec![], 0);

@@ -432,6 +432,11 @@ impl Views {
         &self.views
     }
 
+    /// Whether some view is what a run decodes to: only there is something rewritten.
+    pub(super) fn has_runs(&self) -> bool {
+        self.views.iter().any(|view| matches!(view.made, Made::Run { .. }))
+    }
+
     /// Whether what view `number` was decoded from was compressed, at any level.
     pub(super) fn is_compressed(&self, mut number: usize) -> bool {
         loop {
@@ -726,18 +731,48 @@ struct Walk<'a> {
     out: usize,
     /// Where the next unit may begin, at or after `at`.
     next: usize,
+    /// What is passed over is decoded into, once something is.
+    passed: Vec<u8>,
+    /// From which place in the decoded text on it is worth while to pass something over.
+    again: usize,
 }
+
+/// Bound: bytes that [`Walk::pass_over`] decodes at once, least and most. Fewer are walked as fast.
+const PASSED_BYTES: (usize, usize) = (256, 2048);
 
 impl<'a> Walk<'a> {
     fn new(below: &'a [u8], units: Units) -> Walk<'a> {
         let next = units.next_lead(below, 0).unwrap_or(below.len());
-        Walk { below, units, at: 0, out: 0, next }
+        Walk { below, units, at: 0, out: 0, next, passed: vec![], again: 0 }
+    }
+
+    /// Goes on towards `target` by many units at once, as long as it is far: what lies between is decoded again, for its
+    /// length alone. Nothing becomes longer by decoding, so that as many bytes as are wanted never lead too far.
+    fn pass_over(&mut self, target: usize) {
+        let (least, most) = PASSED_BYTES;
+        while target - self.out >= least {
+            let end = self.below.len().min(self.at + (target - self.out).min(most));
+            let Some(end) = self.units.outside(self.below, self.at, end) else {
+                self.again = self.out + most;
+                return;
+            };
+            self.passed.resize(most + simd::BLOCK_BYTES, 0);
+            let (piece, units) = (&self.below[self.at..end], self.units);
+            let done =
+                simd::unescape(piece, &mut self.passed, units, |text, out| units.decode(text, out));
+            (self.at, self.out) = (end, self.out + done.written);
+            self.next = self.units.next_lead(self.below, end).unwrap_or(self.below.len());
+        }
     }
 
     /// The bytes below that produce byte `target` of the decoded text. Targets must not descend
     /// below the unit reached last.
     fn unit_around(&mut self, target: usize) -> Range<usize> {
         loop {
+            let plain = self.next - self.at;
+            if target >= self.out + plain + PASSED_BYTES.0 && self.out >= self.again {
+                self.pass_over(target);
+            }
             let plain = self.next - self.at;
             if target < self.out + plain {
                 let place = self.at + (target - self.out);
@@ -877,6 +912,31 @@ mod tests {
             let views = views.unwrap();
             let seen = views.text(raw.as_bytes(), 0);
             prop_assert_eq!(&seen[1..seen.len() - 1], text.as_bytes());
+        }
+
+        // Mutants: a piece ends thirteen bytes further; sequences of terminals are taken to be as short as escapes of JSON.
+        #[test]
+        fn a_place_far_on_is_found_as_from_unit_to_unit(
+            pieces in proptest::collection::vec((0usize..90, proptest::sample::select(vec![
+                "\\n", "\\\\", "\\ud83d\\ude00", "\\u0041", "%41", "&amp;", "&#00000065;", "\u{200b}", "\u{e9}",
+                "\u{1b}[38;2;255;100;100;48;2;255;100;100m", "\u{1b}[38;2;255;100;100;48;2;255;100;100;00000000001m",
+            ])), 20..120),
+            any_unit in any::<bool>(),
+            targets in proptest::collection::vec(any::<proptest::sample::Index>(), 1..5)
+        ) {
+            let text: Vec<u8> = pieces
+                .iter()
+                .flat_map(|(plain, unit)| ["a".repeat(*plain), unit.to_string()].concat().into_bytes())
+                .collect();
+            let units = if any_unit { Units::Any } else { Units::Json };
+            let mut targets: Vec<_> = targets.iter().map(|at| at.index(text.len())).collect();
+            targets.sort_unstable();
+            let mut walk = Walk::new(&text, units);
+            let mut plain = Walk { again: usize::MAX, ..Walk::new(&text, units) };
+            for target in targets {
+                prop_assert_eq!(walk.unit_around(target), plain.unit_around(target));
+            }
+            prop_assert!(plain.passed.is_empty());
         }
 
         // Mutant: `unit_around(span.end)` instead of the byte before the end.

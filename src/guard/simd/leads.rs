@@ -62,13 +62,19 @@ pub(super) const IS_LEAD: [bool; 256] = {
     table
 };
 
+/// Whether a unit may begin with `byte`, asked without a table: never false where [`IS_LEAD`] is true.
+#[inline]
+pub(in crate::guard) fn is_lead_like(byte: u8) -> bool {
+    matches!(byte, b'\\' | b'%' | b'&' | 0x1b | 0xc2..)
+}
+
 #[inline]
 pub(super) fn is_backslash(byte: u8) -> bool {
     byte == b'\\'
 }
 
 #[inline]
-pub(super) fn is_lead(byte: u8) -> bool {
+pub(in crate::guard) fn is_lead(byte: u8) -> bool {
     IS_LEAD[byte as usize]
 }
 

@@ -24,7 +24,8 @@ mod survey;
 mod text;
 mod unescape;
 
-use self::leads::{IS_LEAD, backslashes_plain, is_backslash, is_lead, leads_plain, next_loop};
+use self::leads::{IS_LEAD, backslashes_plain, is_backslash, leads_plain, next_loop};
+pub(super) use self::leads::{is_lead, is_lead_like};
 pub(super) use self::marks::Marks;
 use self::marks::{Masks, marks_of};
 pub(super) use self::survey::Survey;
