@@ -10,6 +10,7 @@ use super::detect::Detector;
 use super::print::{self, PrintFault};
 use super::rules::{Actions, Category, KNOWN_PREFIX, Labels, Matcher, Rule, RuleFault, Words};
 use super::scope::Scope;
+use super::secret::Secret;
 use super::structured::Structured;
 use super::validate::Validator;
 use crate::types::RuleAction;
@@ -111,22 +112,6 @@ pub(super) fn without_long_counts(hir: &Hir) -> Hir {
     }
 }
 
-/// Whether the secret, the first capture group, is all that a match reads: then nobody need ask where the
-/// group is, which costs more than to find the match.
-fn secret_is_match(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Capture(_) => true,
-        HirKind::Concat(parts) => {
-            let mut reads = parts
-                .iter()
-                .filter(|part| !matches!(part.kind(), HirKind::Look(_) | HirKind::Empty));
-            reads.next().is_some_and(|part| matches!(part.kind(), HirKind::Capture(_)))
-                && reads.next().is_none()
-        }
-        _ => hir.properties().explicit_captures_len() == 0,
-    }
-}
-
 /// What confirms matches of `hir`. `long`: in texts that are longer than the few bytes around a place that a byte scan
 /// named; there, looking for letters that every match holds costs more than to read them all.
 pub(super) fn expression(hir: &Hir, long: bool) -> Result<meta::Regex, String> {
@@ -202,7 +187,7 @@ pub(super) fn compile_rule(source: &RuleSource, faults: &mut Vec<RuleFault>) -> 
         severity: source.severity.clone(),
         pattern: source.pattern.clone(),
         matcher,
-        secret_is_match: secret_is_match(&hir),
+        secret: Secret::of(&without_long_counts(&hir)),
         validators: source.validators.clone(),
         confirm: source.confirm.clone(),
         entropy_min: source.entropy_min,
@@ -237,7 +222,7 @@ pub(super) fn known_rule(name: &str) -> Rule {
         severity: "critical".into(),
         pattern: String::new(),
         matcher: Matcher::Known,
-        secret_is_match: true,
+        secret: None,
         validators: vec![],
         confirm: vec![],
         entropy_min: 0.0,

@@ -3,11 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`policy`], [`glob`], [`lists`] | who may ask for what; lists shortened to it |
-//! | [`pack`], `compile`, [`rules`], [`packtest`] | rule files; one rule; one shared set; its own tests |
+//! | [`pack`], `compile`, `secret`, [`rules`], [`packtest`] | rule files; one rule; where in a match its secret is; one shared set; its own tests |
 //! | [`mod@print`], [`engine`], `hyperscan`, [`literals`] | one pattern for every engine; the seam; the one wrapper around the library; the engine without it |
 //! | [`detect`], `simd`, [`validate`], `people`, `telephone`, `national` | byte scans for texts without a fixed part, 64 bytes at a time; checksums |
 //! | [`views`], `units`, `runs`, [`scan`], `context`, `words`, `hit` | decoding and the way back; findings; what is around a match; overlaps |
-//! | [`caller`] | the caller's own token |
+//! | [`caller`], `keyed` | the caller's own token; a keyed digest of each finding |
 //! | [`scope`] | which rules apply where |
 //! | [`cost`], `work` | what a rule costs, and the gate against dear ones; what a message may cost |
 //! | [`opaque`] | content that no rule can look into |
@@ -32,6 +32,7 @@ mod hit;
 #[cfg(feature = "engine-hyperscan")]
 pub mod hyperscan;
 pub mod judge;
+mod keyed;
 pub mod lines;
 mod lists;
 pub mod literals;
@@ -50,6 +51,7 @@ mod runs;
 pub mod scan;
 pub mod schema;
 pub mod scope;
+mod secret;
 mod simd;
 pub mod split;
 pub mod structured;

@@ -18,6 +18,7 @@ use super::opening::Openings;
 use super::pack;
 use super::print;
 use super::scope::Scope;
+use super::secret::Secret;
 use super::structured::Structured;
 use super::validate::Validator;
 pub use super::words::{Labels, Words};
@@ -189,8 +190,8 @@ pub struct Rule {
     pub pattern: String,
     /// How it is found.
     pub matcher: Matcher,
-    /// The secret is the whole match, not a group in it.
-    pub secret_is_match: bool,
+    /// Where in a match the secret is; `None` where only the expression knows.
+    pub(super) secret: Option<Secret>,
     /// All must hold.
     pub validators: Vec<Validator>,
     /// When all hold, [`Rule::on_confirmed`] applies.

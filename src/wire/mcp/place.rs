@@ -16,9 +16,8 @@
 //! below an untracked container is never tracked.
 
 use super::{ListKind, McpRule};
-use crate::limits::Limits;
 use crate::types::Span;
-use crate::wire::json::{self, JsonFault, Text, Visitor};
+use crate::wire::json::{JsonFault, JsonRule, Text};
 
 /// How an edit must treat a string or number of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,45 +33,76 @@ pub enum Place {
     Number,
 }
 
-/// Lists every member name, string and number of a JSON text with its place, in order. Strings and
-/// names are given between their quotes. `out` is emptied first. Works for any JSON text; one that is
-/// no MCP message has no protected values where the members are not called like MCP's.
-pub fn places(
-    bytes: &[u8],
-    limits: &Limits,
-    scratch: &mut json::Scratch,
-    out: &mut Vec<(Span, Place)>,
-) -> Result<(), JsonFault> {
+/// Lists every member name, string and number that begins before `until` in a JSON text, with its place, in order. Strings
+/// and names are given between their quotes. `out` is emptied first. Works for any JSON text; one that is no MCP
+/// message has no protected values where the members are not called like MCP's.
+///
+/// `bytes` passed the strict reading: brackets, quotes and commas say all, and nothing else is asked again. What
+/// cannot be such a text is a fault all the same.
+pub fn places(bytes: &[u8], until: usize, out: &mut Vec<(Span, Place)>) -> Result<(), JsonFault> {
     out.clear();
-    json::read(bytes, limits, scratch, &mut Lister { bytes, walk: Walk::new(), out })
+    let fault = |rule, at: usize| Err(JsonFault { rule, at: at as u32 });
+    let mut walk = Walk::new();
+    let (mut depth, mut at) = (0u32, 0);
+    while at < bytes.len().min(until) {
+        let from = at;
+        at += 1;
+        match bytes[from] {
+            b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => {}
+            b'"' => {
+                let Some(end) = quote(bytes, at) else {
+                    return fault(JsonRule::Truncated, bytes.len());
+                };
+                let span = Span::new(at, end);
+                at = end + 1;
+                let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+                // Nothing but a name stands before a colon.
+                if bytes[at..].iter().find(|byte| !blank(byte)) == Some(&b':') {
+                    let escaped = memchr::memchr(b'\\', span.of(bytes)).is_some();
+                    // Why ignored: a look-alike is refused by `super::read`; here it routes nothing.
+                    let _ = walk.key(bytes, depth, Text { span, escaped });
+                    out.push((span, Place::Key));
+                } else {
+                    let protected = walk.slot(depth).is_protected();
+                    out.push((span, if protected { Place::Protected } else { Place::Value }));
+                }
+            }
+            open @ (b'{' | b'[') => {
+                walk.open(depth, open == b'{');
+                depth += 1;
+            }
+            b'}' | b']' => {
+                let Some(outer) = depth.checked_sub(1) else {
+                    return fault(JsonRule::Unexpected, from);
+                };
+                depth = outer;
+                walk.close(depth);
+            }
+            first @ (b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                let ends =
+                    |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b']' | b'}');
+                let rest = &bytes[at..];
+                at += rest.iter().position(ends).unwrap_or(rest.len());
+                if !first.is_ascii_alphabetic() {
+                    let protected = walk.slot(depth).is_protected();
+                    let place = if protected { Place::Protected } else { Place::Number };
+                    out.push((Span::new(from, at), place));
+                }
+            }
+            _ => return fault(JsonRule::Unexpected, from),
+        }
+    }
+    Ok(())
 }
 
-struct Lister<'a> {
-    bytes: &'a [u8],
-    walk: Walk,
-    out: &'a mut Vec<(Span, Place)>,
-}
-
-impl Visitor for Lister<'_> {
-    fn key(&mut self, depth: u32, text: Text) {
-        // Why ignored: a look-alike is refused by `super::read`; here it routes nothing.
-        let _ = self.walk.key(self.bytes, depth, text);
-        self.out.push((text.span, Place::Key));
-    }
-    fn string(&mut self, depth: u32, text: Text) {
-        let protected = self.walk.slot(depth).is_protected();
-        self.out.push((text.span, if protected { Place::Protected } else { Place::Value }));
-    }
-    fn number(&mut self, depth: u32, span: Span) {
-        let protected = self.walk.slot(depth).is_protected();
-        self.out.push((span, if protected { Place::Protected } else { Place::Number }));
-    }
-    fn open(&mut self, depth: u32, object: bool, _: u32) {
-        self.walk.open(depth, object);
-    }
-    fn close(&mut self, depth: u32, _: bool, _: u32) {
-        self.walk.close(depth);
-    }
+/// The quote that ends the string which begins at `from`: the first one with an even number of backslashes before it. Why not
+/// from escape to escape: most of them are no quotes.
+fn quote(bytes: &[u8], from: usize) -> Option<usize> {
+    let quotes = memchr::memchr_iter(b'"', &bytes[from..]).map(|on| from + on);
+    // No backslash is counted twice: a quote is before the next ones.
+    let backslashes =
+        |at: usize| bytes[from..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    quotes.into_iter().find(|&at| backslashes(at).is_multiple_of(2))
 }
 
 /// What a value is to the envelope, by where it stands.
@@ -421,6 +451,116 @@ fn folded(name: &str) -> impl Iterator<Item = char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+    use crate::wire::json::{self, Visitor};
+    use proptest::prelude::*;
+
+    /// The same from the strict reading.
+    struct Lister<'a> {
+        bytes: &'a [u8],
+        walk: Walk,
+        out: Vec<(Span, Place)>,
+    }
+
+    impl Visitor for Lister<'_> {
+        fn key(&mut self, depth: u32, text: Text) {
+            let _ = self.walk.key(self.bytes, depth, text);
+            self.out.push((text.span, Place::Key));
+        }
+        fn string(&mut self, depth: u32, text: Text) {
+            let protected = self.walk.slot(depth).is_protected();
+            self.out.push((text.span, if protected { Place::Protected } else { Place::Value }));
+        }
+        fn number(&mut self, depth: u32, span: Span) {
+            let protected = self.walk.slot(depth).is_protected();
+            self.out.push((span, if protected { Place::Protected } else { Place::Number }));
+        }
+        fn open(&mut self, depth: u32, object: bool, _: u32) {
+            self.walk.open(depth, object);
+        }
+        fn close(&mut self, depth: u32, _: bool, _: u32) {
+            self.walk.close(depth);
+        }
+    }
+
+    /// Messages, near messages, and texts of JSON that are none.
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let word = || {
+            proptest::sample::select(vec![
+                "jsonrpc",
+                "id",
+                "method",
+                "params",
+                "result",
+                "error",
+                "name",
+                "uri",
+                "_meta",
+                "task",
+                "tasks",
+                "taskId",
+                "tools",
+                "ref",
+                "arguments",
+                "progressToken",
+                "nextCursor",
+                "Params",
+                "a\"b",
+                "\\",
+                "x\\\"",
+                "\u{e9}\n",
+                "",
+            ])
+        };
+        let leaf = prop_oneof![
+            word().prop_map(serde_json::Value::from),
+            any::<i32>().prop_map(serde_json::Value::from),
+            any::<bool>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+            Just(serde_json::json!(-1.5e-7)),
+        ];
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                proptest::collection::vec((word(), inner), 0..6).prop_map(|members| {
+                    let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+                    serde_json::Value::Object(members.collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        // Mutants: any quote ends a string; a name is a string; a token more at `until`.
+        #[test]
+        fn places_are_those_of_the_strict_reading(value in value(), wide: bool, until in 0usize..400) {
+            let text = match wide {
+                true => serde_json::to_string_pretty(&value).unwrap().replace("\":", "\" \r:\t"),
+                false => value.to_string(),
+            };
+            let bytes = text.as_bytes();
+            let mut lister = Lister { bytes, walk: Walk::new(), out: vec![] };
+            let mut memory = json::Scratch::new();
+            let read = json::read(bytes, &Limits::default(), &mut memory, &mut lister);
+            prop_assume!(read.is_ok());
+            let mut seen = vec![];
+            places(bytes, usize::MAX, &mut seen).unwrap();
+            prop_assert_eq!(&seen, &lister.out);
+            places(bytes, until, &mut seen).unwrap();
+            let begins = |span: &Span| {
+                let at = span.start as usize;
+                at - usize::from(at > 0 && bytes[at - 1] == b'"')
+            };
+            lister.out.retain(|(span, _)| begins(span) < until);
+            prop_assert_eq!(&seen, &lister.out);
+        }
+
+        // No text at all makes it fail otherwise than with a fault.
+        #[test]
+        fn whatever_was_not_read_strictly_ends(text in "[\\[\\]{}\",:a1 \\\\t-]{0,40}") {
+            let _ = places(text.as_bytes(), usize::MAX, &mut vec![]);
+        }
+    }
 
     #[test]
     fn look_alikes_are_told_from_other_names() {
