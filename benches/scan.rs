@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench scan`. The messages are what servers send (`support/realistic.rs`): they hold nothing to mask,
 //! as nearly all do. Beside them those with a secret in each, and `dense`: lines that all look like something
-//! (`tests/guard_support/text.rs`), the worst of what holds nothing.
+//! (`tests/guard_support/text.rs`), the worst of what holds nothing; and `made to be dear` (`support/hostile.rs`).
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use stenograph::guard::detect;
@@ -19,6 +19,9 @@ mod text;
 
 #[path = "support/realistic.rs"]
 mod realistic;
+
+#[path = "support/hostile.rs"]
+mod hostile;
 
 use text::Seed;
 
@@ -202,12 +205,36 @@ fn scan(c: &mut Criterion) {
     }
 }
 
+/// Texts that are made to be dear, beside ordinary ones of their length.
+fn scan_hostile(c: &mut Criterion) {
+    const BYTES: usize = 16 << 10;
+    let rules = RuleSet::builtin().expect("the built-in pack compiles");
+    let limits = Limits::default();
+    let (mut scratch, source) = (Scratch::new(), realistic::Source::read());
+    let mut group = c.benchmark_group("16 KiB, made to be dear");
+    let ordinary = ("ordinary", messages(&source, BYTES, Kind::Realistic));
+    for (name, all) in std::iter::once(ordinary).chain(hostile::kinds(BYTES)) {
+        group.throughput(Throughput::Bytes(all.iter().map(Vec::len).sum::<usize>() as u64));
+        let mut scanner = Scanner::new(rules.clone(), [0; 32], &limits);
+        group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            b.iter(|| {
+                let mut scan = |message: &Vec<u8>| {
+                    scanner
+                        .scan_json(message, Direction::Response, &mut scratch, &limits)
+                        .map_or(0, |found| found.len())
+                };
+                all.iter().map(&mut scan).sum::<usize>()
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(500))
         .measurement_time(std::time::Duration::from_secs(2));
-    targets = scan
+    targets = scan, scan_hostile
 }
 criterion_main!(benches);
