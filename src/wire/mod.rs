@@ -17,6 +17,8 @@ pub mod proxy;
 mod seek;
 pub mod sse;
 
+pub(crate) use seek::escape_starts;
+
 /// Answer of a reader that may need more bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read<T, F> {

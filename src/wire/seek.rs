@@ -112,7 +112,8 @@ const CUT: u64 = 1 << (BLOCK_BYTES - 1);
 
 /// The backslashes that begin an escape, each other one of a row, where the byte before the block is none.
 /// (Langdale and Lemire, Parsing gigabytes of JSON per second, 2019, §3.1.1.)
-fn escape_starts(slash: u64) -> u64 {
+#[inline(always)]
+pub(crate) fn escape_starts(slash: u64) -> u64 {
     const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
     if slash & (slash << 1) == 0 {
         return slash;

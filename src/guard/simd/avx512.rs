@@ -10,6 +10,7 @@ use super::text::{TEXT, TextMasks, each_bit, text_loop, text_of};
 use super::unescape::{SHORT, Unescaped, Units, unescape_loop};
 use super::{BACK_BYTES, BLOCK_BYTES, Block, STEP_BYTES, fresh, padded, whole, windows};
 use crate::guard::runs;
+use crate::wire::escape_starts;
 
 /// The standard library keeps the answer.
 pub(super) fn has_512() -> bool {
@@ -42,18 +43,6 @@ pub(super) fn text_ends_table(text: &[u8], each: &mut impl FnMut(usize)) {
 
 pub(super) fn has_squeeze() -> bool {
     has_table() && std::arch::is_x86_feature_detected!("avx512vbmi2")
-}
-
-/// The backslashes that begin an escape: each other one of a row. (Langdale and Lemire, Parsing gigabytes of JSON per
-/// second, 2019, §3.1.1.)
-#[inline(always)]
-fn escape_starts(slash: u64) -> u64 {
-    const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
-    if slash & (slash << 1) == 0 {
-        return slash;
-    }
-    let series = ((slash << 1) | ODD).wrapping_sub(slash);
-    (series ^ ODD) & slash
 }
 
 /// The short escapes of a block all at once: the second byte of each becomes what it stands for, the first is squeezed
