@@ -17,6 +17,7 @@ pub mod proxy;
 mod seek;
 pub mod sse;
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) use seek::escape_starts;
 
 /// Answer of a reader that may need more bytes.
