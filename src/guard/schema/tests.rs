@@ -203,9 +203,9 @@ fn hostile_schemas_end_soon() {
         (json!({"items": {"pattern": "^(?=a*$)(?!b)(a|aa)+b$"}}), json!(vec![long.clone(); 100])),
         (json!({"items": {"pattern": "(\\p{L}{0,20}x){3}$"}}), json!(vec![long; 100])),
     ] {
-        let began = std::time::Instant::now();
+        let began = spent();
         let fit = check(&schema, &value);
-        let took = began.elapsed();
+        let took = spent() - began;
         let text = schema.to_string();
         assert!(!matches!(fit, Fit::Unfit(_)), "{:.60} {fit:?}", text);
         assert!(took.as_millis() < 2_000, "{took:?} for {:.60}", text);
@@ -267,10 +267,13 @@ fn spent() -> std::time::Duration {
     std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-// Checked against the mutants "a search costs the same whatever its automaton" and "each check has steps of its
-// own".
+// Counted in readings of 259 KB of JSON, so that a slow machine is no fault. The dearest answer takes 90 to 120 of them
+// (70 to 97 ms on a Xeon of 2.3 GHz). Checked against the mutants "a search costs the same whatever its automaton" and
+// "each check has steps of its own", which take 255 and 330.
 #[test]
 fn one_answer_does_not_stop_a_worker() {
+    const UNITS_MAX: u32 = 180;
+    const TRIES: usize = 5;
     let dear = format!("(?i){}", r"[\W\pL\pN]".repeat(400));
     let short = format!("{}x", r"[\W\pL\pN]".repeat(100));
     let nearly = |n: usize| format!(r"[\pL\pN\pM\pS\pZ\PL\PN\PM\PS\PZ\p{{Lu}}\p{{Ll}}]{{0,{n}}}");
@@ -302,6 +305,9 @@ fn one_answer_does_not_stop_a_worker() {
     }
     doubling.insert("d18".into(), json!({"properties": {name.clone(): {"const": 1}}}));
     let maps = format!("[{}0]", "{\"\":0},".repeat(37_000));
+    let read = || serde_json::from_str::<serde::de::IgnoredAny>(&maps).expect("JSON");
+    let unit = (0..20).map(|_| (spent(), read(), spent())).map(|(from, _, to)| to - from).min();
+    let unit = unit.expect("twenty of them");
     let maps: Value = serde_json::from_str(&maps).expect("JSON");
     for (what, schema, value) in [
         ("format regex, dear", regexes.clone(), many(&dear)),
@@ -328,11 +334,18 @@ fn one_answer_does_not_stop_a_worker() {
         ("maps", json!({"items": {"type": ["object", "integer"]}}), maps),
     ] {
         let schema = OutputSchema::new(schema.to_string().as_bytes());
-        let (mut checks, value) = (schema.checks(), value.to_string());
-        let began = spent();
-        let fits: Vec<Fit> = (0..4).map(|_| checks.check(value.as_bytes())).collect();
-        let took = spent() - began;
-        eprintln!("{took:?} {fits:?} {what} {checks:?}");
-        assert!(took.as_millis() < 100, "{what}: {took:?} {fits:?}");
+        let value = value.to_string();
+        let mut fastest = std::time::Duration::MAX;
+        for _ in 0..TRIES {
+            let mut checks = schema.checks();
+            let began = spent();
+            let fits: Vec<Fit> = (0..4).map(|_| checks.check(value.as_bytes())).collect();
+            fastest = fastest.min(spent() - began);
+            eprintln!("{fastest:?} of {unit:?} {fits:?} {what} {checks:?}");
+            if fastest < unit * UNITS_MAX {
+                break;
+            }
+        }
+        assert!(fastest < unit * UNITS_MAX, "{what}: {fastest:?}, a reading takes {unit:?}");
     }
 }
