@@ -64,6 +64,16 @@ step() {
     fi
 }
 
+# failures LOG: what each failed test has said, at most 25 lines of each, and the lines of failed checks.
+failures() {
+    awk '
+        /^---- .* ----$/ { left = 25 }
+        /^failures:$|^test result: / { left = 0 }
+        left > 0 { print; left-- }
+        /^FAIL  |FAILED(,| after)|^error(\[|:)|^test .* FAILED$|^Diff in / { print }
+    ' "$1"
+}
+
 say "setting up"
 setup_build
 setup_cargo_tests
@@ -117,6 +127,8 @@ counts=$(awk '
 
 say "took $((SECONDS - begun)) s; output in .local/run.log"
 if [ ${#failed[@]} -gt 0 ]; then
+    # Last, because who reads the end of a long log asks what failed and why.
+    failures "$log"
     for name in "${failed[@]}"; do
         say "failed: $name"
     done
