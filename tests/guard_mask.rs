@@ -423,6 +423,29 @@ fn known_values_are_found_exactly_whatever_they_hold() {
     assert!(RuleSet::compile(&[], false, &[("short".into(), b"abc".to_vec())]).is_err());
 }
 
+// A rule of an operator may read from one number into the next; what it takes of each is masked there, and the rest stays.
+// Mutants: a hit that goes over the end of its token lies in it; only its first piece is masked.
+#[test]
+fn a_match_that_reads_across_numbers_is_masked_in_each_of_them() {
+    let pack = "schema = 1\n[pack]\nid = \"own\"\nversion = \"1\"\n[[rule]]\nid = \"pair\"\ntitle = \"Pair\"\n\
+                category = \"credential\"\npattern = '77([0-9]{3},[0-9]{4},88)'\n\
+                tests.match = ['77123,4567,88', '77000,1111,88']\ntests.no_match = ['77', '88']\n";
+    let set = RuleSet::compile(&[("own".into(), pack.into())], false, &[]).unwrap();
+    let mut guard = Judge::new(set, Engine::Hyperscan);
+    let message = |numbers: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"a":[{numbers}],"b":[5,6]}}}}}}"#
+        )
+    };
+    let before = message("1,77123,4567,8899,2");
+    let (bytes, findings, edited) =
+        passed(judge(&mut guard, &before, Direction::Response, Mask::Fill));
+    assert!(edited);
+    assert_eq!(bytes, message("1,77000,1000,1099,2"));
+    let pieces: Vec<&str> = findings.iter().map(|found| &before[found.span.range()]).collect();
+    assert_eq!(pieces, ["123", "4567", "88"]);
+}
+
 #[test]
 fn what_cannot_be_judged_is_refused() {
     let mut guard = Judge::builtin();
