@@ -22,7 +22,7 @@ mod support;
 #[path = "guard_support/hiding.rs"]
 mod hiding;
 
-use hiding::{Hiding, PLACES, answer, judge, placed, reveal};
+use hiding::{Hiding, PLACES, answer, judge, judge_in, placed, reveal};
 use support::{Judge, builtin};
 
 fn passed(outcome: Outcome) -> (String, Vec<stenograph::types::Finding>, bool) {
@@ -395,6 +395,25 @@ fn equal_values_get_equal_pseudonyms_and_people_get_none() {
     assert_ne!(findings[0].fingerprint, findings[2].fingerprint);
 }
 
+// Who sees two sessions must not see that they hold the same value; the record, which has a key of its own, must. Mutant: the
+// pseudonym is taken from the record's fingerprint.
+#[test]
+fn sessions_have_pseudonyms_of_their_own_and_one_fingerprint() {
+    let mut guard = Judge::builtin();
+    let original = answer("ghp_0123456789abcdefghijABCDEFGHIJ012345", Hiding::Plain);
+    let mut told = |session: u8| {
+        let outcome =
+            judge_in(&[session; 32], &mut guard, &original, Direction::Response, Mask::Fill);
+        let (bytes, findings, _) = passed(outcome);
+        (reveal(&bytes, Hiding::Plain), findings[0].fingerprint)
+    };
+    let (first, second) = (told(7), told(8));
+    assert!(first.0.starts_with("[github-token:") && second.0.starts_with("[github-token:"));
+    assert_ne!(first.0, second.0);
+    assert_eq!(first.1, second.1);
+    assert_eq!(told(7), first);
+}
+
 #[test]
 fn known_values_are_found_exactly_whatever_they_hold() {
     let secrets = [
@@ -424,26 +443,30 @@ fn known_values_are_found_exactly_whatever_they_hold() {
 }
 
 // A rule of an operator may read from one number into the next; what it takes of each is masked there, and the rest stays.
-// Mutants: a hit that goes over the end of its token lies in it; only its first piece is masked.
+// Mutants: a hit that goes over the end of its token lies in it; only its first piece is masked; a part of a number is
+// filled like text.
 #[test]
 fn a_match_that_reads_across_numbers_is_masked_in_each_of_them() {
     let pack = "schema = 1\n[pack]\nid = \"own\"\nversion = \"1\"\n[[rule]]\nid = \"pair\"\ntitle = \"Pair\"\n\
                 category = \"credential\"\npattern = '77([0-9]{3},[0-9]{4},88)'\n\
-                tests.match = ['77123,4567,88', '77000,1111,88']\ntests.no_match = ['77', '88']\n";
+                tests.match = ['77123,4567,88', '77000,1111,88']\ntests.no_match = ['77', '88']\n\
+                [[rule]]\nid = \"part\"\ntitle = \"Part\"\ncategory = \"credential\"\n\
+                pattern = '66([0-9]{3})55'\ntests.match = ['6612355', '6600055']\n\
+                tests.no_match = ['66', '55']\n";
     let set = RuleSet::compile(&[("own".into(), pack.into())], false, &[]).unwrap();
     let mut guard = Judge::new(set, Engine::Hyperscan);
     let message = |numbers: &str| {
         format!(
-            r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"a":[{numbers}],"b":[5,6]}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"a":[{numbers}],"b":[6612355,6]}}}}}}"#
         )
     };
     let before = message("1,77123,4567,8899,2");
     let (bytes, findings, edited) =
         passed(judge(&mut guard, &before, Direction::Response, Mask::Fill));
     assert!(edited);
-    assert_eq!(bytes, message("1,77000,1000,1099,2"));
+    assert_eq!(bytes, message("1,77000,1000,1099,2").replace("6612355", "6600055"));
     let pieces: Vec<&str> = findings.iter().map(|found| &before[found.span.range()]).collect();
-    assert_eq!(pieces, ["123", "4567", "88"]);
+    assert_eq!(pieces, ["123", "4567", "88", "123"]);
 }
 
 #[test]

@@ -377,7 +377,8 @@ mod tests {
         Words::new(&[word.to_owned()])
     }
 
-    // Mutants: of a gap of commas alone the rest counts; 13 digits do; read from the end, the digits are those at the front.
+    // Mutants: of a gap of commas alone the rest counts; 13 digits do; read from the end, the digits are those at the front;
+    // a card's digits in turn make another number.
     #[test]
     fn a_long_number_beside_another_is_told_in_either_direction() {
         for (gap, number, other) in [
@@ -386,6 +387,7 @@ mod tests {
             (",", "1234567890123456", false),
             ("", "1234567890123456", false),
             (" ", "4111111111111111", false),
+            (" ", "1111111111111114", false),
             (" ", "12345678901234", true),
             (" ", "1234567890123", false),
             (" ", "1234567890123456789", true),
@@ -397,6 +399,24 @@ mod tests {
                 let back = format!("{}{number}{gap}", end.chars().rev().collect::<String>());
                 assert_eq!(is_other_number(back.as_bytes(), true), other, "{back}");
             }
+        }
+    }
+
+    // Mutants: whatever follows the comma; a number at the very start of its line.
+    #[test]
+    fn a_number_alone_on_a_line_is_one_of_a_column() {
+        for (text, alone) in [
+            ("a\n  4111,\n  42", true),
+            ("a\n\t4111,\r\n", true),
+            ("a\n  4111,", true),
+            ("a\n  4111, 42", false),
+            ("a\n  4111,42", false),
+            ("a\n  4111", false),
+            ("a\n4111,\n", false),
+            ("a 4111,\n", false),
+        ] {
+            let start = text.find('4').expect("a number");
+            assert_eq!(is_bare_number(text.as_bytes(), start..start + 4), alone, "{text}");
         }
     }
 

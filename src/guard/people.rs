@@ -435,6 +435,16 @@ pub(super) fn email(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    // RFC 1035 §2.3.4. Mutant: one more.
+    #[test]
+    fn a_label_of_a_domain_has_63_letters() {
+        for (length, holds) in [(1, true), (63, true), (64, false)] {
+            let label = "a".repeat(length);
+            assert_eq!(email(format!("alice@{label}.org").as_bytes()), holds, "{length}");
+            assert_eq!(email(format!("alice@mail.{label}.org").as_bytes()), holds, "{length}");
+        }
+    }
+
     // Mutants: the table is not in order; its last word is left out; the length is not told; capitals count.
     #[test]
     fn every_suffix_of_a_file_is_one_in_any_case_and_nothing_else() {

@@ -31,6 +31,17 @@ fn permit() -> Permit {
 
 /// Reads and judges one message as the gateway does.
 pub fn judge(judge: &mut Judge, text: &str, direction: Direction, mask: Mask) -> Outcome {
+    judge_in(&[7; 32], judge, text, direction, mask)
+}
+
+/// The same in the session whose pseudonyms have this key.
+pub fn judge_in(
+    session: &[u8; 32],
+    judge: &mut Judge,
+    text: &str,
+    direction: Direction,
+    mask: Mask,
+) -> Outcome {
     let message = mcp::read(text.as_bytes(), direction, &judge.limits, &mut judge.scratch)
         .unwrap_or_else(|fault| panic!("{fault:?} in {text}"));
     judge.scanner.judge_message(
@@ -39,7 +50,7 @@ pub fn judge(judge: &mut Judge, text: &str, direction: Direction, mask: Mask) ->
         &permit(),
         direction,
         mask,
-        &[7; 32],
+        session,
         &mut judge.scratch,
         &judge.limits,
     )
